@@ -1,0 +1,107 @@
+"""MongoClient's options: what the settings say, and what the URI says instead."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from . import uris
+from .redact import HIDDEN, is_shown_option
+from .settings_table import setting_of
+
+if TYPE_CHECKING:
+    from .settings import Settings
+
+Source = Literal["default", "environment", "URI"]
+
+
+def keywords(settings: "Settings", concurrency: int) -> dict[str, Any]:
+    """Return keyword arguments for MongoClient, which would win over the URI: so without what the URI sets.
+
+    The application name is not among them: node, slot and pid are added to it first.
+    """
+    return {name: value for name, value, _ in _own(settings, concurrency)}
+
+
+def effective(settings: "Settings", concurrency: int) -> list[tuple[str, Any, Source]]:
+    """Return name, value and source of each option, sorted; the URI's values as they are written there."""
+    options = [*_own(settings, concurrency), *_from_uri(settings)]
+    if "appname" not in from_uri(settings):
+        options.append(("appname", settings.appname, _source(settings, "appname")))
+    return sorted(options, key=lambda option: option[0].lower())
+
+
+def min_pool_size(settings: "Settings", concurrency: int) -> int:
+    """Return the explicit minimum, or one for each concurrent task up to 10 and the pool's maximum."""
+    if settings.min_pool_size != "auto":
+        return settings.min_pool_size
+    return min(10, max(1, concurrency), max_pool_size(settings))
+
+
+def from_uri(settings: "Settings") -> dict[str, str]:
+    """Return the options that the URI sets, by lower-case name."""
+    return uris.mongo_options(settings.mongodb_uri.get_secret_value())
+
+
+def overridden(settings: "Settings") -> dict[str, str]:
+    """Return variable and option where a variable is set and the URI sets the same."""
+    chosen = from_uri(settings)
+    fields = {name: setting_of(field) for name, field in type(settings).model_fields.items()}
+    return {
+        setting.variable: setting.option
+        for name, setting in fields.items()
+        if setting.option and setting.option.lower() in chosen and name in settings.model_fields_set
+    }
+
+
+def max_pool_size(settings: "Settings") -> int:
+    """Return the maximum that holds; MongoDB's URIs write 'no maximum' as 0."""
+    return int(from_uri(settings).get("maxpoolsize", settings.max_pool_size)) or 1_000_000
+
+
+def write_concern(settings: "Settings") -> int | str:
+    """Return the write concern that holds."""
+    value = from_uri(settings).get("w", settings.write_concern)
+    return int(value) if isinstance(value, str) and value.isdigit() else value
+
+
+def _own(settings: "Settings", concurrency: int) -> list[tuple[str, Any, Source]]:
+    chosen = from_uri(settings)
+    return [
+        (option, _value(settings, name, concurrency), _source(settings, name))
+        for name, option in _options(settings)
+        if option.lower() not in chosen and not _left_out(settings, name)
+    ]
+
+
+def _options(settings: "Settings") -> list[tuple[str, str]]:
+    pairs = ((name, setting_of(field).option) for name, field in type(settings).model_fields.items())
+    return [(name, option) for name, option in pairs if option]
+
+
+def _left_out(settings: "Settings", name: str) -> bool:
+    if name in ("tls_ca_file", "tls_certificate_key_file", "compressors"):
+        return not getattr(settings, name)
+    if name in settings.model_fields_set:
+        return False
+    # tls=False would switch off what mongodb+srv:// and the other TLS options switch on; an
+    # unacknowledged write cannot be journaled.
+    return name == "tls" or (name == "journal" and write_concern(settings) == 0)
+
+
+def _value(settings: "Settings", name: str, concurrency: int) -> Any:
+    if name == "min_pool_size":
+        return min_pool_size(settings, concurrency)
+    value = getattr(settings, name)
+    if name == "compressors":
+        return ",".join(value)
+    return str(value) if name in ("tls_ca_file", "tls_certificate_key_file") else value
+
+
+def _source(settings: "Settings", name: str) -> Source:
+    return "environment" if name in settings.model_fields_set else "default"
+
+
+def _from_uri(settings: "Settings") -> list[tuple[str, Any, Source]]:
+    spelling = {option.lower(): option for _, option in _options(settings)}
+    return [
+        (spelling.get(name, name), value if is_shown_option(name) else HIDDEN, "URI")
+        for name, value in from_uri(settings).items()
+    ]

@@ -1,0 +1,121 @@
+"""Where settings come from: the environment, a `.env` file, and files that hold one secret each."""
+
+import io
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+OWN_PREFIX = "CELERY_PYMONGO_"
+PREFIXES = (OWN_PREFIX, "MONGODB_", "REDIS_", "SENTRY_")
+# Kubernetes and Docker name the address of a service so.
+_SERVICE_LINK = re.compile(r"(MONGODB|REDIS|SENTRY)_(SERVICE|PORT)(_|$)")
+
+
+@dataclass
+class Collected:
+    """Raw values by variable, the variables among them that a file supplied, and what was wrong."""
+
+    values: dict[str, str] = field(default_factory=dict)
+    from_file: set[str] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+
+
+def collect(environ: Mapping[str, str], env_file: Path | None, *, secrets: Collection[str]) -> Collected:
+    """Read every variable with one of our prefixes; a blank value is no value.
+
+    The environment wins over `env_file`. Each of `secrets` may come from the file that `<NAME>_FILE` names.
+    """
+    found = Collected()
+    outer = _ours(environ)
+    inner = _ours(_read_env_file(env_file, found.problems))
+    for name in secrets:
+        # One setting, two spellings: the environment's wins over the other spelling in the file, too.
+        if outer.keys() & {name, f"{name}_FILE"}:
+            inner.pop(name, None)
+            inner.pop(f"{name}_FILE", None)
+    found.values = inner | outer
+    for name in secrets:
+        _resolve_secret(name, found)
+    return found
+
+
+def unknown_variables(names: Collection[str], known: Collection[str]) -> list[str]:
+    """Return one line for each of `names` that looks like a setting of ours and is none."""
+    allowed = set(known)
+    return [line for name in sorted(names) if name not in allowed and (line := _unknown(name, known))]
+
+
+def _ours(values: Mapping[str, str]) -> dict[str, str]:
+    stripped = ((name, value.strip()) for name, value in values.items() if name.startswith(PREFIXES))
+    return {name: value for name, value in stripped if value}
+
+
+def _read_env_file(path: Path | None, problems: list[str]) -> dict[str, str]:
+    try:
+        text = path.read_text(encoding="utf-8") if path else ""
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(f"{path}: cannot be read ({_why(error)}); mend it or remove it")
+        return {}
+    return _parse_env_text(text, path, problems) if text else {}
+
+
+def _parse_env_text(text: str, path: Path | None, problems: list[str]) -> dict[str, str]:
+    # The parser alone: python-dotenv's front door expands $NAME from os.environ, which breaks passwords.
+    from dotenv.parser import parse_stream  # noqa: PLC0415 - 25 ms, paid where there is such a file
+
+    values: dict[str, str] = {}
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error:
+            problems.append(f"{path}: line {binding.original.line} is not NAME=value")
+        elif binding.key and binding.value is not None:
+            values[binding.key] = binding.value
+    return values
+
+
+def _resolve_secret(name: str, found: Collected) -> None:
+    path = found.values.pop(f"{name}_FILE", None)
+    if path is None:
+        return
+    if name in found.values:
+        found.problems.append(f"{name} and {name}_FILE are both set: keep one of them")
+        return
+    # Readable by everyone is no warning: Docker and Kubernetes mount secrets like that.
+    try:
+        secret = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        found.problems.append(f"{name}_FILE: {path!r} cannot be read ({_why(error)})")
+        return
+    if not secret.strip():
+        found.problems.append(f"{name}_FILE: {path!r} is empty; it should hold the value of {name}")
+        return
+    found.values[name] = secret
+    found.from_file.add(name)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return (error.strerror or "unreadable").lower()
+    return "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "not a path"
+
+
+def _unknown(name: str, known: Collection[str]) -> str | None:
+    prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)
+    if prefix is None or _SERVICE_LINK.match(name):
+        return None
+    close = _closest(
+        name.removeprefix(prefix), [k.removeprefix(prefix) for k in known if k.startswith(prefix)]
+    )
+    if close:
+        return f"{name}: unknown setting, did you mean {prefix}{close}?"
+    # Other software reads variables with the other prefixes: there, only a near miss is a mistake.
+    return f"{name}: unknown setting" if prefix == OWN_PREFIX else None
+
+
+def _closest(name: str, known: list[str]) -> str | None:
+    plain = {candidate.replace("_", ""): candidate for candidate in known}
+    close = get_close_matches(name.replace("_", ""), plain, n=1, cutoff=0.65)
+    return plain[close[0]] if close else None

@@ -1,0 +1,109 @@
+"""What kinds of values settings take, and what describes one setting."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from . import uris
+from .redact import redact_uri, redact_value
+
+# MongoDB takes 128 bytes of application name; deployment, node, slot and pid share them with the prefix.
+APPNAME_BYTES = 32
+DEPLOYMENT_LENGTH = 32
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the type of a field does not say; `option` is its name as an option of MongoClient."""
+
+    variable: str
+    unit: str
+    reason: str
+    allowed: str | None = None
+    option: str | None = None
+
+
+class SecretUri(SecretStr):
+    """A URI that shows everything but its secrets."""
+
+    def __str__(self) -> str:
+        return redact_uri(self.get_secret_value())
+
+    def __repr__(self) -> str:
+        return f"SecretUri({str(self)!r})"
+
+
+def _refusing(problem: str | None) -> None:
+    if problem:
+        raise ValueError(problem)
+
+
+def check_mongo_uri(value: SecretUri) -> SecretUri:
+    _refusing(uris.mongo_uri_problem(value.get_secret_value()))
+    return value
+
+
+def check_redis_url(value: SecretUri) -> SecretUri:
+    _refusing(uris.redis_url_problem(value.get_secret_value()))
+    return value
+
+
+def check_dsn(value: SecretUri) -> SecretUri:
+    _refusing(uris.dsn_problem(value.get_secret_value()))
+    return value
+
+
+def split_list(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def check_modules(names: tuple[str, ...]) -> tuple[str, ...]:
+    bad = [name for name in names if not all(part.isidentifier() for part in name.split("."))]
+    _refusing(f"{redact_value(bad[0])!r} is no module name" if bad else None)
+    return names
+
+
+_COMPRESSORS = {"zlib": ("zlib",), "snappy": ("snappy",), "zstd": ("compression.zstd", "backports.zstd")}
+
+
+def _importable(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def check_compressors(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        modules = _COMPRESSORS.get(name, ())
+        missing = f"the Python package for {name} is not installed" if modules else "one of them is unknown"
+        _refusing(None if any(map(_importable, modules)) else missing)
+    return names
+
+
+def check_file(path: Path) -> Path:
+    _refusing(None if path.is_file() else "there is no such file")
+    return path
+
+
+def bytes_within(limit: int) -> AfterValidator:
+    def check(value: str) -> str:
+        _refusing(f"it has {len(value.encode())} bytes" if len(value.encode()) > limit else None)
+        return value
+
+    return AfterValidator(check)
+
+
+_READ_PREFERENCES = ("primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest")
+
+
+def known_read_preference(value: Any) -> Any:
+    return {name.lower(): name for name in _READ_PREFERENCES}.get(str(value).lower(), value)
+
+
+MilliSeconds = Annotated[int, Field(ge=10, le=3_600_000)]
+Interval = Annotated[float, Field(ge=0.5, le=3600)]
+ExistingFile = Annotated[Path, AfterValidator(check_file)]

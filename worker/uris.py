@@ -1,0 +1,167 @@
+"""What is wrong with a URI, in words that repeat nothing of it, and what a MongoDB URI sets itself."""
+
+import re
+import warnings
+from difflib import get_close_matches
+from urllib.parse import unquote, unquote_plus, urlsplit
+
+_ALIASES = {"ssl": "tls", "j": "journal"}
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?")
+_ESCAPE = "escape reserved characters in the user name, the password and the options (%40 for @, %2F for /)"
+
+
+def mongo_options(uri: str) -> dict[str, str]:
+    """Return the options that `uri` sets, by lower-case name (aliases resolved), as written there."""
+    pairs = (option.partition("=") for option in _split_query(uri))
+    named = ((name.lower(), unquote_plus(value)) for name, _, value in pairs)
+    return {_ALIASES.get(name, name): value for name, value in named}
+
+
+def mongo_database(uri: str) -> str | None:
+    """Return the default database that `uri` names."""
+    path = _after_scheme(uri).partition("?")[0].partition("/")[2]
+    return unquote_plus(path).partition(".")[0] or None
+
+
+def is_srv(uri: str) -> bool:
+    """Say whether the hosts come from DNS, where TLS is on unless the URI turns it off."""
+    return uri.startswith("mongodb+srv://")
+
+
+def mongo_uri_problem(uri: str) -> str | None:
+    """Return why PyMongo would not take `uri`, or None; nothing is looked up in DNS."""
+    if not uri.startswith(("mongodb://", "mongodb+srv://")):
+        return "it must begin with mongodb:// or mongodb+srv://"
+    if _has_stray_at(_after_scheme(uri)):
+        return _ESCAPE
+    return _mongo_hosts_problem(uri) or _mongo_options_problem(uri) or _mongo_whole_problem(uri)
+
+
+def redis_url_problem(url: str) -> str | None:
+    """Return why `url` cannot carry broker and results, or None."""
+    parts = re.split(r";(?=sentinel://)", url) if url.startswith("sentinel://") else [url]
+    return next((problem for part in parts if (problem := _redis_part_problem(part))), None)
+
+
+def dsn_problem(dsn: str) -> str | None:
+    """Return why `dsn` is not one of Sentry's, or None."""
+    scheme, _, rest = dsn.partition("://")
+    authority, _, path = rest.partition("/")
+    key, at, host = authority.rpartition("@")
+    if scheme not in ("http", "https") or not (key and at and _HOST.fullmatch(host)):
+        return "the key, an @ and the host are expected after https://"
+    return None if path.rpartition("/")[2].isdigit() else "a project number is expected at its end"
+
+
+def _after_scheme(uri: str) -> str:
+    return uri.partition("://")[2]
+
+
+def _has_stray_at(rest: str) -> bool:
+    return "@" in re.split("[/?]", rest, maxsplit=1)[-1] if re.search("[/?]", rest) else False
+
+
+def _split_query(uri: str) -> list[str]:
+    return [option for option in re.split("[&;]", uri.partition("?")[2]) if option]
+
+
+def _hosts_of(rest: str) -> list[str]:
+    return re.split("[/?]", rest, maxsplit=1)[0].rpartition("@")[2].split(",")
+
+
+def _bad_host(host: str) -> bool:
+    match = _HOST.fullmatch(host)
+    return match is None or (match[1] is not None and not 0 < int(match[1]) < 65536)
+
+
+def _mongo_hosts_problem(uri: str) -> str | None:
+    hosts = _hosts_of(_after_scheme(uri))
+    sockets = [host for host in hosts if unquote(host).endswith(".sock")]
+    if any(_bad_host(host) for host in hosts if host not in sockets):
+        return f"host or port cannot be read; {_ESCAPE}"
+    if is_srv(uri) and (len(hosts) != 1 or ":" in hosts[0]):
+        return "mongodb+srv:// takes one host and no port"
+    return None
+
+
+def _mongo_options_problem(uri: str) -> str | None:
+    from pymongo.uri_parser import split_options  # noqa: PLC0415 - pymongo costs 70 ms, paid where a URI is set
+
+    for number, option in enumerate(_split_query(uri), start=1):
+        name, equals, _ = option.partition("=")
+        if not equals:
+            return f"option {number} has no value; options are name=value, joined by &"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                split_options(option)
+        except Exception as error:  # noqa: BLE001 - validators raise ValueError, TypeError, OSError and PyMongo's own
+            return _option_problem(name, number, error)
+    return None
+
+
+def _option_problem(name: str, number: int, error: Exception) -> str:
+    from pymongo.common import URI_OPTIONS_VALIDATOR_MAP  # noqa: PLC0415 - as above
+
+    if name.lower() in URI_OPTIONS_VALIDATOR_MAP:
+        if isinstance(error, OSError):
+            return f"the file named by its option {name} cannot be read"
+        return f"its option {name} has a value that PyMongo does not take"
+    # A name is repeated only where it is nearly one of PyMongo's: it may be half of an unescaped password.
+    close = get_close_matches(name.lower(), URI_OPTIONS_VALIDATOR_MAP, n=1, cutoff=0.7)
+    return (
+        f"unknown option {name}, did you mean {close[0]}?"
+        if close
+        else f"PyMongo does not know option {number}"
+    )
+
+
+def _mongo_whole_problem(uri: str) -> str | None:
+    """Let PyMongo judge what single options do not show; as mongodb://, so that nothing asks DNS."""
+    from pymongo.errors import PyMongoError  # noqa: PLC0415 - as above
+    from pymongo.uri_parser import parse_uri, parse_userinfo  # noqa: PLC0415 - as above
+
+    location, question, query = _after_scheme(uri).partition("?")
+    authority, slash, path = location.partition("/")
+    userinfo, at, hosts = authority.rpartition("@")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if at:
+                parse_userinfo(userinfo)
+    except PyMongoError:
+        return _ESCAPE
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parse_uri(f"mongodb://{hosts}{slash}{path}{question}{_without_srv(query)}")
+    except (PyMongoError, ValueError, TypeError):
+        return "its database name is not allowed or its options contradict each other"
+    return None
+
+
+def _without_srv(query: str) -> str:
+    return "&".join(o for o in re.split("[&;]", query) if o and not o.lower().startswith("srv"))
+
+
+def _redis_part_problem(url: str) -> str | None:
+    scheme, separator, rest = url.partition("://")
+    if scheme in ("redis+cluster", "rediss+cluster") or "," in _authority(rest):
+        return (
+            "Redis Cluster is not supported: Celery's Redis transport and RedBeat use several keys in one "
+            "operation, which a cluster refuses; use one Redis, or Sentinel"
+        )
+    if not separator or scheme not in ("redis", "rediss", "sentinel"):
+        return "it must begin with redis://, rediss:// or sentinel://"
+    if _has_stray_at(rest):
+        return _ESCAPE
+    if any(_bad_host(host) for host in _hosts_of(rest)):
+        return f"host or port cannot be read; {_ESCAPE}"
+    database = urlsplit(url).path.strip("/")
+    return (
+        None if not database or database.isdigit() else "the database after the host is a number, such as /0"
+    )
+
+
+def _authority(rest: str) -> str:
+    return re.split("[/?]", rest, maxsplit=1)[0].rpartition("@")[2]
