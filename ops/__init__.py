@@ -1,0 +1,1 @@
+"""What an operator runs: command-line tools around the app, and `local`, servers for a laptop."""

