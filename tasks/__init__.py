@@ -1,0 +1,1 @@
+"""Celery's tasks: thin, each calls what `install(app)` gave its app and returns JSON."""

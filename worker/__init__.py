@@ -1,0 +1,33 @@
+"""One pooled MongoDB client per Celery worker process.
+
+The public names are loaded on first use: Celery imports this package at every start of its command
+line, which must not pay for pymongo.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .install import install as install
+    from .process import call as call
+    from .process import get_client as get_client
+    from .process import get_database as get_database
+    from .process import use_client as use_client
+    from .task import MongoTask as MongoTask
+
+_HOMES = {
+    "install": ".install",
+    "get_client": ".process",
+    "get_database": ".process",
+    "use_client": ".process",
+    "call": ".process",
+    "MongoTask": ".task",
+}
+
+__all__ = ["MongoTask", "call", "get_client", "get_database", "install", "use_client"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)

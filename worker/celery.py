@@ -1,0 +1,55 @@
+"""The service: `celery -A worker worker` and `celery -A worker beat` find their app here.
+
+The app is made when it is first asked for, so that importing this module reads nothing.
+"""
+
+import logging
+import sys
+from functools import cache
+from typing import Any
+
+from celery import Celery, signals
+
+from . import events, logs, redis_server
+from .config import celery_config
+from .errors import SettingsError
+from .events import Event
+from .install import install
+from .settings import Settings, load_settings
+
+logger = logging.getLogger("celery_pymongo")
+
+
+def create_app(settings: Settings) -> Celery:
+    """Return the service's app with these settings."""
+    app = Celery("worker")
+    app.conf.update(celery_config(settings))
+    install(app, settings)
+    if settings.log_format == "json":
+        logs.use_json()
+    signals.celeryd_init.connect(_refuse_cluster, weak=False, dispatch_uid="celery_pymongo.redis_server")
+    return app
+
+
+def _refuse_cluster(instance: Any, **_kwargs: Any) -> None:
+    """End the worker before it starts where Redis is of a kind that would lose messages."""
+    if problem := redis_server.refusal(instance.app):
+        events.say(logger, logging.ERROR, Event.REDIS_REFUSED, "%s", problem)
+        sys.stderr.write(f"REDIS_URL: {problem}\n")
+        raise SystemExit(SettingsError.exit_code)
+
+
+@cache
+def _app() -> Celery:
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(error.exit_code) from None
+    return create_app(settings)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        return _app()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

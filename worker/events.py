@@ -1,0 +1,51 @@
+"""The events that the logs speak of: stable names for people's alerts, and what each means."""
+
+import logging
+from enum import StrEnum
+from typing import Any
+
+
+class Event(StrEnum):
+    """Names of log events. A name never changes its meaning; each stands first in its line."""
+
+    CLIENT_OPENED = "client.opened"
+    CLIENT_WARM = "client.warm"
+    CLIENT_CLOSED = "client.closed"
+    CLIENT_CLOSE_SLOW = "client.close_slow"
+    CLIENT_REPLACED = "client.replaced"
+    CLIENT_FOREIGN = "client.foreign"
+    CIRCUIT_OPENED = "circuit.opened"
+    CIRCUIT_CLOSED = "circuit.closed"
+    RECONNECT_FAILED = "reconnect.failed"
+    HEALTH_CHANGED = "health.changed"
+    TASK_RETRY = "task.retry"
+    REPORTER_ERROR = "reporter.error"
+    SETTINGS_WARNING = "settings.warning"
+    FIX_ACTIVE = "fix.active"
+    REDIS_REFUSED = "redis.refused"
+
+
+MEANINGS: dict[Event, str] = {
+    Event.CLIENT_OPENED: "INFO. This process made its client. Nothing has connected yet.",
+    Event.CLIENT_WARM: "INFO. The first ping came back: which server, in how many milliseconds.",
+    Event.CLIENT_CLOSED: "INFO. The client was closed, with the pool's last counters.",
+    Event.CLIENT_CLOSE_SLOW: "WARNING. A part of the shutdown did not end in its time; it is named.",
+    Event.CLIENT_REPLACED: "WARNING. A new client took the place of one that could not come back, and why.",
+    Event.CLIENT_FOREIGN: "WARNING. Another MongoClient is open: before a fork it is a hazard, beside ours "
+    "it doubles the connections. The creating stack follows.",
+    Event.CIRCUIT_OPENED: "ERROR. This process cannot reach MongoDB. Said once per outage.",
+    Event.CIRCUIT_CLOSED: "INFO. MongoDB answers again, and how long it did not.",
+    Event.RECONNECT_FAILED: "INFO. A reconnection attempt failed; when the next one is due.",
+    Event.HEALTH_CHANGED: "WARNING (INFO when ok). The verdict of this process's health check changed.",
+    Event.TASK_RETRY: "WARNING. A task met a transient error and will run again: which, when, attempt n.",
+    Event.REPORTER_ERROR: "WARNING. The reporter thread met an error of its own and goes on.",
+    Event.SETTINGS_WARNING: "WARNING. A setting is accepted but looks wrong.",
+    Event.FIX_ACTIVE: "INFO. A defect of this Celery or kombu version is being worked around.",
+    Event.REDIS_REFUSED: "ERROR. The Redis server cannot be used, and why; the worker does not start.",
+}
+
+
+def say(logger: logging.Logger, level: int, event: Event, message: str, *args: Any, **fields: Any) -> None:
+    """Log one event: its name, then the message; `fields` become members of a JSON line."""
+    template = f"{event}: {message}"
+    logger.log(level, template, *args, extra={"event": str(event), "fields": fields}, stacklevel=2)

@@ -1,0 +1,81 @@
+"""`install(app)`: what a Celery app has to say to get its MongoDB client."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from celery import Celery
+
+from . import fixes, schedule
+from .process import Mongo, adopt
+from .settings import Settings, load_settings
+from .signals import Lifecycle
+from .task import MongoTask
+
+logger = logging.getLogger("celery_pymongo")
+
+_TASK_MODULES = ("health", "pool", "reconnect", "data")
+
+
+def install(app: Celery, settings: Settings | None = None) -> Mongo:
+    """Give `app` one client per process, health checks, snapshots and reconnection; return `app.mongo`.
+
+    Merges beat entries and routes into the app's configuration and changes nothing else there; an entry or
+    a route of the same name that the app has already stays the app's. Idempotent. Settings come from the
+    environment where none are given. Raises SettingsError.
+    """
+    present: Mongo | None = getattr(app, "mongo", None)
+    if present is not None:
+        return present
+    mongo = Mongo(settings or load_settings(), reload=None if settings else load_settings)
+    mongo.Task = MongoTask
+    adopt(mongo)
+    app.mongo = mongo
+    mongo.guard.install()
+    Lifecycle(app, mongo).connect()
+    fixes.install(app)
+    # Celery runs fixups wherever it rebuilds the app: in the children of a spawning pool, too.
+    app.fixups = {*app.fixups, Fixup(settings)}
+    _when_configured(app, lambda: _merge(app, mongo.settings))
+    _register_tasks(app)
+    return mongo
+
+
+@dataclass(frozen=True)
+class Fixup:
+    """Travels with a pickled app and installs it again in a spawned child."""
+
+    settings: Settings | None
+
+    def __call__(self, app: Celery) -> "Fixup":
+        """Celery calls this while it makes the app; the configuration is not there yet, nor needed."""
+        install(app, self.settings)
+        return self
+
+
+def _when_configured(app: Celery, act: Callable[[], None]) -> None:
+    """Act at once, or when the app's configuration is first read: reading it here would be too early."""
+    if app.configured:
+        act()
+    else:
+        app.on_after_configure.connect(lambda **_kwargs: act(), weak=False)
+
+
+def _merge(app: Celery, settings: Settings) -> None:
+    app.conf.beat_schedule = schedule.entries(settings) | (app.conf.beat_schedule or {})
+    routes: Any = app.conf.task_routes
+    if not routes:
+        app.conf.task_routes = schedule.routes()
+    elif isinstance(routes, dict):
+        app.conf.task_routes = schedule.routes() | routes
+    else:
+        app.conf.task_routes = [*routes, schedule.routes()]
+
+
+def _register_tasks(app: Celery) -> None:
+    # In a checkout the packages stand side by side; in the wheel `tasks` is nested in this one.
+    parent = "" if __package__ == "worker" else f"{__package__}."
+    for name in _TASK_MODULES:
+        import_module(f"{parent}tasks.{name}").register(app)

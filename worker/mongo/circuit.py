@@ -1,0 +1,77 @@
+"""A process's own view of MongoDB: closed (works), open (does not), half-open (being tried)."""
+
+import threading
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class CircuitState(StrEnum):
+    """CLOSED: operations flow. OPEN: the server is away. HALF_OPEN: a probe is on its way."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of state: what it was, what it is, and how long the old state lasted in seconds."""
+
+    before: CircuitState
+    after: CircuitState
+    lasted: float
+    reason: str
+
+
+class Circuit:
+    """Three states and when the last change was. `now` is monotonic seconds, always an argument.
+
+    Methods return the Change they made, or None; whoever calls them logs or acts. The lock covers a few
+    assignments and no I/O: driver threads call in here.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._state = CircuitState.CLOSED
+        self._since = 0.0
+        self._outage_since: float | None = None
+
+    @property
+    def state(self) -> CircuitState:
+        """The state now."""
+        return self._state
+
+    @property
+    def is_closed(self) -> bool:
+        """True where operations flow."""
+        return self._state is CircuitState.CLOSED
+
+    def outage_seconds(self, now: float) -> float:
+        """Return how long the circuit has not been closed; 0.0 while it is."""
+        return 0.0 if self._outage_since is None else now - self._outage_since
+
+    def fail(self, now: float, reason: str) -> Change | None:
+        """Note that the server cannot be reached."""
+        return self._move(CircuitState.OPEN, now, reason)
+
+    def probe(self, now: float) -> Change | None:
+        """Note that a probe starts; only an open circuit becomes half-open."""
+        if self._state is not CircuitState.OPEN:
+            return None
+        return self._move(CircuitState.HALF_OPEN, now, "probe")
+
+    def succeed(self, now: float, reason: str) -> Change | None:
+        """Note that the server answered."""
+        return self._move(CircuitState.CLOSED, now, reason)
+
+    def _move(self, after: CircuitState, now: float, reason: str) -> Change | None:
+        with self._lock:
+            before, lasted = self._state, now - self._since
+            if before is after:
+                return None
+            self._state, self._since = after, now
+            if after is CircuitState.CLOSED:
+                lasted, self._outage_since = self.outage_seconds(now), None
+            elif self._outage_since is None:
+                self._outage_since = now
+        return Change(before, after, lasted, reason)

@@ -1,0 +1,59 @@
+"""How a client is made: options from the settings, and a handshake that says who it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from pymongo import MongoClient
+from pymongo.driver_info import DriverInfo
+
+from .holder import Client
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+
+# The handshake refuses more (MongoDB, "Handshake": client.application.name).
+_APPNAME_BYTES = 128
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who owns a client: shown in the server's log, in `$currentOp` and in Atlas."""
+
+    deployment: str
+    node: str
+    slot: int
+    pid: int
+
+    def appname(self, prefix: str) -> str:
+        """Return `prefix/deployment/node/slot/pid` in at most 128 bytes; a long node name loses its end."""
+        tail = f"/{self.slot}/{self.pid}"
+        head = f"{prefix}/{self.deployment}/{self.node}".encode()
+        return head[: _APPNAME_BYTES - len(tail)].decode(errors="ignore") + tail
+
+
+def build_client(
+    settings: "Settings", identity: Identity, *, concurrency: int, listeners: Sequence[Any] = ()
+) -> Client:
+    """Make the client of a process; `concurrency` is how many tasks the process runs at a time.
+
+    No I/O: the first operation connects. Raises pymongo's ConfigurationError for options that only
+    pymongo can judge.
+    """
+    return MongoClient(
+        settings.mongodb_uri.get_secret_value(),
+        connect=False,
+        appname=identity.appname(settings.appname),
+        driver=DriverInfo("celery-pymongo", own_version()),
+        event_listeners=list(listeners),
+        **settings.client_options(concurrency),
+    )
+
+
+def own_version() -> str:
+    """Return the installed version of celery-pymongo, or 'checkout' where it runs from a tree."""
+    try:
+        return version("celery-pymongo")
+    except PackageNotFoundError:
+        return "checkout"

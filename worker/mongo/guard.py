@@ -1,0 +1,108 @@
+"""Knows every MongoClient of the process and where it was created: fork hazards get a name."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from types import FrameType
+from typing import Any
+
+from pymongo import MongoClient
+
+_ORIGIN = "_celery_pymongo_origin"
+_DEPTH = 12
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A client that is not ours: whether it has connected, and the frames that made it, innermost first."""
+
+    is_open: bool
+    stack: tuple[str, ...]
+
+    @property
+    def site(self) -> str:
+        """The line that created the client, as `file:line in function`."""
+        return self.stack[0] if self.stack else "created before celery_pymongo.install(app) ran"
+
+    def __str__(self) -> str:
+        return "\n  from ".join(self.stack) or self.site
+
+
+class ClientGuard:
+    """Watches the creation of clients in this process.
+
+    `on_second` is called, in the creating thread, with each client that somebody else creates while
+    `is_watching` says that ours is in use. Watching costs a few microseconds per client created and
+    nothing per operation.
+    """
+
+    def __init__(self, is_watching: Callable[[], bool], on_second: Callable[[Sighting], None]) -> None:
+        self._is_watching = is_watching
+        self._on_second = on_second
+        self._ours = threading.local()
+
+    def install(self) -> None:
+        """Wrap `MongoClient.__init__`; the last guard installed is told. There is no public hook for this."""
+        original = getattr(MongoClient.__init__, "__wrapped__", MongoClient.__init__)
+
+        @wraps(original)
+        def remember_origin(client: Any, *args: Any, **kwargs: Any) -> None:
+            # Into the instance's own dict: MongoClient turns unknown attributes into databases.
+            vars(client)[_ORIGIN] = _frames()
+            original(client, *args, **kwargs)
+            self._created(client)
+
+        # A class attribute that mypy knows as a method; replacing it is the point.
+        MongoClient.__init__ = remember_origin  # type: ignore[method-assign,assignment]
+
+    @contextmanager
+    def expected(self) -> Iterator[None]:
+        """Mark clients created in the block, by this thread, as ours."""
+        self._ours.expected = True
+        try:
+            yield
+        finally:
+            self._ours.expected = False
+
+    def _created(self, client: Any) -> None:
+        if not getattr(self._ours, "expected", False) and self._is_watching():
+            self._on_second(_sighting(client))
+
+
+def sightings(ours: Any = None) -> list[Sighting]:
+    """Return the open clients of this process but ours, and those of any state that were inherited.
+
+    `MongoClient._clients`, a weak map, is the only list there is of a process's clients; where a later
+    PyMongo has none, nothing is seen.
+    """
+    clients: Any = getattr(MongoClient, "_clients", {})
+    return [
+        sighting
+        for client in list(clients.values())
+        if client is not ours and (sighting := _sighting(client)).is_open
+    ]
+
+
+def _sighting(client: Any) -> Sighting:
+    state = vars(client)
+    return Sighting(
+        is_open=bool(state.get("_opened")) and not state.get("_closed"),
+        stack=state.get(_ORIGIN, ()),
+    )
+
+
+def _frames() -> tuple[str, ...]:
+    """Return the calling frames outside this file and pymongo, innermost first."""
+    here = os.path.dirname(__file__)
+    found: list[str] = []
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and len(found) < _DEPTH:
+        code = frame.f_code
+        if not code.co_filename.startswith(here) and "/pymongo/" not in code.co_filename:
+            found.append(f"{code.co_filename}:{frame.f_lineno} in {code.co_name}")
+        frame = frame.f_back
+    return tuple(found)

@@ -1,0 +1,127 @@
+"""One ping under a deadline, and what it tells."""
+
+import time
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import pymongo
+from pymongo.errors import PyMongoError
+from pymongo.topology_description import TOPOLOGY_TYPE
+
+from .classify import ErrorClass, classify
+from .holder import Client
+
+
+class Verdict(StrEnum):
+    """What a check concludes; the worst of several wins."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    DOWN = "down"
+    UNKNOWN = "unknown"
+
+
+_VERDICTS = {
+    ErrorClass.OVERLOAD: Verdict.DEGRADED,
+    ErrorClass.FAILOVER: Verdict.DEGRADED,
+    ErrorClass.DEADLINE: Verdict.DEGRADED,
+    ErrorClass.FOREIGN: Verdict.UNKNOWN,
+}
+
+
+@dataclass(frozen=True)
+class Ping:
+    """The outcome of a ping: round trip in milliseconds, or the class and text of the error."""
+
+    verdict: Verdict
+    latency_ms: float | None
+    error_class: ErrorClass | None = None
+    error: str | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        """True where the server answered, even if it is slow or refuses us something."""
+        return self.verdict is Verdict.OK
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+
+def ping(client: Client, *, timeout_seconds: float) -> Ping:
+    """Ping the server; selection, checkout and round trip together take at most `timeout_seconds`.
+
+    Never raises for what MongoDB or the network does.
+    """
+    started = time.monotonic()
+    try:
+        with pymongo.timeout(timeout_seconds):
+            client.admin.command("ping")
+    except (PyMongoError, OSError) as error:
+        error_class = classify(error)
+        verdict = _VERDICTS.get(error_class, Verdict.DOWN)
+        return Ping(verdict, None, error_class, describe(error))
+    return Ping(Verdict.OK, round((time.monotonic() - started) * 1000, 2))
+
+
+def describe(error: BaseException) -> str:
+    """Return the class and the first sentence of an error of the connection: hosts and ports, no data.
+
+    Only for pings and connection errors: an operation's error may quote documents.
+    """
+    text = str(error).split(", Timeout:", 1)[0].replace("\n", " ")
+    return f"{type(error).__name__}: {text}"[:300]
+
+
+def topology(client: Client) -> dict[str, Any]:
+    """Return what the driver knows of the deployment now: type, primary and members. No I/O."""
+    description = client.topology_description
+    servers = description.server_descriptions()
+    primary = next((a for a, s in servers.items() if s.is_writable), None)
+    return {
+        "type": TOPOLOGY_TYPE._fields[description.topology_type],
+        "primary": _host(primary) if primary else None,
+        "members": {_host(address): server.server_type_name for address, server in servers.items()},
+    }
+
+
+def server_label(client: Client, *, timeout_seconds: float) -> str | None:
+    """Return which server answers and its version, e.g. 'MongoDB 8.0.4'; None where it does not say.
+
+    Servers that speak MongoDB's wire protocol but are not MongoDB say so in `buildInfo`.
+    """
+    try:
+        with pymongo.timeout(timeout_seconds):
+            info = client.admin.command("buildInfo")
+    except (PyMongoError, OSError):
+        return None
+    if "secantusVersion" in info:
+        return f"SecantusDB {info['secantusVersion']} (speaks MongoDB {info.get('version')}; not mongod)"
+    if "ferretdb" in info:
+        return (
+            f"FerretDB {info['ferretdb'].get('version')} (speaks MongoDB {info.get('version')}; not mongod)"
+        )
+    return f"MongoDB {info.get('version')}"
+
+
+def server_connections(client: Client, *, timeout_seconds: float) -> dict[str, int] | None:
+    """Return serverStatus.connections (current, available, totalCreated), as far as it is known.
+
+    None where the user may not ask (it takes clusterMonitor): unknown is not an error. A zero for
+    `available` is what some servers say that do not know, so it is left out.
+    """
+    try:
+        with pymongo.timeout(timeout_seconds):
+            status = client.admin.command("serverStatus")
+    except (PyMongoError, OSError):
+        return None
+    connections = status.get("connections", {})
+    names = {"current": "current", "available": "available", "totalCreated": "total_created"}
+    return {
+        ours: int(connections[theirs]) for theirs, ours in names.items() if connections.get(theirs)
+    } or None
+
+
+def _host(address: tuple[str, int | None]) -> str:
+    return f"{address[0]}:{address[1]}"

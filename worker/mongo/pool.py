@@ -1,0 +1,115 @@
+"""What the pool of a client did and holds: counters from events, gauges from the pool itself."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pymongo import monitoring
+
+from .holder import Client
+
+
+@dataclass(frozen=True)
+class PoolGauges:
+    """One server's pool at one moment, in connections; `waiting` is operations queued for one."""
+
+    size: int
+    in_use: int
+    idle: int
+    waiting: int
+    min: int
+    max: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+
+def read_gauges(client: Client) -> dict[str, PoolGauges] | None:
+    """Return the gauges of each server's pool by `host:port`; None where PyMongo no longer has them.
+
+    The only place that touches the pool's private counters: PyMongo offers no public ones, and gauges
+    made from events drift when a signal interrupts a checkout.
+    """
+    try:
+        servers = client._topology._servers
+        return {f"{host}:{port}": _gauges(server.pool) for (host, port), server in list(servers.items())}
+    except AttributeError:
+        return None
+
+
+def _gauges(pool: Any) -> PoolGauges:
+    in_use, idle = pool.active_sockets, len(pool.conns)
+    maximum = pool.opts.max_pool_size
+    return PoolGauges(
+        size=in_use + idle,
+        in_use=in_use,
+        idle=idle,
+        waiting=max(0, pool.operation_count - in_use),
+        min=pool.opts.min_pool_size,
+        max=maximum if isinstance(maximum, int) else None,
+    )
+
+
+class PoolCounters(monitoring.ConnectionPoolListener):
+    """Counts pool events since the process opened its client. Only counts: it runs inside checkouts."""
+
+    def __init__(self) -> None:
+        self.created = 0
+        self.closed: Counter[str] = Counter()
+        self.checked_out = 0
+        self.failed: Counter[str] = Counter()
+        self.cleared = 0
+        self.wait_seconds = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types; `wait_ms_average` is per successful checkout."""
+        return {
+            "created": self.created,
+            "closed": dict(self.closed),
+            "checked_out": self.checked_out,
+            "checkout_failed": dict(self.failed),
+            "cleared": self.cleared,
+            "wait_ms_average": round(1000 * self.wait_seconds / self.checked_out, 3)
+            if self.checked_out
+            else None,
+        }
+
+    def connection_created(self, _event: monitoring.ConnectionCreatedEvent) -> None:
+        """Count a connection that is being made."""
+        self.created += 1
+
+    def connection_closed(self, event: monitoring.ConnectionClosedEvent) -> None:
+        """Count a closed connection by reason."""
+        self.closed[event.reason] += 1
+
+    def connection_checked_out(self, event: monitoring.ConnectionCheckedOutEvent) -> None:
+        """Count a checkout and how long it waited."""
+        self.checked_out += 1
+        self.wait_seconds += event.duration or 0.0
+
+    def connection_check_out_failed(self, event: monitoring.ConnectionCheckOutFailedEvent) -> None:
+        """Count a checkout that failed, by reason."""
+        self.failed[event.reason] += 1
+
+    def pool_cleared(self, _event: monitoring.PoolClearedEvent) -> None:
+        """Count a cleared pool."""
+        self.cleared += 1
+
+    def pool_created(self, event: monitoring.PoolCreatedEvent) -> None:
+        """Nothing to count."""
+
+    def pool_ready(self, event: monitoring.PoolReadyEvent) -> None:
+        """Nothing to count."""
+
+    def pool_closed(self, event: monitoring.PoolClosedEvent) -> None:
+        """Nothing to count."""
+
+    def connection_ready(self, event: monitoring.ConnectionReadyEvent) -> None:
+        """Nothing to count."""
+
+    def connection_check_out_started(self, event: monitoring.ConnectionCheckOutStartedEvent) -> None:
+        """Nothing to count."""
+
+    def connection_checked_in(self, event: monitoring.ConnectionCheckedInEvent) -> None:
+        """Nothing to count."""

@@ -1,0 +1,126 @@
+"""The way back after an outage: when to try, and one try."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .backoff import Backoff
+from .circuit import Circuit
+from .classify import ErrorClass
+from .health import Ping
+
+
+class Schedule:
+    """When attempt n is due: full-jitter backoff that counts failures until one attempt succeeds.
+
+    Pure: `now` is monotonic seconds and an argument.
+    """
+
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff = backoff
+        self.failures = 0
+        self.due_at = 0.0
+
+    def is_due(self, now: float) -> bool:
+        """True where the next attempt may start."""
+        return now >= self.due_at
+
+    def failed(self, now: float) -> float:
+        """Count a failure; return the delay in seconds until the next attempt."""
+        delay = self._backoff.delay(self.failures)
+        self.failures += 1
+        self.due_at = now + delay
+        return delay
+
+    def wake(self) -> None:
+        """Make the next attempt due at once, e.g. since a heartbeat succeeded."""
+        self.due_at = 0.0
+
+    def succeeded(self) -> None:
+        """Start from nothing."""
+        self.failures = 0
+        self.due_at = 0.0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one attempt did. `next_in_seconds` is None after a success."""
+
+    connected: bool
+    number: int
+    replaced_client: bool
+    error_class: ErrorClass | None = None
+    error: str | None = None
+    next_in_seconds: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+
+class Reconnector:
+    """Tries to reach the server while the circuit is not closed; one attempt at a time per process.
+
+    `probe` pings the current client under a deadline. `replace` puts a new client in place, with settings
+    read again, where the error's class says that this client cannot come back; it answers whether it did.
+    """
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        backoff: Backoff,
+        *,
+        probe: Callable[[], Ping],
+        replace: Callable[[ErrorClass], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        self._circuit = circuit
+        self._schedule = Schedule(backoff)
+        self._probe = probe
+        self._replace = replace
+        self._clock = clock
+        self._busy = threading.Lock()
+
+    def wake(self) -> None:
+        """Make the next attempt due now."""
+        self._schedule.wake()
+
+    def due_in(self) -> float:
+        """Return the seconds until the next attempt is due; 0.0 where it is."""
+        return max(0.0, self._schedule.due_at - self._clock())
+
+    def run_if_due(self) -> Attempt | None:
+        """Make one attempt if the circuit is not closed and it is due; None otherwise. Never sleeps."""
+        if self._circuit.is_closed or not self._schedule.is_due(self._clock()):
+            return None
+        return self.attempt()
+
+    def attempt(self) -> Attempt | None:
+        """Make one attempt now; None where another thread is in the middle of one."""
+        if not self._busy.acquire(blocking=False):
+            return None
+        try:
+            return self._attempt()
+        finally:
+            self._busy.release()
+
+    def _attempt(self) -> Attempt:
+        self._circuit.probe(self._clock())
+        number = self._schedule.failures + 1
+        result = self._probe()
+        replaced = result.error_class is not None and self._replace(result.error_class)
+        if replaced:
+            result = self._probe()
+        if result.is_answered:
+            self._schedule.succeeded()
+            return Attempt(connected=True, number=number, replaced_client=replaced)
+        delay = self._schedule.failed(self._clock())
+        return Attempt(
+            connected=False,
+            number=number,
+            replaced_client=replaced,
+            error_class=result.error_class,
+            error=result.error,
+            next_in_seconds=round(delay, 3),
+        )

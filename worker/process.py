@@ -1,0 +1,395 @@
+"""What one process has of MongoDB: the composition root, and the only module state of the project."""
+
+import atexit
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from . import events
+from .errors import ClientInMainError, SettingsError, TwoCopiesError
+from .events import Event
+from .mongo import calls, health
+from .mongo.backoff import Backoff
+from .mongo.circuit import Change, Circuit, CircuitState
+from .mongo.classify import ErrorClass, classify
+from .mongo.client import Identity, build_client
+from .mongo.guard import ClientGuard, Sighting, sightings
+from .mongo.heartbeats import Heartbeats
+from .mongo.holder import Client, ClientHolder
+from .mongo.pool import PoolCounters, read_gauges
+from .mongo.reconnect import Reconnector
+from .settings import Settings, load_settings
+
+T = TypeVar("T")
+logger = logging.getLogger("celery_pymongo.client")
+
+# The task's own end, in monotonic seconds; set by MongoTask around each run.
+task_ends_at: ContextVar[float | None] = ContextVar("task_ends_at", default=None)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process stands: its node, and how many tasks it runs at a time."""
+
+    node: str
+    concurrency: int = 1
+
+
+class Mongo:
+    """The client of this process and all that keeps it healthy. `app.mongo` is one of these."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        reload: Callable[[], Settings] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.place = Place(node=socket.gethostname())
+        self._reload = reload
+        self._main_pid: int | None = None
+        self._pid: int | None = None
+        self._server: str | None = None
+        self._verdict = health.Verdict.UNKNOWN
+        self._told: set[str] = set()
+        # Set by install(app): the base class of tasks, which lives a layer above.
+        self.Task: type[Any] = object
+        self.holder = ClientHolder(self._build)
+        self.guard = ClientGuard(self._is_guarding, self._say_foreign_once)
+        self._begin()
+
+    def _begin(self) -> None:
+        # What a fork inherits of these is the parent's story.
+        self.counters = PoolCounters()
+        self.circuit = Circuit()
+        self.wake = threading.Event()
+        settings = self.settings
+        self.reconnector = Reconnector(
+            self.circuit,
+            Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds),
+            probe=self._ping,
+            replace=self._replace,
+            clock=time.monotonic,
+        )
+
+    # -- client ------------------------------------------------------------------------------------
+
+    def get_client(self) -> Client:
+        """Return the one client of this process, opened on first use; no I/O.
+
+        Raises ClientInMainError in a prefork worker's main process, which must not hold one.
+        """
+        if self._main_pid == os.getpid():
+            raise ClientInMainError(self.place.node)
+        client: Client = self.holder.get()
+        return client
+
+    def get_database(self, name: str | None = None) -> Any:
+        """Return a database of the one client: `name`, or the one that the settings name."""
+        return self.get_client()[name or self.settings.mongodb_database]
+
+    def use_client(self, client: Any) -> AbstractContextManager[Any]:
+        """Hand out another client, or a fake, while a `with` block runs: for tests of tasks."""
+        return self.holder.use(client)
+
+    def call(self, operation: Callable[[], T], *, attempts: int = 3, deadline: float | None = None) -> T:
+        """Run a database operation, tried again on transient errors; see `mongo.calls.call`.
+
+        `deadline` is seconds for all attempts together. Inside a task the task's own time limit counts.
+        """
+        return calls.call(operation, attempts=attempts, limits=self.limits(deadline), observe=self.observe)
+
+    def limits(self, deadline: float | None = None) -> calls.Limits:
+        """Return how long an operation that starts now may take."""
+        ends_at = task_ends_at.get()
+        settings = self.settings
+        driver_ms = (
+            settings.server_selection_timeout_ms + settings.wait_queue_timeout_ms + settings.socket_timeout_ms
+        )
+        return calls.Limits(
+            asked=deadline if deadline is not None else settings.operation_deadline_seconds,
+            left=None if ends_at is None else ends_at - time.monotonic(),
+            driver=driver_ms / 1000,
+        )
+
+    # -- lifecycle ---------------------------------------------------------------------------------
+
+    def enter_main(self, node: str) -> None:
+        """Take the part of a prefork MAIN: no client here, the children open their own."""
+        self.place = Place(node)
+        self._main_pid = os.getpid()
+
+    def enter_process(self, place: Place) -> None:
+        """Take the part of a process that runs tasks, and make its client; no I/O. Idempotent."""
+        self.place = place
+        if self.holder.client is None:
+            self.holder.open()
+
+    def close(self, budget_seconds: float = 2.0) -> bool:
+        """Close this process's client; False where none was open. Never raises: it runs in shutdowns."""
+        started = time.monotonic()
+        gauges = self.pool()["servers"] if self.holder.client is not None else None
+        try:
+            was_open = self.holder.close()
+        except Exception:
+            # Whatever a driver does here, the process still has to end.
+            logger.exception("%s: could not close the client", Event.CLIENT_CLOSE_SLOW)
+            return False
+        if was_open:
+            self._say_closed(time.monotonic() - started, budget_seconds, gauges)
+        return was_open
+
+    def _say_closed(self, seconds: float, budget_seconds: float, gauges: Any) -> None:
+        counters = self.counters.to_dict()
+        message = "closed in %.1f ms; %d connections created, %d checkouts"
+        numbers = (seconds * 1000, counters["created"], counters["checked_out"])
+        events.say(
+            logger, logging.INFO, Event.CLIENT_CLOSED, message, *numbers, counters=counters, pools=gauges
+        )
+        if seconds > budget_seconds:
+            message = "closing the client took %.2f s, longer than its %.2f s"
+            args = (seconds, budget_seconds)
+            events.say(logger, logging.WARNING, Event.CLIENT_CLOSE_SLOW, message, *args)
+
+    def _build(self) -> Client:
+        pid = os.getpid()
+        if self._pid != pid:
+            self._pid = pid
+            self._begin()
+            # Children of a prefork pool end in os._exit: this serves scripts, web processes and solo.
+            atexit.register(self.close)
+        identity = self._identity()
+        with self.guard.expected():
+            client = build_client(
+                self.settings,
+                identity,
+                concurrency=self.place.concurrency,
+                listeners=[self.counters, Heartbeats(self._lost, self._found)],
+            )
+        message, appname = "opened as %s", identity.appname(self.settings.appname)
+        events.say(logger, logging.INFO, Event.CLIENT_OPENED, message, appname, appname=appname)
+        return client
+
+    def _identity(self) -> Identity:
+        return Identity(self.settings.deployment, self.place.node, current_slot(), os.getpid())
+
+    # -- health ------------------------------------------------------------------------------------
+
+    def observe(self, error: BaseException) -> ErrorClass:
+        """Classify an error that an operation raised, and let the circuit know. Returns the class."""
+        error_class = classify(error)
+        if error_class is ErrorClass.OUTAGE:
+            self._say_change(self.circuit.fail(time.monotonic(), type(error).__name__))
+        if error_class is ErrorClass.CLOSED and self.holder.state == "open":
+            self._replace(error_class)
+        return error_class
+
+    def check(self) -> dict[str, Any]:
+        """Ping under the settings' deadline and return verdict, reasons, latency, server and topology."""
+        result = self._ping()
+        self._say_verdict(result)
+        client = self.holder.get()
+        if result.is_answered and self._server is None:
+            self._server = health.server_label(client, timeout_seconds=self.settings.ping_timeout_seconds)
+        return self._stamp() | {
+            "verdict": result.verdict,
+            "reasons": [f"{result.error_class}: {result.error}"] if result.error_class else [],
+            "latency_ms": result.latency_ms,
+            "error_class": result.error_class,
+            "server": self._server,
+            "topology": health.topology(client),
+            "circuit": self.circuit.state,
+            "outage_seconds": round(self.circuit.outage_seconds(time.monotonic()), 3),
+        }
+
+    def pool(self) -> dict[str, Any]:
+        """Return this process's pool: gauges per server, counters since it opened. Memory only."""
+        client = self.holder.client
+        gauges = read_gauges(client) if client is not None else {}
+        return self._stamp() | {
+            "servers": None if gauges is None else {name: g.to_dict() for name, g in gauges.items()},
+            "counters": self.counters.to_dict(),
+            "circuit": self.circuit.state,
+        }
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return `pool()` and what the server says of its connections; None where it does not tell."""
+        timeout = self.settings.ping_timeout_seconds
+        connections = health.server_connections(self.get_client(), timeout_seconds=timeout)
+        return self.pool() | {"server_connections": connections}
+
+    def reconnect(self, *, force: bool = False) -> dict[str, Any]:
+        """Make a reconnection attempt if one is due (always, with `force`) and say what came of it."""
+        attempt = self.reconnector.attempt() if force else self.reconnector.run_if_due()
+        if attempt is not None and not attempt.connected:
+            message = "attempt %d failed (%s), the next is due in %.1f s"
+            args = (attempt.number, attempt.error_class, attempt.next_in_seconds)
+            events.say(logger, logging.INFO, Event.RECONNECT_FAILED, message, *args, error=attempt.error)
+        return self._stamp() | {
+            "circuit": self.circuit.state,
+            "attempt": None if attempt is None else attempt.to_dict(),
+        }
+
+    def warn_of_foreign(self) -> list[Sighting]:
+        """Return the open clients that are not ours, each warned of once: all, in a prefork MAIN."""
+        in_main = self._main_pid == os.getpid()
+        found = sightings(None if in_main else self.holder.client)
+        for sighting in found:
+            self._say_foreign_once(sighting)
+        return found
+
+    def _ping(self) -> health.Ping:
+        result = health.ping(self.holder.get(), timeout_seconds=self.settings.ping_timeout_seconds)
+        now = time.monotonic()
+        if result.is_answered:
+            self._say_change(self.circuit.succeed(now, "ping"))
+        elif result.error_class is ErrorClass.OUTAGE or self.circuit.state is CircuitState.HALF_OPEN:
+            self._say_change(self.circuit.fail(now, str(result.error)))
+        return result
+
+    def _say_verdict(self, result: health.Ping) -> None:
+        before, self._verdict = self._verdict, result.verdict
+        if before is not result.verdict:
+            level = logging.INFO if result.is_answered else logging.WARNING
+            reason = f"{result.latency_ms} ms" if result.is_answered else result.error
+            args = (before, result.verdict, reason)
+            events.say(logger, level, Event.HEALTH_CHANGED, "%s -> %s (%s)", *args)
+
+    def _replace(self, error_class: ErrorClass) -> bool:
+        """Replace the client where this one cannot come back: closed, or with credentials that changed."""
+        if error_class is ErrorClass.AUTH:
+            if not self._settings_changed():
+                return False
+        elif error_class is not ErrorClass.CLOSED:
+            return False
+        self.holder.replace()
+        self._server = None
+        message = "replaced the client: %s"
+        events.say(logger, logging.WARNING, Event.CLIENT_REPLACED, message, error_class)
+        return True
+
+    def _settings_changed(self) -> bool:
+        if self._reload is None:
+            return False
+        try:
+            fresh = self._reload()
+        except SettingsError as error:
+            message = "settings were read again and refused: %s"
+            events.say(logger, logging.WARNING, Event.SETTINGS_WARNING, message, error)
+            return False
+        changed = fresh.mongodb_uri != self.settings.mongodb_uri
+        self.settings = fresh
+        return changed
+
+    def _lost(self, error_name: str) -> None:
+        self._say_change(self.circuit.fail(time.monotonic(), f"heartbeat: {error_name}"))
+
+    def _found(self) -> None:
+        if not self.circuit.is_closed:
+            self.reconnector.wake()
+            self.wake.set()
+
+    def _say_change(self, change: Change | None) -> None:
+        if change is None:
+            return
+        if change.after is CircuitState.OPEN and change.before is CircuitState.CLOSED:
+            self.wake.set()
+            self._server = None
+            message = "MongoDB cannot be reached: %s"
+            events.say(logger, logging.ERROR, Event.CIRCUIT_OPENED, message, change.reason)
+        if change.after is CircuitState.CLOSED:
+            message = "MongoDB answers again after %.1f s"
+            events.say(
+                logger, logging.INFO, Event.CIRCUIT_CLOSED, message, change.lasted, seconds=change.lasted
+            )
+
+    def _is_guarding(self) -> bool:
+        return self.holder.client is not None
+
+    def _say_foreign_once(self, sighting: Sighting) -> None:
+        if sighting.site not in self._told:
+            self._told.add(sighting.site)
+            self._say_foreign(sighting)
+
+    def _say_foreign(self, sighting: Sighting) -> None:
+        if self._main_pid == os.getpid():
+            message = "a MongoClient is open before the fork and is copied into every child. Created at %s"
+        else:
+            message = (
+                "a second MongoClient doubles this process's connections; use get_client(). Created at %s"
+            )
+        events.say(logger, logging.WARNING, Event.CLIENT_FOREIGN, message, sighting)
+
+    def _stamp(self) -> dict[str, Any]:
+        return {
+            "deployment": self.settings.deployment,
+            "node": self.place.node,
+            "slot": current_slot(),
+            "pid": os.getpid(),
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        }
+
+
+def current_slot() -> int:
+    """Return this process's index in its node's pool; 0 where there is no pool of processes."""
+    billiard = sys.modules.get("billiard")
+    index = getattr(billiard.current_process(), "index", None) if billiard else None
+    return int(index or 0)
+
+
+_current: Mongo | None = None
+_first_use = threading.Lock()
+
+
+def adopt(mongo: Mongo) -> None:
+    """Make this the process's Mongo; the one before it is closed.
+
+    Raises TwoCopiesError where the same tree was imported under its other name: two copies of the state
+    would mean two clients.
+    """
+    global _current  # noqa: PLW0603 - the one piece of module state; see the module's docstring
+    other = "worker.process" if __name__ != "worker.process" else "celery_pymongo.process"
+    if getattr(sys.modules.get(other), "_current", None) is not None:
+        raise TwoCopiesError(__name__, other)
+    if _current is not None and _current is not mongo:
+        _current.close()
+    _current = mongo
+
+
+def current() -> Mongo:
+    """Return the process's Mongo, made from the environment where `install(app)` has not run."""
+    with _first_use:
+        if _current is None:
+            adopt(Mongo(load_settings(), reload=load_settings))
+    if _current is None:
+        raise AssertionError("adopt() sets it")
+    return _current
+
+
+def get_client() -> Client:
+    """Return the one MongoClient of this process, opened on first use: in any thread, after any fork."""
+    return current().get_client()
+
+
+def get_database(name: str | None = None) -> Any:
+    """Return a database of the one client: `name`, or the one that the settings name."""
+    return current().get_database(name)
+
+
+def call(operation: Callable[[], T], *, attempts: int = 3, deadline: float | None = None) -> T:
+    """Run a database operation, tried again on transient errors within `attempts` and `deadline` seconds."""
+    return current().call(operation, attempts=attempts, deadline=deadline)
+
+
+def use_client(client: Any) -> AbstractContextManager[Any]:
+    """Hand out another client, or a fake, while a `with` block runs: for tests of tasks."""
+    return current().use_client(client)

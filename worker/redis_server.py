@@ -1,0 +1,33 @@
+"""What the service asks Redis once at its start: may it be used at all?"""
+
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+_SECONDS = 2.0
+
+
+def refusal(app: "Celery") -> str | None:
+    """Return why the broker's Redis cannot be used, or None where it can or does not answer.
+
+    Bounded to a few seconds: a Redis that is away is Celery's to wait for.
+    """
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=_SECONDS)
+            info: dict[str, Any] = connection.default_channel.client.info("cluster")
+    except (OSError, redis.RedisError):
+        return None
+    return _judge(info)
+
+
+def _judge(info: dict[str, Any]) -> str | None:
+    if info.get("cluster_enabled"):
+        return (
+            "this Redis is a cluster: Celery's Redis transport and RedBeat use several keys in one "
+            "operation, which a cluster refuses. Use one Redis, or Sentinel"
+        )
+    return None

@@ -1,0 +1,57 @@
+"""Errors to Sentry: set up early enough, without documents, and not at all without a DSN."""
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .settings import Settings
+
+logger = logging.getLogger("celery_pymongo.sentry")
+
+
+def start(settings: "Settings", *, node: str) -> bool:
+    """Initialise the SDK for this process; False, and nothing imported, without a DSN.
+
+    Called at celeryd_init and beat_init, and where a spawned child loads the app: Celery builds its
+    tracers before worker_process_init, which is too late. An SDK that the app has already initialised is
+    left as it is.
+    """
+    if settings.sentry_dsn is None or _is_initialised():
+        return False
+    import sentry_sdk
+    from sentry_sdk.integrations.celery import CeleryIntegration
+
+    sentry_sdk.init(
+        dsn=settings.sentry_dsn.get_secret_value(),
+        environment=settings.sentry_environment,
+        release=settings.sentry_release,
+        traces_sample_rate=settings.sentry_traces_sample_rate,
+        integrations=[CeleryIntegration(monitor_beat_tasks=False)],
+        # Frames of pymongo hold filters, commands and replies; task arguments hold documents.
+        include_local_variables=False,
+        send_default_pii=False,
+        max_request_body_size="never",
+    )
+    sentry_sdk.set_tag("celery.node", node)
+    sentry_sdk.set_tag("celery_pymongo.deployment", settings.deployment)
+    return True
+
+
+def flush(seconds: float) -> None:
+    """Send what is queued, waiting at most `seconds`; nothing where Sentry was never imported.
+
+    Sentry flushes by itself before our own shutdown handler runs, so what that handler reports needs this.
+    """
+    if _is_initialised():
+        import sentry_sdk
+
+        sentry_sdk.flush(seconds)
+
+
+def _is_initialised() -> bool:
+    if "sentry_sdk" not in sys.modules:
+        return False
+    import sentry_sdk
+
+    return sentry_sdk.is_initialized()

@@ -1,0 +1,154 @@
+"""From Celery's signals to the life of a client: who opens, who closes, who must not have one.
+
+| pool | opens | closes |
+|---|---|---|
+| prefork (fork or spawn) | worker_process_init, in the child | worker_process_shutdown |
+| solo | worker_process_init | worker_shutdown, atexit |
+| threads, gevent | worker_init | worker_shutdown, atexit |
+"""
+
+import logging
+import os
+from typing import Any
+
+from celery import Celery, signals
+from celery.concurrency import get_implementation
+from kombu.entity import Queue
+
+from . import events, schedule, sentry
+from .errors import SettingsError
+from .events import Event
+from .process import Mongo, Place
+from .reporter import Reporter
+
+logger = logging.getLogger("celery_pymongo.lifecycle")
+
+# A hard time limit leaves 0.1 s between the signal and SIGKILL: the client first, and quickly.
+_CLOSE_SECONDS = 0.05
+_REPORTER_SECONDS = 0.5
+_SENTRY_SECONDS = 2.0
+
+
+class Lifecycle:
+    """The signal handlers of one app. An exception in a handler would only be logged by Celery, so the
+    guarantee is the lazy `get_client()`; the signals are the eager start and the clean end.
+    """
+
+    def __init__(self, app: Celery, mongo: Mongo) -> None:
+        self._app = app
+        self._mongo = mongo
+        self._reporter: Reporter | None = None
+        self._is_prefork_main = False
+
+    def connect(self) -> None:
+        """Connect every handler; the newest Lifecycle of a process is the one that hears."""
+        for signal, handler in (
+            (signals.celeryd_init, self.celeryd_init),
+            (signals.beat_init, self.beat_init),
+            (signals.import_modules, self.import_modules),
+            (signals.worker_init, self.worker_init),
+            (signals.celeryd_after_setup, self.celeryd_after_setup),
+            (signals.worker_before_create_process, self.worker_before_create_process),
+            (signals.worker_process_init, self.worker_process_init),
+            (signals.worker_process_shutdown, self.worker_process_shutdown),
+            (signals.worker_shutdown, self.worker_shutdown),
+        ):
+            uid = f"celery_pymongo.{handler.__name__}"
+            signal.disconnect(dispatch_uid=uid)
+            signal.connect(handler, weak=False, dispatch_uid=uid)
+
+    def celeryd_init(self, sender: str, **_kwargs: Any) -> None:
+        """In MAIN, before anything of the worker exists."""
+        sentry.start(self._mongo.settings, node=sender)
+
+    def beat_init(self, **_kwargs: Any) -> None:
+        """In the beat process."""
+        sentry.start(self._mongo.settings, node="beat")
+
+    def import_modules(self, **_kwargs: Any) -> None:
+        """In a spawned child, which hears no celeryd_init, before Celery builds its tracers."""
+        if _is_spawned_child():
+            sentry.start(self._mongo.settings, node=self._mongo.place.node)
+
+    def worker_init(self, sender: Any, **_kwargs: Any) -> None:
+        """In MAIN, before its pool exists and before logging is set up."""
+        kind = _pool_kind(sender.pool_cls)
+        if kind == "prefork":
+            self._is_prefork_main = True
+            self._mongo.enter_main(sender.hostname)
+        elif kind != "solo":
+            self._mongo.enter_process(Place(sender.hostname, _concurrency(sender)))
+
+    def celeryd_after_setup(self, instance: Any, **_kwargs: Any) -> None:
+        """In MAIN, with logging set up and before any task."""
+        self._consume(instance)
+        if self._is_prefork_main:
+            self._refuse_foreign()
+        elif self._mongo.holder.client is not None:
+            self._start_reporter()
+
+    def worker_before_create_process(self, **_kwargs: Any) -> None:
+        """In MAIN, before each fork: a client that is open now is a hazard in the child."""
+        self._mongo.warn_of_foreign()
+
+    def worker_process_init(self, sender: str, **_kwargs: Any) -> None:
+        """In a new child of a prefork pool, and in MAIN under solo. Constructor only, no I/O."""
+        self._is_prefork_main = False
+        self._mongo.enter_process(Place(sender))
+        self._start_reporter()
+
+    def worker_process_shutdown(self, **_kwargs: Any) -> None:
+        """In a child that ends, but not by SIGKILL."""
+        self._end()
+
+    def worker_shutdown(self, **_kwargs: Any) -> None:
+        """In MAIN, after its pool has stopped."""
+        self._end()
+
+    def _start_reporter(self) -> None:
+        self._reporter = Reporter(self._mongo)
+        self._reporter.start()
+
+    def _end(self) -> None:
+        """Close in the order: client, reporter, Sentry. The thread may be in the middle of a ping: the
+        closed client ends that at once.
+        """
+        reporter, self._reporter = self._reporter, None
+        if reporter is not None:
+            reporter.stop()
+        self._mongo.close(_CLOSE_SECONDS)
+        if reporter is not None and not reporter.join(_REPORTER_SECONDS):
+            message = "the reporter thread did not end within %.1f s"
+            events.say(logger, logging.WARNING, Event.CLIENT_CLOSE_SLOW, message, _REPORTER_SECONDS)
+        sentry.flush(_SENTRY_SECONDS)
+
+    def _consume(self, worker: Any) -> None:
+        """Add our queues to a worker that was not told its queues by -Q."""
+        queues = worker.app.amqp.queues
+        if queues._consume_from is None:
+            for name in schedule.QUEUES:
+                if name not in queues:
+                    queues.add(Queue(name, routing_key=name))
+
+    def _refuse_foreign(self) -> None:
+        if self._mongo.warn_of_foreign() and self._mongo.settings.strict:
+            logger.error("a MongoClient is open before the fork and the strict setting is on: not starting")
+            raise SystemExit(SettingsError.exit_code)
+
+
+def _pool_kind(pool: Any) -> str:
+    """Return 'prefork', 'solo' or 'shared' (threads, gevent and whatever else runs many tasks at a time)."""
+    bases = {f"{base.__module__}.{base.__qualname__}" for base in get_implementation(pool).__mro__}
+    for kind in ("prefork", "solo"):
+        if f"celery.concurrency.{kind}.TaskPool" in bases:
+            return kind
+    return "shared"
+
+
+def _concurrency(worker: Any) -> int:
+    # Celery 5.7 resolves "auto" after worker_init.
+    return worker.concurrency if isinstance(worker.concurrency, int) else os.cpu_count() or 1
+
+
+def _is_spawned_child() -> bool:
+    return "FORKED_BY_MULTIPROCESSING" in os.environ
