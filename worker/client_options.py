@@ -17,14 +17,14 @@ def keywords(settings: "Settings", concurrency: int) -> dict[str, Any]:
 
     The application name is not among them: node, slot and pid are added to it first.
     """
-    return {name: value for name, value, _ in _own(settings, concurrency)}
+    return {name: value for name, value, _ in _own(settings, concurrency) if name != "appname"}
 
 
 def effective(settings: "Settings", concurrency: int) -> list[tuple[str, Any, Source]]:
-    """Return name, value and source of each option, sorted; the URI's values as they are written there."""
+    """Return name, value and source of each option, sorted; *** for values that must not be shown."""
     options = [*_own(settings, concurrency), *_from_uri(settings)]
-    if "appname" not in from_uri(settings):
-        options.append(("appname", settings.appname, _source(settings, "appname")))
+    if not any(name == "tls" for name, _, _ in options):
+        options.append(_implied_tls(settings))
     return sorted(options, key=lambda option: option[0].lower())
 
 
@@ -59,7 +59,7 @@ def max_pool_size(settings: "Settings") -> int:
 def write_concern(settings: "Settings") -> int | str:
     """Return the write concern that holds."""
     value = from_uri(settings).get("w", settings.write_concern)
-    return int(value) if isinstance(value, str) and value.isdigit() else value
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 def _own(settings: "Settings", concurrency: int) -> list[tuple[str, Any, Source]]:
@@ -102,6 +102,23 @@ def _source(settings: "Settings", name: str) -> Source:
 def _from_uri(settings: "Settings") -> list[tuple[str, Any, Source]]:
     spelling = {option.lower(): option for _, option in _options(settings)}
     return [
-        (spelling.get(name, name), value if is_shown_option(name) else HIDDEN, "URI")
+        (spelling.get(name, name), _typed(value) if is_shown_option(name) else HIDDEN, "URI")
         for name, value in from_uri(settings).items()
     ]
+
+
+def _typed(value: str) -> Any:
+    if value in ("true", "false"):
+        return value == "true"
+    return int(value) if value.isdecimal() else value
+
+
+def _implied_tls(settings: "Settings") -> tuple[str, Any, Source]:
+    """Return what PyMongo makes of the absence of `tls`."""
+    if uris.is_srv(settings.mongodb_uri.get_secret_value()) or any(
+        n.startswith("tls") for n in from_uri(settings)
+    ):
+        return ("tls", True, "URI")
+    if settings.tls_ca_file or settings.tls_certificate_key_file:
+        return ("tls", True, "environment")
+    return ("tls", False, "default")

@@ -39,6 +39,11 @@ _SHOWN_OPTIONS = frozenset(
 # fmt: on
 
 
+_NAMED_OPTIONS = frozenset(
+    ["authmechanismproperties", "password", "proxypassword", "tlscertificatekeyfilepassword", "username"]
+)
+
+
 def redact_uri(uri: str) -> str:
     """Return `uri` with *** for user information, unknown options and all that cannot be told apart."""
     return ";".join(_redact_one(part) for part in re.split(r";(?=sentinel://)", uri))
@@ -78,8 +83,10 @@ def _redact_option(option: str) -> str:
     name, equals, value = option.partition("=")
     if not equals:
         return HIDDEN if option else ""
-    known = is_shown_option(name)
-    return f"{name}={_matching(_WORD, value)}" if known else f"{_matching(_WORD, name)}={HIDDEN}"
+    if is_shown_option(name):
+        return f"{name}={_matching(_WORD, value)}"
+    # What nobody knows as a name may be the second half of a password with an & in it.
+    return f"{name if name.lower() in _NAMED_OPTIONS else HIDDEN}={HIDDEN}"
 
 
 def _matching(pattern: re.Pattern[str], text: str) -> str:

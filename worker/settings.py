@@ -29,9 +29,19 @@ from .settings_types import (
     check_modules,
     check_mongo_uri,
     check_redis_url,
+    cut_to_bytes,
     known_read_preference,
     split_list,
 )
+
+__all__ = [
+    "SettingDescription",
+    "Settings",
+    "SettingsError",
+    "describe",
+    "load_settings",
+    "settings_warnings",
+]
 
 
 class Settings(BaseModel):
@@ -232,6 +242,7 @@ class Settings(BaseModel):
             "name",
             "Begins the application name that the server's logs show; deployment, node, slot and pid follow.",
             f"1 to {APPNAME_BYTES} bytes",
+            option="appname",
         ),
     ] = "celery-pymongo"
     redis_url: Annotated[
@@ -513,7 +524,8 @@ def _validate(found: Collected) -> tuple[Settings, dict[str, str]]:
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             name, reason = str(detail["loc"][0]), detail.get("ctx", {}).get("error", "")
-            refused.setdefault(name, _problem_line(name, values.get(name, ""), reason=str(reason)))
+            if name in values:  # and not taken from a URI, which is refused itself
+                refused.setdefault(name, _problem_line(name, found, reason=str(reason)))
     good = {name: value for name, value in values.items() if name not in refused}
     return Settings.model_validate(good), refused
 
@@ -522,14 +534,16 @@ def _with_uri_values(values: dict[str, str]) -> dict[str, str]:
     """Let the URI name the database where no variable does, and the application in any case."""
     uri = values.get("mongodb_uri", "")
     named = {"mongodb_database": values.get("mongodb_database") or uris.mongo_database(uri)}
+    named["appname"] = cut_to_bytes(uris.mongo_options(uri).get("appname", ""), APPNAME_BYTES)
     return values | {name: value for name, value in named.items() if value}
 
 
-def _problem_line(name: str, value: str, *, reason: str) -> str:
+def _problem_line(name: str, found: Collected, *, reason: str) -> str:
     row = describe_setting(name, Settings.model_fields[name])
-    # Only URIs have a part that can be shown: a plain secret is shown as nothing at all.
+    value = found.values[row.variable]
     shown = redact_uri(value) if row.file_variable else redact_value(value)
-    return f"{row.variable}: {shown!r} is not {row.allowed}" + (f": {reason}" if reason else "")
+    source = f" (from {row.file_variable})" if row.variable in found.from_file else ""
+    return f"{row.variable}{source}: {shown!r} is not {row.allowed}" + (f": {reason}" if reason else "")
 
 
 def _shown(value: Any) -> Any:

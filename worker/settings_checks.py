@@ -11,13 +11,8 @@ if TYPE_CHECKING:
 
 def conflicts(settings: "Settings", refused: Collection[str]) -> list[str]:
     """Return one line per contradiction; fields that are `refused` already are left alone."""
-    found = [
-        *_time_limits(settings),
-        *_pool(settings),
-        *_writes(settings),
-        *_tls(settings),
-        *_sentinel(settings),
-    ]
+    checks = (_time_limits, _pool, _reads, _writes, _tls, _sentinel)
+    found = [conflict for check in checks for conflict in check(settings)]
     return [line for fields, line in found if not fields & set(refused)]
 
 
@@ -51,7 +46,16 @@ def _pool(settings: "Settings") -> list[tuple[set[str], str]]:
         return []
     name = "MONGODB_URI: minPoolSize" if "minpoolsize" in uri else "MONGODB_MIN_POOL_SIZE:"
     line = f"{name} {chosen} must not exceed the maximum pool size, {largest}"
-    return [({"min_pool_size", "max_pool_size", "mongodb_uri"}, line)]
+    return [({"min_pool_size", "max_pool_size"}, line)]
+
+
+def _reads(settings: "Settings") -> list[tuple[set[str], str]]:
+    uri = client_options.from_uri(settings)
+    refining = [name for name in ("readpreferencetags", "maxstalenessseconds") if uri.get(name, "-1") != "-1"]
+    if not refining or uri.get("readpreference", settings.read_preference).lower() != "primary":
+        return []
+    line = f"MONGODB_READ_PREFERENCE: primary does not go with {refining[0]}, which MONGODB_URI sets"
+    return [({"read_preference"}, line)]
 
 
 def _writes(settings: "Settings") -> list[tuple[set[str], str]]:
@@ -61,24 +65,20 @@ def _writes(settings: "Settings") -> list[tuple[set[str], str]]:
     if client_options.write_concern(settings) != 0 or not journaled:
         return []
     line = "MONGODB_JOURNAL: a write that is not acknowledged (write concern 0) cannot be journaled"
-    return [({"journal", "write_concern", "mongodb_uri"}, line)]
+    return [({"journal", "write_concern"}, line)]
 
 
 def _tls(settings: "Settings") -> list[tuple[set[str], str]]:
-    uri = settings.mongodb_uri.get_secret_value()
-    off = client_options.from_uri(settings).get("tls", "") == "false"
-    explicit = "tls" in settings.model_fields_set and not settings.tls and "tls" not in uri
-    if not (off or explicit):
-        return []
     files = {
         "tls_ca_file": settings.tls_ca_file,
         "tls_certificate_key_file": settings.tls_certificate_key_file,
     }
+    uri = client_options.from_uri(settings)
+    explicitly_off = "tls" in settings.model_fields_set and not settings.tls
+    if not (uri["tls"] == "false" if "tls" in uri else explicitly_off):
+        return []
     return [
-        (
-            {name, "tls", "mongodb_uri"},
-            f"MONGODB_{name.upper()}: {str(path)!r} needs TLS, which is switched off",
-        )
+        ({name, "tls"}, f"MONGODB_{name.upper()}: {str(path)!r} needs TLS, which is switched off")
         for name, path in files.items()
         if path
     ]

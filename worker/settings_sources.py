@@ -65,7 +65,7 @@ def _read_env_file(path: Path | None, problems: list[str]) -> dict[str, str]:
 
 def _parse_env_text(text: str, path: Path | None, problems: list[str]) -> dict[str, str]:
     # The parser alone: python-dotenv's front door expands $NAME from os.environ, which breaks passwords.
-    from dotenv.parser import parse_stream  # noqa: PLC0415 - 25 ms, paid where there is such a file
+    from dotenv.parser import parse_stream  # 25 ms, paid where there is such a file
 
     values: dict[str, str] = {}
     for binding in parse_stream(io.StringIO(text)):
@@ -116,6 +116,9 @@ def _unknown(name: str, known: Collection[str]) -> str | None:
 
 
 def _closest(name: str, known: list[str]) -> str | None:
+    wanted = name.replace("_", "")
     plain = {candidate.replace("_", ""): candidate for candidate in known}
-    close = get_close_matches(name.replace("_", ""), plain, n=1, cutoff=0.65)
+    # PASSWORD is no misspelt SENTINEL_PASSWORD: a slip changes a letter or two.
+    similar = [candidate for candidate in plain if abs(len(candidate) - len(wanted)) <= 2]
+    close = get_close_matches(wanted, similar, n=1, cutoff=0.65)
     return plain[close[0]] if close else None

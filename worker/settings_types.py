@@ -1,5 +1,6 @@
 """What kinds of values settings take, and what describes one setting."""
 
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -85,8 +86,14 @@ def check_compressors(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_file(path: Path) -> Path:
-    _refusing(None if path.is_file() else "there is no such file")
+    _refusing(None if os.path.isfile(path) else "there is no such file")  # Path.is_file may raise
+    _refusing(None if os.access(path, os.R_OK) else "it cannot be read")
     return path
+
+
+def cut_to_bytes(text: str, limit: int) -> str:
+    """Return the beginning of `text` that fits in `limit` bytes of UTF-8."""
+    return text.encode()[:limit].decode(errors="ignore")
 
 
 def bytes_within(limit: int) -> AfterValidator:

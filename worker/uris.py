@@ -5,7 +5,7 @@ import warnings
 from difflib import get_close_matches
 from urllib.parse import unquote, unquote_plus, urlsplit
 
-_ALIASES = {"ssl": "tls", "j": "journal"}
+_ALIASES = {"ssl": "tls"}
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?")
 _ESCAPE = "escape reserved characters in the user name, the password and the options (%40 for @, %2F for /)"
 
@@ -14,7 +14,12 @@ def mongo_options(uri: str) -> dict[str, str]:
     """Return the options that `uri` sets, by lower-case name (aliases resolved), as written there."""
     pairs = (option.partition("=") for option in _split_query(uri))
     named = ((name.lower(), unquote_plus(value)) for name, _, value in pairs)
-    return {_ALIASES.get(name, name): value for name, value in named}
+    options: dict[str, str] = {}
+    for name, value in named:
+        # Tag sets are tried in turn; of everything else the last one counts.
+        before = f"{options[name]};" if name == "readpreferencetags" and name in options else ""
+        options[_ALIASES.get(name, name)] = before + value
+    return options
 
 
 def mongo_database(uri: str) -> str | None:
@@ -34,6 +39,8 @@ def mongo_uri_problem(uri: str) -> str | None:
         return "it must begin with mongodb:// or mongodb+srv://"
     if _has_stray_at(_after_scheme(uri)):
         return _ESCAPE
+    if _bad_database(mongo_database(uri) or ""):
+        return "its database name is not allowed"
     return _mongo_hosts_problem(uri) or _mongo_options_problem(uri) or _mongo_whole_problem(uri)
 
 
@@ -74,6 +81,10 @@ def _bad_host(host: str) -> bool:
     return match is None or (match[1] is not None and not 0 < int(match[1]) < 65536)
 
 
+def _bad_database(name: str) -> bool:
+    return bool(set(name) & set('/\\ "$\0')) or len(name.encode()) > 63
+
+
 def _mongo_hosts_problem(uri: str) -> str | None:
     hosts = _hosts_of(_after_scheme(uri))
     sockets = [host for host in hosts if unquote(host).endswith(".sock")]
@@ -85,7 +96,7 @@ def _mongo_hosts_problem(uri: str) -> str | None:
 
 
 def _mongo_options_problem(uri: str) -> str | None:
-    from pymongo.uri_parser import split_options  # noqa: PLC0415 - pymongo costs 70 ms, paid where a URI is set
+    from pymongo.uri_parser import split_options  # pymongo costs 70 ms, paid where a URI is set
 
     for number, option in enumerate(_split_query(uri), start=1):
         name, equals, _ = option.partition("=")
@@ -101,7 +112,7 @@ def _mongo_options_problem(uri: str) -> str | None:
 
 
 def _option_problem(name: str, number: int, error: Exception) -> str:
-    from pymongo.common import URI_OPTIONS_VALIDATOR_MAP  # noqa: PLC0415 - as above
+    from pymongo.common import URI_OPTIONS_VALIDATOR_MAP
 
     if name.lower() in URI_OPTIONS_VALIDATOR_MAP:
         if isinstance(error, OSError):
@@ -109,6 +120,7 @@ def _option_problem(name: str, number: int, error: Exception) -> str:
         return f"its option {name} has a value that PyMongo does not take"
     # A name is repeated only where it is nearly one of PyMongo's: it may be half of an unescaped password.
     close = get_close_matches(name.lower(), URI_OPTIONS_VALIDATOR_MAP, n=1, cutoff=0.7)
+    close = ["journal"] if name.lower() == "j" else close
     return (
         f"unknown option {name}, did you mean {close[0]}?"
         if close
@@ -118,8 +130,8 @@ def _option_problem(name: str, number: int, error: Exception) -> str:
 
 def _mongo_whole_problem(uri: str) -> str | None:
     """Let PyMongo judge what single options do not show; as mongodb://, so that nothing asks DNS."""
-    from pymongo.errors import PyMongoError  # noqa: PLC0415 - as above
-    from pymongo.uri_parser import parse_uri, parse_userinfo  # noqa: PLC0415 - as above
+    from pymongo.errors import PyMongoError
+    from pymongo.uri_parser import parse_uri, parse_userinfo
 
     location, question, query = _after_scheme(uri).partition("?")
     authority, slash, path = location.partition("/")
@@ -136,7 +148,7 @@ def _mongo_whole_problem(uri: str) -> str | None:
             warnings.simplefilter("ignore")
             parse_uri(f"mongodb://{hosts}{slash}{path}{question}{_without_srv(query)}")
     except (PyMongoError, ValueError, TypeError):
-        return "its database name is not allowed or its options contradict each other"
+        return "its options contradict each other"
     return None
 
 
@@ -148,12 +160,12 @@ def _redis_part_problem(url: str) -> str | None:
     scheme, separator, rest = url.partition("://")
     if scheme in ("redis+cluster", "rediss+cluster") or "," in _authority(rest):
         return (
-            "Redis Cluster is not supported: Celery's Redis transport and RedBeat use several keys in one "
-            "operation, which a cluster refuses; use one Redis, or Sentinel"
+            "a Redis Cluster cannot be used, since Celery's Redis transport and RedBeat use several keys in "
+            "one operation, which a cluster refuses; give one Redis, or Sentinels joined by semicolons"
         )
     if not separator or scheme not in ("redis", "rediss", "sentinel"):
         return "it must begin with redis://, rediss:// or sentinel://"
-    if _has_stray_at(rest):
+    if _has_stray_at(rest) or not _splits(url):
         return _ESCAPE
     if any(_bad_host(host) for host in _hosts_of(rest)):
         return f"host or port cannot be read; {_ESCAPE}"
@@ -161,6 +173,14 @@ def _redis_part_problem(url: str) -> str | None:
     return (
         None if not database or database.isdigit() else "the database after the host is a number, such as /0"
     )
+
+
+def _splits(url: str) -> bool:
+    """Say whether urllib, with which redis-py splits URLs, can find their parts."""
+    try:
+        return not urlsplit(url).fragment and "#" not in url
+    except ValueError:
+        return False
 
 
 def _authority(rest: str) -> str:
