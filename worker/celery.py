@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from . import events, logs, redis_server
+from . import events, logs, redis_server, schedule
 from .config import celery_config
 from .errors import SettingsError
 from .events import Event
@@ -25,8 +25,7 @@ def create_app(settings: Settings) -> Celery:
     app = Celery("worker")
     app.conf.update(celery_config(settings))
     install(app, settings)
-    if settings.log_format == "json":
-        logs.use_json()
+    logs.set_up(as_json=settings.log_format == "json", quiet=schedule.entries(settings).keys())
     signals.celeryd_init.connect(_refuse_cluster, weak=False, dispatch_uid="celery_pymongo.redis_server")
     return app
 

@@ -16,7 +16,10 @@ from .task import MongoTask
 
 logger = logging.getLogger("celery_pymongo")
 
-_TASK_MODULES = ("health", "pool", "reconnect", "data")
+# In a checkout the packages stand side by side; in the wheel `tasks` is nested in this one. Imported
+# with this module: Celery's command line has the working directory on its path only while it imports.
+_TASKS = "tasks" if __package__ == "worker" else f"{__package__}.tasks"
+_TASK_MODULES = [import_module(f"{_TASKS}.{name}") for name in ("health", "pool", "reconnect", "data")]
 
 
 def install(app: Celery, settings: Settings | None = None) -> Mongo:
@@ -39,7 +42,8 @@ def install(app: Celery, settings: Settings | None = None) -> Mongo:
     # Celery runs fixups wherever it rebuilds the app: in the children of a spawning pool, too.
     app.fixups = {*app.fixups, Fixup(settings)}
     _when_configured(app, lambda: _merge(app, mongo.settings))
-    _register_tasks(app)
+    for module in _TASK_MODULES:
+        module.register(app)
     return mongo
 
 
@@ -72,10 +76,3 @@ def _merge(app: Celery, settings: Settings) -> None:
         app.conf.task_routes = schedule.routes() | routes
     else:
         app.conf.task_routes = [*routes, schedule.routes()]
-
-
-def _register_tasks(app: Celery) -> None:
-    # In a checkout the packages stand side by side; in the wheel `tasks` is nested in this one.
-    parent = "" if __package__ == "worker" else f"{__package__}."
-    for name in _TASK_MODULES:
-        import_module(f"{parent}tasks.{name}").register(app)

@@ -1,7 +1,8 @@
-"""Log lines as JSON, for machines that read them."""
+"""The service's log: as JSON for machines that read it, and without the beat of its own heart."""
 
 import json
 import logging
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,15 +30,35 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
-def use_json() -> None:
-    """Make Celery's loggers, and so every logger under them, write JSON lines."""
+class QuietSchedule(logging.Filter):
+    """Drops Celery's "received" and "succeeded" of the tasks that beat sends every few seconds."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        super().__init__()
+        self._names = names
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep what is above INFO, and what is about any other task."""
+        data = getattr(record, "data", None)
+        is_scheduled = isinstance(data, dict) and data.get("name") in self._names
+        return record.levelno > logging.INFO or not is_scheduled
+
+
+def set_up(*, as_json: bool, quiet: Collection[str]) -> None:
+    """Make Celery's loggers, and so every logger under them, write JSON lines; silence the `quiet` tasks.
+
+    What the quiet tasks find out is logged as events of their own.
+    """
+
+    def on_setup(logger: logging.Logger, **_kwargs: Any) -> None:
+        for name in ("celery.app.trace", "celery.worker.strategy"):
+            logging.getLogger(name).addFilter(QuietSchedule(quiet))
+        if as_json:
+            for handler in logger.handlers:
+                handler.setFormatter(JsonFormatter())
+
     for signal in (signals.after_setup_logger, signals.after_setup_task_logger):
-        signal.connect(_format_as_json, weak=False, dispatch_uid="celery_pymongo.logs")
-
-
-def _format_as_json(logger: logging.Logger, **_kwargs: Any) -> None:
-    for handler in logger.handlers:
-        handler.setFormatter(JsonFormatter())
+        signal.connect(on_setup, weak=False, dispatch_uid="celery_pymongo.logs")
 
 
 def _task() -> dict[str, str]:

@@ -242,7 +242,7 @@ class Mongo:
     def warn_of_foreign(self) -> list[Sighting]:
         """Return the open clients that are not ours, each warned of once: all, in a prefork MAIN."""
         in_main = self._main_pid == os.getpid()
-        found = sightings(None if in_main else self.holder.client)
+        found = sightings(own_too=in_main)
         for sighting in found:
             self._say_foreign_once(sighting)
         return found

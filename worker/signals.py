@@ -57,9 +57,13 @@ class Lifecycle:
             signal.disconnect(dispatch_uid=uid)
             signal.connect(handler, weak=False, dispatch_uid=uid)
 
-    def celeryd_init(self, sender: str, **_kwargs: Any) -> None:
-        """In MAIN, before anything of the worker exists."""
+    def celeryd_init(self, sender: str, instance: Any, **_kwargs: Any) -> None:
+        """In MAIN, before anything of the worker exists: -Q and -X still have their say on our queues."""
         sentry.start(self._mongo.settings, node=sender)
+        queues = instance.app.amqp.queues
+        for name in schedule.QUEUES:
+            if name not in queues:
+                queues.select_add(Queue(name, routing_key=name))
 
     def beat_init(self, **_kwargs: Any) -> None:
         """In the beat process."""
@@ -79,9 +83,8 @@ class Lifecycle:
         elif kind != "solo":
             self._mongo.enter_process(Place(sender.hostname, _concurrency(sender)))
 
-    def celeryd_after_setup(self, instance: Any, **_kwargs: Any) -> None:
+    def celeryd_after_setup(self, **_kwargs: Any) -> None:
         """In MAIN, with logging set up and before any task."""
-        self._consume(instance)
         if self._is_prefork_main:
             self._refuse_foreign()
         elif self._mongo.holder.client is not None:
@@ -121,14 +124,6 @@ class Lifecycle:
             message = "the reporter thread did not end within %.1f s"
             events.say(logger, logging.WARNING, Event.CLIENT_CLOSE_SLOW, message, _REPORTER_SECONDS)
         sentry.flush(_SENTRY_SECONDS)
-
-    def _consume(self, worker: Any) -> None:
-        """Add our queues to a worker that was not told its queues by -Q."""
-        queues = worker.app.amqp.queues
-        if queues._consume_from is None:
-            for name in schedule.QUEUES:
-                if name not in queues:
-                    queues.add(Queue(name, routing_key=name))
 
     def _refuse_foreign(self) -> None:
         if self._mongo.warn_of_foreign() and self._mongo.settings.strict:

@@ -13,6 +13,7 @@ from typing import Any
 from pymongo import MongoClient
 
 _ORIGIN = "_celery_pymongo_origin"
+_OWNER = "_celery_pymongo_owner"
 _DEPTH = 12
 
 
@@ -43,7 +44,7 @@ class ClientGuard:
     def __init__(self, is_watching: Callable[[], bool], on_second: Callable[[Sighting], None]) -> None:
         self._is_watching = is_watching
         self._on_second = on_second
-        self._ours = threading.local()
+        self._making = threading.local()
 
     def install(self) -> None:
         """Wrap `MongoClient.__init__`; the last guard installed is told. There is no public hook for this."""
@@ -61,30 +62,29 @@ class ClientGuard:
 
     @contextmanager
     def expected(self) -> Iterator[None]:
-        """Mark clients created in the block, by this thread, as ours."""
-        self._ours.expected = True
+        """Mark clients created in the block, by this thread, as this process's own."""
+        self._making.ours = True
         try:
             yield
         finally:
-            self._ours.expected = False
+            self._making.ours = False
 
     def _created(self, client: Any) -> None:
-        if not getattr(self._ours, "expected", False) and self._is_watching():
+        if getattr(self._making, "ours", False):
+            vars(client)[_OWNER] = os.getpid()
+        elif self._is_watching():
             self._on_second(_sighting(client))
 
 
-def sightings(ours: Any = None) -> list[Sighting]:
-    """Return the open clients of this process but ours, and those of any state that were inherited.
+def sightings(*, own_too: bool) -> list[Sighting]:
+    """Return the open clients that are not this process's own; `own_too`: every open client.
 
     `MongoClient._clients`, a weak map, is the only list there is of a process's clients; where a later
     PyMongo has none, nothing is seen.
     """
     clients: Any = getattr(MongoClient, "_clients", {})
-    return [
-        sighting
-        for client in list(clients.values())
-        if client is not ours and (sighting := _sighting(client)).is_open
-    ]
+    others = [c for c in list(clients.values()) if own_too or vars(c).get(_OWNER) != os.getpid()]
+    return [sighting for client in others if (sighting := _sighting(client)).is_open]
 
 
 def _sighting(client: Any) -> Sighting:

@@ -29,7 +29,13 @@ class Heartbeats(monitoring.ServerHeartbeatListener):
             self._writable.discard(event.connection_id)
 
     def failed(self, event: monitoring.ServerHeartbeatFailedEvent) -> None:
-        """Forget the server that failed; tell when no writable one is left."""
+        """Forget the server that failed; tell when no writable one is left.
+
+        The driver cancels a running check when its client closes or an operation met a network error; the
+        latter is followed by a check of its own, so a cancelled one says nothing.
+        """
+        if type(event.reply).__name__ == "_OperationCancelled":
+            return
         self._writable.discard(event.connection_id)
         if not self._writable:
             self._on_lost(type(event.reply).__name__)
