@@ -1,0 +1,208 @@
+"""Documents in a message: one string argument, bounded, and never shown.
+
+Celery's own JSON refuses an ObjectId and turns a user's `{"__type__": "datetime", ...}` into a datetime, so
+documents travel as text of our own: one document per line, each line either canonical Extended JSON (it
+starts with a brace) or base64 BSON. A line that cannot be read costs that document, not its batch.
+"""
+
+import base64
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import bson
+from bson import json_util
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError
+from celery.utils.saferepr import saferepr
+from celery.worker.request import Request
+
+BATCH_LIMIT = 10_000
+"""Documents in one message. More would keep a slot busy for seconds and make a redelivery costly."""
+
+MESSAGE_LIMIT = 8 * 1024 * 1024
+"""Characters of one message's documents, all ASCII. Celery's JSON escapes quotes and backslashes, which at
+worst doubles them: 16 MiB, RabbitMQ 4's default `max_message_size`. On Redis kombu's base64 adds a third."""
+
+Format = Literal["json", "bson"]
+Document = dict[str, Any]
+
+# Read: UUIDs stay Binary and dates that no datetime can hold become DatetimeMS, so that what is written is
+# what was sent, whatever the client's own options are. Sent: a UUID is stored as the standard subtype 4.
+READ_OPTIONS: CodecOptions[Document] = CodecOptions(
+    tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO
+)
+_SEND_OPTIONS: CodecOptions[Document] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
+_READ_JSON = json_util.JSONOptions(
+    json_mode=json_util.JSONMode.CANONICAL,
+    tz_aware=True,
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+_SEND_JSON = json_util.JSONOptions(
+    json_mode=json_util.JSONMode.CANONICAL, uuid_representation=UuidRepresentation.STANDARD
+)
+
+# What bad text or a bad value raises. Never Exception: a soft time limit is one, and must get through.
+CODEC_ERRORS = (
+    BSONError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+
+
+class Refused(ValueError):
+    """The arguments ask for something that is not done; trying again cannot help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A document that was not written: its place in the batch and why, without a word of its content."""
+
+    index: int
+    reason: str
+    code: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+
+def encode(documents: Iterable[Mapping[str, Any]], *, format: Format = "json") -> str:
+    """Return documents as the one string that `decode` and the data tasks read.
+
+    `json` can be read by people and other languages; `bson` is about six times faster. Naive datetimes are
+    UTC. Raises `Refused` above BATCH_LIMIT documents or MESSAGE_LIMIT characters, or where BSON has no
+    place for a value.
+    """
+    lines: list[str] = []
+    size = 0
+    for index, document in enumerate(documents):
+        lines.append(_line(index, document, format))
+        size += len(lines[-1]) + 1
+        _refuse_excess(len(lines), size)
+    return "\n".join(lines)
+
+
+def decode(text: str) -> Iterator[Document | Rejected]:
+    """Yield each document of an encoded text, or why it cannot be read; refuse a text beyond the limits."""
+    if not isinstance(text, str):
+        raise Refused(f"documents must be the string that encode() makes, not {type(text).__name__}")
+    lines = [line for line in text.split("\n") if line.strip()]
+    _refuse_excess(len(lines), len(text))
+    return (_document(index, line.strip()) for index, line in enumerate(lines))
+
+
+def depth(value: object) -> int:
+    """Return how many levels of documents and arrays a decoded value has."""
+    if isinstance(value, dict):
+        return 1 + max(map(depth, value.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max(map(depth, value), default=0)
+    return 0
+
+
+def _refuse_excess(count: int, size: int) -> None:
+    if count > BATCH_LIMIT:
+        raise Refused(f"more than {BATCH_LIMIT} documents in one message: send smaller batches")
+    if size > MESSAGE_LIMIT:
+        raise Refused(f"more than {MESSAGE_LIMIT} characters in one message: send smaller batches")
+
+
+def _line(index: int, document: Mapping[str, Any], format: Format) -> str:
+    try:
+        # Extended JSON has no escape: a user's own {"$date": "x"} would come back as a date, or not at all.
+        if format == "json" and _is_plain(document):
+            return json_util.dumps(document, json_options=_SEND_JSON, separators=(",", ":"))
+        return base64.b64encode(bson.encode(document, codec_options=_SEND_OPTIONS)).decode("ascii")
+    except CODEC_ERRORS as error:
+        kind = type(error).__name__
+    raise Refused(f"document {index} has a value or a key that BSON cannot hold ({kind})")
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return all(
+            isinstance(key, str) and not key.startswith("$") and _is_plain(item)
+            for key, item in value.items()
+        )
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    # json_util would make a list of a set or a generator; BSON refuses them.
+    return isinstance(value, str | bytes) or not isinstance(value, Iterable)
+
+
+def _document(index: int, line: str) -> Document | Rejected:
+    try:
+        document = json_util.loads(line, json_options=_READ_JSON) if line[0] == "{" else _from_bson(line)
+    except json.JSONDecodeError as error:
+        return Rejected(index, f"not JSON at character {error.pos}")
+    except CODEC_ERRORS as error:
+        return Rejected(index, f"neither Extended JSON nor base64 BSON ({type(error).__name__})")
+    if not isinstance(document, dict):
+        return Rejected(index, "not a document")
+    return document
+
+
+def _from_bson(line: str) -> Document:
+    return bson.decode(base64.b64decode(line, validate=True), codec_options=READ_OPTIONS)
+
+
+# --- keeping documents out of headers, logs, events and `inspect` ---
+
+_HIDDEN_POSITION = 1
+_HIDDEN_NAMES = frozenset({"documents", "pipeline"})
+
+
+def shown(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the `argsrepr` and `kwargsrepr` of a task whose second argument nobody may see."""
+    positional = tuple(
+        _Hidden(value) if place == _HIDDEN_POSITION else value for place, value in enumerate(args or ())
+    )
+    named = {
+        name: _Hidden(value) if name in _HIDDEN_NAMES else value for name, value in (kwargs or {}).items()
+    }
+    return {"argsrepr": saferepr(positional, maxlen=512), "kwargsrepr": saferepr(named, maxlen=512)}
+
+
+class HidesDocuments:
+    """Mix-in for a task that carries documents: however it is sent, nothing shows them.
+
+    Celery puts the first kilobyte of the arguments into each message's headers; from there they reach the
+    worker's log records, its events and Sentry.
+    """
+
+    Request = f"{__name__}:HiddenRequest"
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
+        """Send the task; whatever was asked for, the representation of its arguments is ours."""
+        options.update(shown(args, kwargs))
+        return super().apply_async(args, kwargs, *rest, **options)  # type: ignore[misc]  # Celery's Task
+
+
+class HiddenRequest(Request):
+    """A received message, also one that a foreign producer stamped with its documents."""
+
+    def __init__(self, message: Any, **options: Any) -> None:
+        super().__init__(message, **options)
+        self._request_dict.update(shown(self._args, self._kwargs))
+        self._argsrepr = self._request_dict["argsrepr"]
+        self._kwargsrepr = self._request_dict["kwargsrepr"]
+
+    def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002 - `inspect active` asks for the full arguments
+        """Describe the request for `inspect`, never with its documents."""
+        info: dict[str, Any] = super().info(safe=True)
+        return info
+
+
+class _Hidden:
+    def __init__(self, value: object) -> None:
+        self._size = f"{len(value)} long" if isinstance(value, Sized) else type(value).__name__
+
+    def __repr__(self) -> str:
+        return f"<hidden, {self._size}>"
