@@ -47,6 +47,6 @@ class TwoCopiesError(RuntimeError):
 
     def __init__(self, one: str, other: str) -> None:
         super().__init__(
-            f"{one} and {other} are two copies of celery-pymongo in one process, which would mean two clients; "
-            "import it under one name only"
+            f"{one} and {other} are two copies of celery-pymongo in one process, which would mean two "
+            "clients; import it under one name only"
         )

@@ -1,7 +1,6 @@
 """Where settings come from: the environment, a `.env` file, and files that hold one secret each."""
 
 import io
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -9,8 +8,6 @@ from pathlib import Path
 
 OWN_PREFIX = "CELERY_PYMONGO_"
 PREFIXES = (OWN_PREFIX, "MONGODB_", "REDIS_", "SENTRY_")
-# Kubernetes and Docker name the address of a service so.
-_SERVICE_LINK = re.compile(r"(MONGODB|REDIS|SENTRY)_(SERVICE|PORT)(_|$)")
 
 
 @dataclass
@@ -104,14 +101,15 @@ def _why(error: Exception) -> str:
 
 def _unknown(name: str, known: Collection[str]) -> str | None:
     prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)
-    if prefix is None or _SERVICE_LINK.match(name):
+    if prefix is None:
         return None
     close = _closest(
         name.removeprefix(prefix), [k.removeprefix(prefix) for k in known if k.startswith(prefix)]
     )
     if close:
         return f"{name}: unknown setting, did you mean {prefix}{close}?"
-    # Other software reads variables with the other prefixes: there, only a near miss is a mistake.
+    # Other software, Docker's links and Kubernetes' services share the other prefixes: there, only a near
+    # miss is a mistake.
     return f"{name}: unknown setting" if prefix == OWN_PREFIX else None
 
 

@@ -303,7 +303,11 @@ def test_values_that_contradict_each_other_are_refused(environ: dict[str, str], 
 
 
 def test_a_contradiction_is_not_told_of_a_value_that_is_refused_already() -> None:
-    assert len(problems(CELERY_PYMONGO_TASK_TIME_LIMIT_SECONDS="no")) == 1
+    environ = {
+        "CELERY_PYMONGO_TASK_TIME_LIMIT_SECONDS": "no",
+        "CELERY_PYMONGO_TASK_SOFT_TIME_LIMIT_SECONDS": "300",
+    }
+    assert len(problems(**environ)) == 1
 
 
 def test_a_compressor_is_refused_where_its_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,6 +431,11 @@ def test_an_unacknowledged_write_is_not_journaled_by_default() -> None:
 def test_a_maximum_of_zero_in_the_uri_means_none() -> None:
     settings = load(MONGODB_URI="mongodb://h/?maxPoolSize=0", MONGODB_MIN_POOL_SIZE="60")
     assert client_takes(settings)
+
+
+def test_a_secret_option_of_the_uri_is_shown_by_name_only() -> None:
+    settings = load(MONGODB_URI="mongodb://h/?tls=true&tlsCertificateKeyFilePassword=hunter2")
+    assert ("tlscertificatekeyfilepassword", "***", "URI") in settings.effective_options(1)
 
 
 def test_tag_sets_of_the_uri_are_all_shown() -> None:
@@ -616,6 +625,10 @@ def shown_of(environ: dict[str, str]) -> str:
 @example(f"mongodb://h/?tlsCertificateKeyFilePassword={MARK}&{MARK}=1", "MONGODB_URI")
 @example(f"mongodb://h/?tlsCertificateKeyFilePassword={MARK}@{MARK}", "MONGODB_URI")
 @example(f"mongodb://u:{MARK}/{MARK}@h", "MONGODB_URI")
+@example(f"{MARK}", "MONGODB_URI")
+@example(f"u:{MARK}@h:27017", "MONGODB_URI")
+@example(f"mongodb://u:{MARK}@h/?tls=true&tlsCertificateKeyFilePassword={MARK}", "MONGODB_URI")
+@example(f"mongodb://u:{MARK}@h/?authMechanismProperties=SERVICE_NAME:{MARK}", "MONGODB_URI")
 @example(f"sentinel://:{MARK};{MARK}@h", "REDIS_URL")
 def test_no_secret_is_ever_shown(uri: str, variable: str) -> None:
     environ = {variable: uri}
