@@ -19,14 +19,11 @@ from .errors import ClientInMainError, SettingsError, TwoCopiesError
 from .events import Event
 from .mongo import calls, health
 from .mongo.backoff import Backoff
-from .mongo.circuit import Change, Circuit, CircuitState
-from .mongo.classify import ErrorClass, classify
 from .mongo.client import Identity, build_client
 from .mongo.guard import ClientGuard, Sighting, sightings
-from .mongo.heartbeats import Heartbeats
 from .mongo.holder import Client, ClientHolder
+from .mongo.link import Link
 from .mongo.pool import PoolCounters, read_gauges
-from .mongo.reconnect import Reconnector
 from .settings import Settings, load_settings
 
 T = TypeVar("T")
@@ -45,43 +42,37 @@ class Place:
 
 
 class Mongo:
-    """The client of this process and all that keeps it healthy. `app.mongo` is one of these."""
+    """The client of this process and all that keeps it healthy. `app.mongo` is one of these.
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        reload: Callable[[], Settings] | None = None,
-    ) -> None:
+    `reload` reads the settings again, so that rotated credentials take effect without a restart.
+    """
+
+    def __init__(self, settings: Settings, *, reload: Callable[[], Settings] | None = None) -> None:
         self.settings = settings
         self.place = Place(node=socket.gethostname())
+        # Set by install(app): the base class of tasks, which lives a layer above.
+        self.Task: type[Any] = object
         self._reload = reload
         self._main_pid: int | None = None
         self._pid: int | None = None
-        self._server: str | None = None
-        self._verdict = health.Verdict.UNKNOWN
         self._told: set[str] = set()
-        # Set by install(app): the base class of tasks, which lives a layer above.
-        self.Task: type[Any] = object
         self.holder = ClientHolder(self._build)
-        self.guard = ClientGuard(self._is_guarding, self._say_foreign_once)
+        self.guard = ClientGuard(lambda: self.holder.client is not None, self._say_foreign)
         self._begin()
 
     def _begin(self) -> None:
         # What a fork inherits of these is the parent's story.
-        self.counters = PoolCounters()
-        self.circuit = Circuit()
-        self.wake = threading.Event()
         settings = self.settings
-        self.reconnector = Reconnector(
-            self.circuit,
-            Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds),
-            probe=self._ping,
-            replace=self._replace,
-            clock=time.monotonic,
+        self.counters = PoolCounters()
+        self.backoff = Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds)
+        self.link = Link(
+            self.holder,
+            self.backoff,
+            timeout_seconds=settings.ping_timeout_seconds,
+            renew=self._credentials_changed,
         )
 
-    # -- client ------------------------------------------------------------------------------------
+    # -- use ---------------------------------------------------------------------------------------
 
     def get_client(self) -> Client:
         """Return the one client of this process, opened on first use; no I/O.
@@ -106,7 +97,8 @@ class Mongo:
 
         `deadline` is seconds for all attempts together. Inside a task the task's own time limit counts.
         """
-        return calls.call(operation, attempts=attempts, limits=self.limits(deadline), observe=self.observe)
+        limits = self.limits(deadline)
+        return calls.call(operation, attempts=attempts, limits=limits, observe=self.link.observe)
 
     def limits(self, deadline: float | None = None) -> calls.Limits:
         """Return how long an operation that starts now may take."""
@@ -131,13 +123,12 @@ class Mongo:
     def enter_process(self, place: Place) -> None:
         """Take the part of a process that runs tasks, and make its client; no I/O. Idempotent."""
         self.place = place
-        if self.holder.client is None:
-            self.holder.open()
+        self.holder.open()
 
     def close(self, budget_seconds: float = 2.0) -> bool:
         """Close this process's client; False where none was open. Never raises: it runs in shutdowns."""
         started = time.monotonic()
-        gauges = self.pool()["servers"] if self.holder.client is not None else None
+        gauges = self.pool()["servers"]
         try:
             was_open = self.holder.close()
         except Exception:
@@ -148,136 +139,26 @@ class Mongo:
             self._say_closed(time.monotonic() - started, budget_seconds, gauges)
         return was_open
 
-    def _say_closed(self, seconds: float, budget_seconds: float, gauges: Any) -> None:
-        counters = self.counters.to_dict()
-        message = "closed in %.1f ms; %d connections created, %d checkouts"
-        numbers = (seconds * 1000, counters["created"], counters["checked_out"])
-        events.say(
-            logger, logging.INFO, Event.CLIENT_CLOSED, message, *numbers, counters=counters, pools=gauges
-        )
-        if seconds > budget_seconds:
-            message = "closing the client took %.2f s, longer than its %.2f s"
-            args = (seconds, budget_seconds)
-            events.say(logger, logging.WARNING, Event.CLIENT_CLOSE_SLOW, message, *args)
-
     def _build(self) -> Client:
-        pid = os.getpid()
-        if self._pid != pid:
-            self._pid = pid
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
             self._begin()
             # Children of a prefork pool end in os._exit: this serves scripts, web processes and solo.
             atexit.register(self.close)
-        identity = self._identity()
+        settings = self.settings
+        identity = Identity(settings.deployment, self.place.node, current_slot(), os.getpid())
         with self.guard.expected():
             client = build_client(
-                self.settings,
+                settings,
                 identity,
                 concurrency=self.place.concurrency,
-                listeners=[self.counters, Heartbeats(self._lost, self._found)],
+                listeners=[self.counters, self.link.listener()],
             )
-        message, appname = "opened as %s", identity.appname(self.settings.appname)
-        events.say(logger, logging.INFO, Event.CLIENT_OPENED, message, appname, appname=appname)
+        appname = identity.appname(settings.appname)
+        events.say(logger, logging.INFO, Event.CLIENT_OPENED, "opened as %s", appname, appname=appname)
         return client
 
-    def _identity(self) -> Identity:
-        return Identity(self.settings.deployment, self.place.node, current_slot(), os.getpid())
-
-    # -- health ------------------------------------------------------------------------------------
-
-    def observe(self, error: BaseException) -> ErrorClass:
-        """Classify an error that an operation raised, and let the circuit know. Returns the class."""
-        error_class = classify(error)
-        if error_class is ErrorClass.OUTAGE:
-            self._say_change(self.circuit.fail(time.monotonic(), type(error).__name__))
-        if error_class is ErrorClass.CLOSED and self.holder.state == "open":
-            self._replace(error_class)
-        return error_class
-
-    def check(self) -> dict[str, Any]:
-        """Ping under the settings' deadline and return verdict, reasons, latency, server and topology."""
-        result = self._ping()
-        self._say_verdict(result)
-        client = self.holder.get()
-        if result.is_answered and self._server is None:
-            self._server = health.server_label(client, timeout_seconds=self.settings.ping_timeout_seconds)
-        return self._stamp() | {
-            "verdict": result.verdict,
-            "reasons": [f"{result.error_class}: {result.error}"] if result.error_class else [],
-            "latency_ms": result.latency_ms,
-            "error_class": result.error_class,
-            "server": self._server,
-            "topology": health.topology(client),
-            "circuit": self.circuit.state,
-            "outage_seconds": round(self.circuit.outage_seconds(time.monotonic()), 3),
-        }
-
-    def pool(self) -> dict[str, Any]:
-        """Return this process's pool: gauges per server, counters since it opened. Memory only."""
-        client = self.holder.client
-        gauges = read_gauges(client) if client is not None else {}
-        return self._stamp() | {
-            "servers": None if gauges is None else {name: g.to_dict() for name, g in gauges.items()},
-            "counters": self.counters.to_dict(),
-            "circuit": self.circuit.state,
-        }
-
-    def snapshot(self) -> dict[str, Any]:
-        """Return `pool()` and what the server says of its connections; None where it does not tell."""
-        timeout = self.settings.ping_timeout_seconds
-        connections = health.server_connections(self.get_client(), timeout_seconds=timeout)
-        return self.pool() | {"server_connections": connections}
-
-    def reconnect(self, *, force: bool = False) -> dict[str, Any]:
-        """Make a reconnection attempt if one is due (always, with `force`) and say what came of it."""
-        attempt = self.reconnector.attempt() if force else self.reconnector.run_if_due()
-        if attempt is not None and not attempt.connected:
-            message = "attempt %d failed (%s), the next is due in %.1f s"
-            args = (attempt.number, attempt.error_class, attempt.next_in_seconds)
-            events.say(logger, logging.INFO, Event.RECONNECT_FAILED, message, *args, error=attempt.error)
-        return self._stamp() | {
-            "circuit": self.circuit.state,
-            "attempt": None if attempt is None else attempt.to_dict(),
-        }
-
-    def warn_of_foreign(self) -> list[Sighting]:
-        """Return the open clients that are not ours, each warned of once: all, in a prefork MAIN."""
-        in_main = self._main_pid == os.getpid()
-        found = sightings(own_too=in_main)
-        for sighting in found:
-            self._say_foreign_once(sighting)
-        return found
-
-    def _ping(self) -> health.Ping:
-        result = health.ping(self.holder.get(), timeout_seconds=self.settings.ping_timeout_seconds)
-        now = time.monotonic()
-        if result.is_answered:
-            self._say_change(self.circuit.succeed(now, "ping"))
-        elif result.error_class is ErrorClass.OUTAGE or self.circuit.state is CircuitState.HALF_OPEN:
-            self._say_change(self.circuit.fail(now, str(result.error)))
-        return result
-
-    def _say_verdict(self, result: health.Ping) -> None:
-        before, self._verdict = self._verdict, result.verdict
-        if before is not result.verdict:
-            level = logging.INFO if result.is_answered else logging.WARNING
-            reason = f"{result.latency_ms} ms" if result.is_answered else result.error
-            args = (before, result.verdict, reason)
-            events.say(logger, level, Event.HEALTH_CHANGED, "%s -> %s (%s)", *args)
-
-    def _replace(self, error_class: ErrorClass) -> bool:
-        """Replace the client where this one cannot come back: closed, or with credentials that changed."""
-        if error_class is ErrorClass.AUTH:
-            if not self._settings_changed():
-                return False
-        elif error_class is not ErrorClass.CLOSED:
-            return False
-        self.holder.replace()
-        self._server = None
-        message = "replaced the client: %s"
-        events.say(logger, logging.WARNING, Event.CLIENT_REPLACED, message, error_class)
-        return True
-
-    def _settings_changed(self) -> bool:
+    def _credentials_changed(self) -> bool:
         if self._reload is None:
             return False
         try:
@@ -290,37 +171,60 @@ class Mongo:
         self.settings = fresh
         return changed
 
-    def _lost(self, error_name: str) -> None:
-        self._say_change(self.circuit.fail(time.monotonic(), f"heartbeat: {error_name}"))
+    def _say_closed(self, seconds: float, budget_seconds: float, gauges: Any) -> None:
+        counters = self.counters.to_dict()
+        message = "closed in %.1f ms; %d connections created, %d checkouts"
+        numbers = (seconds * 1000, counters["created"], counters["checked_out"])
+        fields = {"counters": counters, "pools": gauges}
+        events.say(logger, logging.INFO, Event.CLIENT_CLOSED, message, *numbers, **fields)
+        if seconds > budget_seconds:
+            message = "closing the client took %.2f s, longer than its %.2f s"
+            args = (seconds, budget_seconds)
+            events.say(logger, logging.WARNING, Event.CLIENT_CLOSE_SLOW, message, *args)
 
-    def _found(self) -> None:
-        if not self.circuit.is_closed:
-            self.reconnector.wake()
-            self.wake.set()
+    # -- reports -----------------------------------------------------------------------------------
 
-    def _say_change(self, change: Change | None) -> None:
-        if change is None:
-            return
-        if change.after is CircuitState.OPEN and change.before is CircuitState.CLOSED:
-            self.wake.set()
-            self._server = None
-            message = "MongoDB cannot be reached: %s"
-            events.say(logger, logging.ERROR, Event.CIRCUIT_OPENED, message, change.reason)
-        if change.after is CircuitState.CLOSED:
-            message = "MongoDB answers again after %.1f s"
-            events.say(
-                logger, logging.INFO, Event.CIRCUIT_CLOSED, message, change.lasted, seconds=change.lasted
-            )
+    def check(self) -> dict[str, Any]:
+        """Ping under the settings' deadline; return the verdict and what supports it (`Link.check`)."""
+        self.get_client()
+        return self._stamp() | self.link.check()
 
-    def _is_guarding(self) -> bool:
-        return self.holder.client is not None
+    def pool(self) -> dict[str, Any]:
+        """Return this process's pool: gauges per server, counters since it opened. Memory only."""
+        client = self.holder.client
+        gauges = read_gauges(client) if client is not None else {}
+        return self._stamp() | {
+            "servers": None if gauges is None else {name: g.to_dict() for name, g in gauges.items()},
+            "counters": self.counters.to_dict(),
+            "circuit": self.link.circuit.state,
+        }
 
-    def _say_foreign_once(self, sighting: Sighting) -> None:
-        if sighting.site not in self._told:
-            self._told.add(sighting.site)
+    def snapshot(self) -> dict[str, Any]:
+        """Return `pool()` and what the server says of its connections; None where it does not tell."""
+        timeout = self.settings.ping_timeout_seconds
+        connections = health.server_connections(self.get_client(), timeout_seconds=timeout)
+        return self.pool() | {"server_connections": connections}
+
+    def reconnect(self, *, force: bool = False) -> dict[str, Any]:
+        """Make a reconnection attempt if one is due (always, with `force`) and say what came of it."""
+        self.get_client()
+        attempt = self.link.reconnect(force=force)
+        return self._stamp() | {
+            "circuit": self.link.circuit.state,
+            "attempt": None if attempt is None else attempt.to_dict(),
+        }
+
+    def warn_of_foreign(self) -> list[Sighting]:
+        """Return the open clients that are not ours, each warned of once: all, in a prefork MAIN."""
+        found = sightings(own_too=self._main_pid == os.getpid())
+        for sighting in found:
             self._say_foreign(sighting)
+        return found
 
     def _say_foreign(self, sighting: Sighting) -> None:
+        if sighting.site in self._told:
+            return
+        self._told.add(sighting.site)
         if self._main_pid == os.getpid():
             message = "a MongoClient is open before the fork and is copied into every child. Created at %s"
         else:
@@ -370,9 +274,7 @@ def current() -> Mongo:
     with _first_use:
         if _current is None:
             adopt(Mongo(load_settings(), reload=load_settings))
-    if _current is None:
-        raise AssertionError("adopt() sets it")
-    return _current
+        return _current  # type: ignore[return-value] # adopt() has set it
 
 
 def get_client() -> Client:

@@ -29,7 +29,7 @@ class Reporter:
     def stop(self) -> None:
         """Ask the thread to end; does not wait."""
         self._stopping.set()
-        self._mongo.wake.set()
+        self._mongo.link.wake.set()
 
     def join(self, seconds: float) -> bool:
         """Wait for the thread to end; False where it did not in time."""
@@ -40,8 +40,8 @@ class Reporter:
         self._survive(self._warm)
         while not self._stopping.is_set():
             self._survive(self._tick)
-            self._mongo.wake.wait(self._pause())
-            self._mongo.wake.clear()
+            self._mongo.link.wake.wait(self._pause())
+            self._mongo.link.wake.clear()
 
     def _survive(self, step: Callable[[], None]) -> None:
         try:
@@ -58,11 +58,10 @@ class Reporter:
             events.say(logger, logging.INFO, Event.CLIENT_WARM, "%s answered in %.1f ms", *args)
 
     def _tick(self) -> None:
-        if not self._mongo.circuit.is_closed:
-            self._mongo.reconnect()
+        self._mongo.link.reconnect()
         self._mongo.warn_of_foreign()
 
     def _pause(self) -> float:
         """Seconds to the next tick: sooner where a reconnection attempt is due before."""
-        due_in = self._mongo.reconnector.due_in() if not self._mongo.circuit.is_closed else _TICK_SECONDS
-        return min(_TICK_SECONDS, max(due_in, 0.01))
+        due_in = self._mongo.link.due_in()
+        return _TICK_SECONDS if due_in is None else min(_TICK_SECONDS, max(due_in, 0.01))

@@ -9,7 +9,6 @@ from celery import Task
 from . import events
 from .errors import NotInstalledError
 from .events import Event
-from .mongo.backoff import Backoff
 from .mongo.calls import bounded
 from .mongo.holder import Client
 from .process import Mongo, task_ends_at
@@ -80,15 +79,13 @@ class MongoTask(Task):
 
     def _retry_if_transient(self, error: Exception) -> None:
         """Raise Retry for a transient error of MongoDB's; return where the error shall stand."""
-        error_class = self.mongo.observe(error)
+        error_class = self.mongo.link.observe(error)
         if not error_class.is_transient or self.request.called_directly:
             return
         retries = self.request.retries
         if retries >= self.max_retries:
             return
-        settings = self.mongo.settings
-        backoff = Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds)
-        delay = backoff.delay(retries)
+        delay = self.mongo.backoff.delay(retries)
         message = "%s[%s] met %s and runs again in %.1f s (retry %d of %s)"
         args = (self.name, self.request.id, error_class, delay, retries + 1, self.max_retries)
         events.say(logger, logging.WARNING, Event.TASK_RETRY, message, *args, error_class=error_class)

@@ -1,0 +1,134 @@
+"""A process's link to MongoDB: is it there, since when not, and what is done about it."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .. import events
+from ..events import Event
+from . import health
+from .backoff import Backoff
+from .circuit import Change, Circuit, CircuitState
+from .classify import ErrorClass, classify
+from .heartbeats import Heartbeats
+from .holder import ClientHolder
+from .reconnect import Attempt, Reconnector
+
+logger = logging.getLogger("celery_pymongo.link")
+
+
+class Link:
+    """Feeds the circuit from heartbeats, pings and errors, and runs the reconnector.
+
+    `renew` is asked whether a client with other credentials can be made now; `timeout_seconds` bounds each
+    ping. `wake` is set when the circuit opens and when a server shows up again.
+    """
+
+    def __init__(
+        self, holder: ClientHolder, backoff: Backoff, *, timeout_seconds: float, renew: Callable[[], bool]
+    ) -> None:
+        self._holder = holder
+        self._timeout_seconds = timeout_seconds
+        self._renew = renew
+        self._server: str | None = None
+        self._verdict = health.Verdict.UNKNOWN
+        self.wake = threading.Event()
+        self.circuit = Circuit()
+        self._reconnector = Reconnector(
+            self.circuit, backoff, probe=self.ping, replace=self._replace, clock=time.monotonic
+        )
+
+    def listener(self) -> Heartbeats:
+        """Return a new listener for a client of this link."""
+        return Heartbeats(self._lost, self._found)
+
+    def observe(self, error: BaseException) -> ErrorClass:
+        """Classify an error that an operation raised, and let the circuit know. Returns the class."""
+        error_class = classify(error)
+        if error_class is ErrorClass.OUTAGE:
+            self._say_change(self.circuit.fail(time.monotonic(), type(error).__name__))
+        if error_class is ErrorClass.CLOSED and self._holder.state == "open":
+            self._replace(error_class)
+        return error_class
+
+    def ping(self) -> health.Ping:
+        """Ping the server under the deadline; the circuit hears of it. Never raises for MongoDB's errors."""
+        result = health.ping(self._holder.get(), timeout_seconds=self._timeout_seconds)
+        now = time.monotonic()
+        if result.is_answered:
+            self._say_change(self.circuit.succeed(now, "ping"))
+        elif result.error_class is ErrorClass.OUTAGE or self.circuit.state is CircuitState.HALF_OPEN:
+            self._say_change(self.circuit.fail(now, str(result.error)))
+        return result
+
+    def check(self) -> dict[str, Any]:
+        """Ping, and return verdict, reasons, latency in ms, server, topology, circuit and outage in s."""
+        result = self.ping()
+        self._say_verdict(result)
+        client = self._holder.get()
+        if result.is_answered and self._server is None:
+            self._server = health.server_label(client, timeout_seconds=self._timeout_seconds)
+        return {
+            "verdict": result.verdict,
+            "reasons": [f"{result.error_class}: {result.error}"] if result.error_class else [],
+            "latency_ms": result.latency_ms,
+            "error_class": result.error_class,
+            "server": self._server,
+            "topology": health.topology(client),
+            "circuit": self.circuit.state,
+            "outage_seconds": round(self.circuit.outage_seconds(time.monotonic()), 3),
+        }
+
+    def reconnect(self, *, force: bool = False) -> Attempt | None:
+        """Make an attempt if the circuit is not closed and it is due; always, with `force`. Never sleeps."""
+        attempt = self._reconnector.attempt() if force else self._reconnector.run_if_due()
+        if attempt is not None and not attempt.connected:
+            message = "attempt %d failed (%s), the next is due in %.1f s"
+            args = (attempt.number, attempt.error_class, attempt.next_in_seconds)
+            events.say(logger, logging.INFO, Event.RECONNECT_FAILED, message, *args, error=attempt.error)
+        return attempt
+
+    def due_in(self) -> float | None:
+        """Return the seconds until the next attempt is due; None while the circuit is closed."""
+        return None if self.circuit.is_closed else self._reconnector.due_in()
+
+    def _replace(self, error_class: ErrorClass) -> bool:
+        """Replace the client where this one cannot come back: closed, or with credentials that changed."""
+        can_help = error_class is ErrorClass.CLOSED or (error_class is ErrorClass.AUTH and self._renew())
+        if can_help:
+            self._holder.replace()
+            self._server = None
+            message = "replaced the client: %s"
+            events.say(logger, logging.WARNING, Event.CLIENT_REPLACED, message, error_class)
+        return can_help
+
+    def _lost(self, error_name: str) -> None:
+        self._say_change(self.circuit.fail(time.monotonic(), f"heartbeat: {error_name}"))
+
+    def _found(self) -> None:
+        if not self.circuit.is_closed:
+            self._reconnector.wake()
+            self.wake.set()
+
+    def _say_change(self, change: Change | None) -> None:
+        if change is None:
+            return
+        if change.after is CircuitState.OPEN and change.before is CircuitState.CLOSED:
+            self._server = None
+            self.wake.set()
+            message = "MongoDB cannot be reached: %s"
+            events.say(logger, logging.ERROR, Event.CIRCUIT_OPENED, message, change.reason)
+        if change.after is CircuitState.CLOSED:
+            message = "MongoDB answers again after %.1f s"
+            fields = {"seconds": change.lasted}
+            events.say(logger, logging.INFO, Event.CIRCUIT_CLOSED, message, change.lasted, **fields)
+
+    def _say_verdict(self, result: health.Ping) -> None:
+        before, self._verdict = self._verdict, result.verdict
+        if before is not result.verdict:
+            level = logging.INFO if result.is_answered else logging.WARNING
+            reason = f"{result.latency_ms} ms" if result.is_answered else result.error
+            args = (before, result.verdict, reason)
+            events.say(logger, level, Event.HEALTH_CHANGED, "%s -> %s (%s)", *args)
