@@ -20,12 +20,13 @@ from .settings import Settings, load_settings
 logger = logging.getLogger("celery_pymongo")
 
 
-def create_app(settings: Settings) -> Celery:
-    """Return the service's app with these settings."""
+def create_app(settings: Settings | None = None) -> Celery:
+    """Return the service's app, with settings from the environment where none are given."""
     app = Celery("worker")
-    app.conf.update(celery_config(settings))
+    chosen = settings or load_settings()
+    app.conf.update(celery_config(chosen))
     install(app, settings)
-    logs.set_up(as_json=settings.log_format == "json", quiet=schedule.entries(settings).keys())
+    logs.set_up(as_json=chosen.log_format == "json", quiet=schedule.entries(chosen).keys())
     signals.celeryd_init.connect(_refuse_cluster, weak=False, dispatch_uid="celery_pymongo.redis_server")
     return app
 
@@ -41,11 +42,10 @@ def _refuse_cluster(instance: Any, **_kwargs: Any) -> None:
 @cache
 def _app() -> Celery:
     try:
-        settings = load_settings()
+        return create_app()
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(error.exit_code) from None
-    return create_app(settings)
 
 
 def __getattr__(name: str) -> Any:

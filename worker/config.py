@@ -122,5 +122,6 @@ def _work(settings: "Settings") -> dict[str, Any]:
         "task_soft_time_limit": settings.task_soft_time_limit_seconds,
         "task_time_limit": settings.task_time_limit_seconds,
         "include": list(settings.include),
+        "worker_pool_start_method": settings.pool_start_method,
         "timezone": "UTC",
     }

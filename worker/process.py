@@ -24,7 +24,7 @@ from .mongo.guard import ClientGuard, Sighting, sightings
 from .mongo.holder import Client, ClientHolder
 from .mongo.link import Link
 from .mongo.pool import PoolCounters, read_gauges
-from .settings import Settings, load_settings
+from .settings import Settings, load_settings, settings_warnings
 
 T = TypeVar("T")
 logger = logging.getLogger("celery_pymongo.client")
@@ -213,6 +213,10 @@ class Mongo:
             "circuit": self.link.circuit.state,
             "attempt": None if attempt is None else attempt.to_dict(),
         }
+
+    def settings_warnings(self) -> list[str]:
+        """Return a line for each setting of the environment that is accepted but looks wrong."""
+        return [] if self._reload is None else settings_warnings()
 
     def warn_of_foreign(self) -> list[Sighting]:
         """Return the open clients that are not ours, each warned of once: all, in a prefork MAIN."""

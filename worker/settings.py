@@ -321,6 +321,14 @@ class Settings(BaseModel):
             "`redbeat` keeps one leader among several beats; `plain` is Celery's own, of which one may run.",
         ),
     ] = "redbeat"
+    pool_start_method: Annotated[
+        Literal["fork", "spawn"],
+        Setting(
+            "CELERY_PYMONGO_POOL_START_METHOD",
+            "name",
+            "How a prefork pool makes its children; `spawn` (Celery 5.7 on) takes longer and shares no memory.",
+        ),
+    ] = "fork"
     include: Annotated[
         tuple[str, ...],
         BeforeValidator(split_list),

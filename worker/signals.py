@@ -85,6 +85,8 @@ class Lifecycle:
 
     def celeryd_after_setup(self, **_kwargs: Any) -> None:
         """In MAIN, with logging set up and before any task."""
+        for warning in self._mongo.settings_warnings():
+            events.say(logger, logging.WARNING, Event.SETTINGS_WARNING, "%s", warning)
         if self._is_prefork_main:
             self._refuse_foreign()
         elif self._mongo.holder.client is not None:
