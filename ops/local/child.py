@@ -27,13 +27,13 @@ class Child:
         *,
         log: Path,
         env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
+        stdin: int = subprocess.DEVNULL,
     ) -> None:
         self.name = name
         self.argv = list(argv)
         self.log = log
         self.env = env
-        self.cwd = cwd
+        self.stdin = stdin
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: int | None = None
 
@@ -93,22 +93,21 @@ class Child:
         self.signal(signal.SIGKILL)
         self.wait(10)
 
-    def _spawn(self, how: list[str], log: int, *, keep: Sequence[int] = ()) -> None:
+    def _spawn(self, how: list[str], log: int, *, pipe: Sequence[int] = ()) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(TETHER), *how, *self.argv],
-            stdin=subprocess.DEVNULL,
+            stdin=self.stdin,
             stdout=log,
             stderr=log,
             env=None if self.env is None else dict(self.env),
-            cwd=self.cwd,
             start_new_session=True,
-            pass_fds=keep,
+            pass_fds=pipe,
         )
 
     def _spawn_guarded(self, log: int) -> None:
         theirs, ours = os.pipe()
         try:
-            self._spawn(["pipe", str(theirs)], log, keep=[theirs])
+            self._spawn(["pipe", str(theirs)], log, pipe=[theirs])
         except OSError:
             os.close(ours)
             raise

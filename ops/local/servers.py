@@ -66,19 +66,19 @@ class LocalServer:
         self.port = port
         self.uri = uri
         self.label = ""
-        self._child = Child(name, argv, log=data / f"{name}.log")
+        self.child = Child(name, argv, log=data / f"{name}.log")
 
     @property
     def pid(self) -> int:
-        return self._child.pid
+        return self.child.pid
 
     @property
     def log(self) -> Path:
-        return self._child.log
+        return self.child.log
 
     @property
     def is_running(self) -> bool:
-        return self._child.is_running
+        return self.child.is_running
 
     def start(self) -> None:
         """Start unless running, and return once it answers.
@@ -86,35 +86,35 @@ class LocalServer:
         Raises:
             ServerError: it ended, did not answer in START_SECONDS, or the port is another program's.
         """
-        if self._child.is_running:
+        if self.child.is_running:
             return
         self.launch()
         try:
             self._wait_until_it_answers()
         except BaseException:
-            self._child.kill()
+            self.child.kill()
             raise
 
     def launch(self) -> None:
         """Start the process and return at once, for a supervisor that must not wait."""
         if not port_is_free(self.port):
             raise ServerError(f"{self.name}: port {self.port} on 127.0.0.1 is used by another program")
-        self._child.start()
+        self.child.start()
 
     def stop(self) -> bool:
         """SIGTERM, then SIGKILL after STOP_SECONDS; say whether the first was enough."""
-        return self._child.stop(STOP_SECONDS)
+        return self.child.stop(STOP_SECONDS)
 
     def kill(self) -> None:
         """SIGKILL; `start()` comes back on the same port with the same data."""
-        self._child.kill()
+        self.child.kill()
 
     def suspend(self) -> None:
         """SIGSTOP: connections stay open, nothing answers."""
-        self._child.signal(signal.SIGSTOP)
+        self.child.signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        self._child.signal(signal.SIGCONT)
+        self.child.signal(signal.SIGCONT)
 
     def __enter__(self) -> Self:
         self.start()
@@ -128,17 +128,27 @@ class LocalServer:
     def __repr__(self) -> str:
         return f"<{self.name} {self.label or 'not started'} port={self.port} pid={self.pid}>"
 
+    def answers(self) -> bool:
+        """Whether it takes requests now; the first time it does, `label` says which server it is.
+
+        Raises:
+            ServerError: its process has ended.
+        """
+        if not self.child.is_running:
+            raise ServerError(f"{self.name} ended at its start, see {self.log}")
+        if not _listens(self.port):
+            return False
+        with suppress(PyMongoError, RedisError):
+            self.label = ASK[self.name](self.uri)
+            return True
+        return False
+
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            if not self._child.is_running:
-                raise ServerError(f"{self.name} ended at its start, see {self.log}")
-            if _listens(self.port):
-                with suppress(PyMongoError, RedisError):
-                    self.label = ASK[self.name](self.uri)
-                    return
+        while not self.answers():
+            if time.monotonic() > deadline:
+                raise ServerError(f"{self.name} did not answer in {START_SECONDS:.0f} s, see {self.log}")
             time.sleep(0.02)
-        raise ServerError(f"{self.name} did not answer in {START_SECONDS:.0f} s, see {self.log}")
 
 
 def _listens(port: int) -> bool:

@@ -1,0 +1,151 @@
+"""One run of `ops/up` inside its environment: which services, in which order, and what is said of them."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from worker.errors import SettingsError
+from worker.redact import redact_uri
+from worker.settings import Settings, load_settings
+
+from . import demo, health
+from .environment import SetupError
+from .interrupts import Interrupts
+from .locks import FolderLock
+from .screen import Screen
+from .servers import ServerError
+from .services import celery_services, install_servers, server_services
+from .supervisor import Service, StartError, Supervisor
+
+TICK_SECONDS = 0.1
+ONCE_SECONDS = 120.0
+KEPT = ("mongo", "redis")
+
+
+def run(options: argparse.Namespace, folder: Path) -> int:
+    """Run until a signal; return the exit code."""
+    with FolderLock(folder / "lock") as lock:
+        try:
+            if not lock.acquire():
+                return _refuse(f"it runs already (pid {lock.holder()}); stop it there with Ctrl-C")
+            install_servers(load_settings())
+            interrupts = Interrupts()
+            interrupts.listen()
+            return _Session(options, folder, interrupts).run()
+        except (SettingsError, SetupError, ServerError, StartError) as error:
+            return _refuse(str(error))
+        except OSError as error:
+            return _refuse(f"{error.filename or folder}: {error.strerror}")
+
+
+def _refuse(sentence: str) -> int:
+    for line in sentence.splitlines():
+        print(f"ops/up: {line}", file=sys.stderr)
+    return 1
+
+
+class _Session:
+    def __init__(self, options: argparse.Namespace, folder: Path, interrupts: Interrupts) -> None:
+        self._options = options
+        self._folder = folder.resolve()
+        self._interrupts = interrupts
+        self._screen = Screen(on_closed=interrupts.ask)
+        self._loader: demo.Loader | None = None
+        self._is_failed = False
+
+    def run(self) -> int:
+        self._prepare_folder()
+        services = server_services(load_settings(), self._folder, self._options)
+        services += celery_services(self._folder, self._options)
+        settings = load_settings()  # now with the addresses of those servers
+        supervisor = Supervisor(services, say=self._screen.say)
+        with self._screen:
+            try:
+                self._begin(supervisor)
+                self._tell(services, settings)
+                self._watch(supervisor, settings)
+            finally:
+                supervisor.stop(is_hurried=lambda: self._interrupts.is_hurried)
+        self._screen.say("all is stopped")
+        return 1 if self._is_failed else 0
+
+    def _prepare_folder(self) -> None:
+        for name in KEPT if self._options.fresh else ():
+            with suppress(FileNotFoundError):
+                shutil.rmtree(self._folder / name)
+        logs = self._folder / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        for log in ("worker.log", "beat.log", "up.log"):
+            with suppress(FileNotFoundError):
+                (logs / log).replace(logs / f"{log}.1")
+        logging.basicConfig(filename=logs / "up.log", format="%(asctime)s %(levelname)s %(message)s")
+
+    def _begin(self, supervisor: Supervisor) -> None:
+        """Start everything in order."""
+        said = ""
+        while not supervisor.is_complete and not self._interrupts.is_stopping:
+            waiting = next(service.name for service in supervisor.services if not service.was_ready)
+            if waiting != said:
+                self._screen.say(f"starting {waiting}")
+                said = waiting
+            supervisor.tick()
+            time.sleep(TICK_SECONDS)
+
+    def _tell(self, services: Sequence[Service], settings: Settings) -> None:
+        """Say what runs where."""
+        if self._interrupts.is_stopping:
+            return
+        for service in services:
+            facts = [*filter(None, [service.describe()]), f"pid {service.child.pid}"]
+            self._screen.say(f"{service.name}: {', '.join(facts)}, log {_near(service.child.log)}")
+        names = {service.name for service in services}
+        for name, uri in (("mongo", settings.mongodb_uri), ("redis", settings.redis_url)):
+            if name not in names:
+                self._screen.say(f"{name}: {redact_uri(uri.get_secret_value())}, as the settings name it")
+
+    def _watch(self, supervisor: Supervisor, settings: Settings) -> None:
+        """Keep everything running and show its health until a signal, or until `--once` has seen enough."""
+        if self._interrupts.is_stopping:
+            return
+        from worker.celery import app  # reads the settings
+
+        feed = health.Feed(app)
+        feed.start()
+        if not self._options.no_data:
+            self._loader = demo.Loader(app, settings)
+            self._loader.start()
+        deadline = time.monotonic() + ONCE_SECONDS
+        while not self._interrupts.is_stopping:
+            supervisor.tick()
+            self._tell_load()
+            kind, line = health.describe(feed.answer, away=supervisor.away(), now=time.monotonic())
+            self._screen.health(kind, line)
+            if self._options.once and self._is_enough(feed, deadline):
+                break
+            time.sleep(TICK_SECONDS)
+        feed.end()
+
+    def _tell_load(self) -> None:
+        loader = self._loader
+        if loader is not None and loader.line:
+            self._screen.say(loader.line)
+            self._is_failed = loader.is_failed
+            self._loader = None
+
+    def _is_enough(self, feed: health.Feed, deadline: float) -> bool:
+        if time.monotonic() > deadline:
+            self._screen.say(f"not done after {ONCE_SECONDS:.0f} s, see {_near(self._folder / 'logs')}")
+            self._is_failed = True
+            return True
+        return self._loader is None and feed.answer is not None
+
+
+def _near(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,77 @@
+"""`ops/up`: servers, a worker, beat and a data set in front of you, until Ctrl-C.
+
+The first half needs nothing installed: it makes the environment and runs itself in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .environment import ROOT, RUN, SetupError, ensure
+from .interrupts import Ended, end_at_once, hold
+
+INSTALLED = "OPS_UP_ENVIRONMENT"
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; --help and mistakes end the program."""
+    parser = argparse.ArgumentParser(
+        prog="ops/up",
+        description="Start MongoDB and Redis (unless MONGODB_URI and REDIS_URL name others, in the "
+        "environment or in .env), a Celery worker and beat; send a public data set through the queue; show "
+        "the health until Ctrl-C. A second Ctrl-C hurries the end. Data and logs are kept in .local/.",
+    )
+    parser.add_argument("--fresh", action="store_true", help="begin without the data of earlier runs")
+    parser.add_argument("--once", action="store_true", help="load the data, show the health once, and stop")
+    parser.add_argument("--no-data", action="store_true", help="do not send the data set")
+    parser.add_argument("--concurrency", type=_positive, default=2, metavar="N", help="tasks at a time (2)")
+    parser.add_argument("--pool", choices=["prefork", "threads", "gevent", "solo"], default="prefork")
+    parser.add_argument("--mongo-port", type=_port, metavar="PORT", help="port of MongoDB (a free one)")
+    parser.add_argument("--redis-port", type=_port, metavar="PORT", help="port of Redis (a free one)")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def _port(text: str) -> int:
+    if not 1 <= (number := int(text)) <= 65535:
+        raise argparse.ArgumentTypeError("must be 1 to 65535")
+    return number
+
+
+def main() -> int:
+    end_at_once()
+    os.chdir(ROOT)
+    try:
+        options = parse(sys.argv[1:])
+        if os.environ.get(INSTALLED) != str(RUN.python):
+            ensure(RUN)
+            _run_in_it()
+        del os.environ[INSTALLED]
+        from .session import run  # needs what was installed
+
+        return run(options, Path(".local"))
+    except SetupError as error:
+        print(f"ops/up: {error}", file=sys.stderr)
+    except Ended:
+        print("ops/up: stopped", file=sys.stderr)
+        return 130
+    return 1
+
+
+def _run_in_it() -> None:
+    hold()
+    environment = os.environ | {INSTALLED: str(RUN.python)}
+    os.execve(RUN.python, [str(RUN.python), "-m", "ops.local.up", *sys.argv[1:]], environment)  # noqa: S606
+
+
+if __name__ == "__main__":
+    sys.exit(main())
