@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .install import install as install
+    from .installer import install as install
     from .process import call as call
     from .process import get_client as get_client
     from .process import get_database as get_database
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .task import MongoTask as MongoTask
 
 _HOMES = {
-    "install": ".install",
+    "install": ".installer",
     "get_client": ".process",
     "get_database": ".process",
     "use_client": ".process",

@@ -14,7 +14,7 @@ from . import events, logs, redis_server, schedule
 from .config import celery_config
 from .errors import SettingsError
 from .events import Event
-from .install import install
+from .installer import install
 from .settings import Settings, load_settings
 
 logger = logging.getLogger("celery_pymongo")

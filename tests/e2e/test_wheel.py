@@ -1,0 +1,120 @@
+"""The built wheel in a shop that owns worker.py, tasks.py and ops.py."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ops.local.servers import LocalServer
+
+from .workers import ROOT, Worker
+
+SHOP = Path(__file__).parent / "shop"
+TREE = ["worker", "tasks", "ops", "pyproject.toml", "README.md", "LICENSE"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel from a copy, so that the checkout stays clean."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in TREE:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, source / name)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(out), str(source)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return next(out.glob("celery_pymongo-*.whl"))
+
+
+@pytest.fixture(scope="module")
+def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Unpack the wheel into a folder for PYTHONPATH: what an installer does with a pure wheel."""
+    folder = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shop(
+    site: Path, mongo: LocalServer, redis: LocalServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Worker]:
+    """A running worker of the shop, with the wheel on its path and this checkout nowhere on it."""
+    home = tmp_path_factory.mktemp("shop")
+    shutil.copytree(SHOP, home, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    env = {"PYTHONPATH": str(site), "MONGODB_URI": mongo.uri, "REDIS_URL": redis.uri}
+    queues = ("orders", "celery", "mongo.health", "mongo.data", "mongo.ops")
+    with Worker("worker", log=home / "worker.log", env=env, cwd=home, queues=queues) as worker:
+        yield worker.wait_ready()
+
+
+def ask(shop: Worker, expression: str) -> object:
+    """Evaluate an expression in the shop's own folder and environment, and return it as JSON."""
+    program = f"import json, tasks; from worker import app; print(json.dumps({expression}))"
+    env = {**os.environ, **{name: str(value) for name, value in shop.env.items()}}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=shop.cwd, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr + shop.text
+    return json.loads(done.stdout)
+
+
+def test_the_wheel_claims_one_top_level_name(wheel: Path) -> None:
+    """Nothing in it would shadow a module named worker, tasks or ops."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name.split("/")[0] for name in archive.namelist()}
+    assert {name for name in names if not name.endswith(".dist-info")} == {"celery_pymongo"}
+
+
+def test_the_wheel_carries_no_embedded_server_and_no_benchmark(wheel: Path) -> None:
+    """What is for development stays in the checkout."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert not [name for name in names if "/local/" in name or "benchmark" in name or "secantus" in name]
+    assert "celery_pymongo/py.typed" in names
+
+
+def test_the_shops_modules_and_ours_live_side_by_side(shop: Worker, site: Path) -> None:
+    """worker, tasks and ops are the shop's; ours are nested."""
+    found = ask(shop, "app.tasks['shop.modules'].delay().get(timeout=20)")
+    assert isinstance(found, dict)
+    for name in ("worker", "tasks", "ops"):
+        assert Path(found[name]).parent == shop.cwd
+    for name in ("celery_pymongo", "celery_pymongo.tasks"):
+        assert Path(found[name]).is_relative_to(site)
+
+
+def test_a_task_of_the_shop_has_the_client_of_its_process(shop: Worker) -> None:
+    """`self.db` works, and the pid is a child's."""
+    sold = ask(shop, "[tasks.sell.delay(n).get(timeout=20) for n in range(4)]")
+    assert isinstance(sold, list)
+    assert [row["orders"] for row in sold] == [1, 1, 1, 1]
+    assert {row["pid"] for row in sold} <= set(shop.children())
+
+
+def test_the_shop_gets_health_checks_and_keeps_its_own_entries_and_routes(shop: Worker) -> None:
+    """Merged, not replaced."""
+    report = ask(shop, "app.send_task('mongo.health.check').get(timeout=20)")
+    assert isinstance(report, dict)
+    assert report["verdict"] == "ok"
+    entries = ask(shop, "sorted(app.conf.beat_schedule)")
+    assert entries == ["mongo.health.check", "mongo.pool.snapshot", "mongo.reconnect.attempt", "shop.count"]
+    assert ask(shop, "app.conf.task_routes['shop.*']") == {"queue": "orders"}
+    assert ask(shop, "[app.conf.task_acks_late, app.conf.worker_prefetch_multiplier]") == [False, 4]
+
+
+def test_both_names_in_one_process_are_refused(site: Path, mongo: LocalServer) -> None:
+    """Two copies of the state would be two clients."""
+    program = "import worker, celery_pymongo; worker.get_client(); celery_pymongo.get_client()"
+    env = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{ROOT}", "MONGODB_URI": mongo.uri}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=site, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "two copies of celery-pymongo in one process" in done.stderr.splitlines()[-1]
