@@ -9,10 +9,11 @@ import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 import bson
-from bson import json_util
+from bson import ObjectId, json_util
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
@@ -43,6 +44,9 @@ _READ_JSON = json_util.JSONOptions(
 _SEND_JSON = json_util.JSONOptions(
     json_mode=json_util.JSONMode.CANONICAL, uuid_representation=UuidRepresentation.STANDARD
 )
+
+# Most values are of these: asked first, they spare the slower questions to abstract classes.
+_SCALARS = (str, bytes, int, float, datetime, ObjectId, type(None))
 
 # What bad text or a bad value raises. Never Exception: a soft time limit is one, and must get through.
 CODEC_ERRORS = (
@@ -76,9 +80,9 @@ class Rejected:
 def encode(documents: Iterable[Mapping[str, Any]], *, format: Format = "json") -> str:
     """Return documents as the one string that `decode` and the data tasks read.
 
-    `json` can be read by people and other languages; `bson` is about six times faster. Naive datetimes are
-    UTC. Raises `Refused` above BATCH_LIMIT documents or MESSAGE_LIMIT characters, or where BSON has no
-    place for a value.
+    `json` can be read by people and other languages; `bson` takes an eighth of the time to encode and a third
+    to decode. Naive datetimes are UTC. Raises `Refused` above BATCH_LIMIT documents or MESSAGE_LIMIT
+    characters, or where BSON has no place for a value.
     """
     lines: list[str] = []
     size = 0
@@ -126,7 +130,9 @@ def _line(index: int, document: Mapping[str, Any], format: Format) -> str:
 
 
 def _is_plain(value: object) -> bool:
-    if isinstance(value, Mapping):
+    if isinstance(value, _SCALARS):
+        return True
+    if isinstance(value, dict | Mapping):
         return all(
             isinstance(key, str) and not key.startswith("$") and _is_plain(item)
             for key, item in value.items()
@@ -134,7 +140,7 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
     # json_util would make a list of a set or a generator; BSON refuses them.
-    return isinstance(value, str | bytes) or not isinstance(value, Iterable)
+    return not isinstance(value, Iterable)
 
 
 def _document(index: int, line: str) -> Document | Rejected:

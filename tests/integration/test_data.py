@@ -25,7 +25,7 @@ from pymongo.errors import AutoReconnect, ExecutionTimeout, OperationFailure, Wr
 from ops.local.servers import LocalServer
 from tasks import data
 from tasks.documents import Refused, encode
-from worker.install import install
+from worker.installer import install
 from worker.settings import load_settings
 
 CONTENT = "the content of a document"
