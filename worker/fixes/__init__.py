@@ -1,0 +1,73 @@
+"""Bugs of Celery's and kombu's that stand in the way: one file each, off when they are mended upstream."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from celery import bootsteps
+
+from ..events import Event, say
+from . import gevent_stall, redis_restart, replacement_hole
+
+__all__ = ["FIXES", "Fix", "active", "install"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fix:
+    """One bug and the consumer bootstep that mends it; `needed()` looks whether the bug is still there."""
+
+    name: str
+    mends: str
+    upstream: str
+    step: type
+    needed: Callable[[], bool]
+
+
+FIXES = (
+    Fix(
+        name="replacement-hole",
+        mends="prefork: an exited child is replaced after up to 5 s",
+        upstream="celery#9588; celery.concurrency.asynpool.AsynPool.timers",
+        step=replacement_hole.ReplaceExitedChildren,
+        needed=replacement_hole.needed,
+    ),
+    Fix(
+        name="redis-restart",
+        mends="Redis broker: a connection lost with tasks in flight ends the worker or runs a task twice",
+        upstream="kombu.transport.redis.Channel.close after celery's on_connection_error_after_connected",
+        step=redis_restart.HandOverMessages,
+        needed=redis_restart.needed,
+    ),
+    Fix(
+        name="gevent-stall",
+        mends="gevent, eventlet: with acks_late and a prefetch of 1, c tasks per 2 s",
+        upstream="celery.worker.loops.synloop",
+        step=gevent_stall.DrainWhenFree,
+        needed=gevent_stall.needed,
+    ),
+)
+
+
+def active() -> tuple[Fix, ...]:
+    """The fixes that the installed Celery and kombu still need."""
+    return tuple(fix for fix in FIXES if fix.needed())
+
+
+class SayWhatIsMended(bootsteps.StartStopStep):
+    """Name, once per worker, the fixes that are active with its pool and broker."""
+
+    def start(self, c: Any) -> None:
+        if c.restart_count == 0:
+            names = [fix.name for fix in FIXES if any(type(step) is fix.step for step in c.steps)]
+            say(logger, logging.INFO, Event.FIX_ACTIVE, "%s", ", ".join(names) or "none")
+
+
+def install(app: Any) -> None:
+    """Add the bootsteps of the active fixes to `app`'s workers; a second call changes nothing."""
+    app.steps["consumer"].update(fix.step for fix in active())
+    app.steps["consumer"].add(SayWhatIsMended)
