@@ -11,4 +11,4 @@ def check(self: Any) -> dict[str, Any]:
 
 def register(app: Any) -> None:
     """Make the functions of this module tasks of `app`."""
-    app.task(name="mongo.health.check", bind=True, base=app.mongo.Task, max_retries=0)(check)
+    app.task(name="mongo.health.check", bind=True, shared=False, base=app.mongo.Task, max_retries=0)(check)

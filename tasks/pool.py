@@ -11,4 +11,6 @@ def snapshot(self: Any) -> dict[str, Any]:
 
 def register(app: Any) -> None:
     """Make the functions of this module tasks of `app`."""
-    app.task(name="mongo.pool.snapshot", bind=True, base=app.mongo.Task, max_retries=0)(snapshot)
+    app.task(name="mongo.pool.snapshot", bind=True, shared=False, base=app.mongo.Task, max_retries=0)(
+        snapshot
+    )

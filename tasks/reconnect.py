@@ -28,5 +28,7 @@ def run(self: Any, attempts: int = 3) -> dict[str, Any]:
 
 def register(app: Any) -> None:
     """Make the functions of this module tasks of `app`."""
-    app.task(name="mongo.reconnect.attempt", bind=True, base=app.mongo.Task, max_retries=0)(attempt)
-    app.task(name="mongo.reconnect.run", bind=True, base=app.mongo.Task)(run)
+    app.task(name="mongo.reconnect.attempt", bind=True, shared=False, base=app.mongo.Task, max_retries=0)(
+        attempt
+    )
+    app.task(name="mongo.reconnect.run", bind=True, shared=False, base=app.mongo.Task)(run)

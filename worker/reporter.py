@@ -58,10 +58,17 @@ class Reporter:
             events.say(logger, logging.INFO, Event.CLIENT_WARM, "%s answered in %.1f ms", *args)
 
     def _tick(self) -> None:
+        if self._mongo.holder.client is None:
+            # Closed by somebody before the process ends: nothing to look after.
+            return
         self._mongo.link.reconnect()
         self._mongo.warn_of_foreign()
 
     def _pause(self) -> float:
         """Seconds to the next tick: sooner where a reconnection attempt is due before."""
         due_in = self._mongo.link.due_in()
-        return _TICK_SECONDS if due_in is None else min(_TICK_SECONDS, max(due_in, 0.01))
+        return (
+            _TICK_SECONDS
+            if due_in is None or self._mongo.holder.client is None
+            else min(_TICK_SECONDS, max(due_in, 0.01))
+        )
