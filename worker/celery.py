@@ -5,6 +5,7 @@ The app is made when it is first asked for, so that importing this module reads 
 
 import logging
 import sys
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -29,6 +30,19 @@ def create_app(settings: Settings | None = None) -> Celery:
     logs.set_up(as_json=chosen.log_format == "json", quiet=schedule.entries(chosen).keys())
     signals.celeryd_init.connect(_refuse_cluster, weak=False, dispatch_uid="celery_pymongo.redis_server")
     return app
+
+
+@dataclass(frozen=True)
+class LogFixup:
+    """Travels with a pickled app, so that a spawned child, which never imports this module, logs alike."""
+
+    settings: Settings
+
+    def __call__(self, _app: Celery) -> "LogFixup":
+        """Celery calls this while it makes the app, before it sets up logging."""
+        settings = self.settings
+        logs.set_up(as_json=settings.log_format == "json", quiet=schedule.entries(settings).keys())
+        return self
 
 
 def _refuse_cluster(instance: Any, **_kwargs: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery
 
 from . import fixes, schedule
-from .process import Mongo, adopt
+from .process import Mongo, adopt, shared
 from .settings import Settings, load_settings
 from .signals import Lifecycle
 from .task import MongoTask
@@ -32,18 +32,28 @@ def install(app: Celery, settings: Settings | None = None) -> Mongo:
     present: Mongo | None = getattr(app, "mongo", None)
     if present is not None:
         return present
-    mongo = Mongo(settings or load_settings(), reload=None if settings else load_settings)
-    mongo.Task = MongoTask
-    adopt(mongo)
-    app.mongo = mongo
-    mongo.guard.install()
-    Lifecycle(app, mongo).connect()
-    fixes.install(app)
+    mongo = _equip(app, settings)
     # Celery runs fixups wherever it rebuilds the app: in the children of a spawning pool, too.
     app.fixups = {*app.fixups, Fixup(settings)}
     _when_configured(app, lambda: _merge(app, mongo.settings))
+    return mongo
+
+
+def _equip(app: Celery, settings: Settings | None) -> Mongo:
+    mongo = shared() or _first(app, settings)
+    app.mongo = mongo
+    fixes.install(app)
     for module in _TASK_MODULES:
         module.register(app)
+    return mongo
+
+
+def _first(app: Celery, settings: Settings | None) -> Mongo:
+    mongo = Mongo(settings or load_settings(), reload=None if settings else load_settings)
+    mongo.Task = MongoTask
+    adopt(mongo)
+    mongo.guard.install()
+    Lifecycle(app, mongo).connect()
     return mongo
 
 
@@ -54,8 +64,8 @@ class Fixup:
     settings: Settings | None
 
     def __call__(self, app: Celery) -> "Fixup":
-        """Celery calls this while it makes the app; the configuration is not there yet, nor needed."""
-        install(app, self.settings)
+        """Celery calls this while it makes the app, whose configuration came along, merged already."""
+        _equip(app, self.settings).is_shared = True
         return self
 
 

@@ -52,6 +52,8 @@ class Mongo:
         self.place = Place(node=socket.gethostname())
         # Set by install(app): the base class of tasks, which lives a layer above.
         self.Task: type[Any] = object
+        # Set by install(app) in a spawned child; see shared().
+        self.is_shared = False
         self._reload = reload
         self._main_pid: int | None = None
         self._pid: int | None = None
@@ -271,6 +273,15 @@ def adopt(mongo: Mongo) -> None:
     if _current is not None and _current is not mongo:
         _current.close()
     _current = mongo
+
+
+def shared() -> Mongo | None:
+    """Return the Mongo that further apps of this process share; None where each new one adopts its own.
+
+    In a spawned child the app arrives pickled, and importing its task modules makes it a second time: the
+    tasks of one and the signals of the other must meet the same client.
+    """
+    return _current if _current is not None and _current.is_shared else None
 
 
 def current() -> Mongo:

@@ -33,9 +33,17 @@ def start(settings: "Settings", *, node: str) -> bool:
         send_default_pii=False,
         max_request_body_size="never",
     )
-    sentry_sdk.set_tag("celery.node", node)
-    sentry_sdk.set_tag("celery_pymongo.deployment", settings.deployment)
+    name_node(settings, node)
     return True
+
+
+def name_node(settings: "Settings", node: str) -> None:
+    """Tag this process's events with its node: a spawned child learns its name after `start`."""
+    if settings.sentry_dsn is not None and _is_initialised():
+        import sentry_sdk
+
+        sentry_sdk.set_tag("celery.node", node)
+        sentry_sdk.set_tag("celery_pymongo.deployment", settings.deployment)
 
 
 def flush(seconds: float) -> None:

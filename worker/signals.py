@@ -89,7 +89,8 @@ class Lifecycle:
             events.say(logger, logging.WARNING, Event.SETTINGS_WARNING, "%s", warning)
         if self._is_prefork_main:
             self._refuse_foreign()
-        elif self._mongo.holder.client is not None:
+        elif self._mongo.holder.client is not None and self._reporter is None:
+            # Under solo worker_process_init came before and has started it.
             self._start_reporter()
 
     def worker_before_create_process(self, **_kwargs: Any) -> None:
@@ -99,6 +100,7 @@ class Lifecycle:
     def worker_process_init(self, sender: str, **_kwargs: Any) -> None:
         """In a new child of a prefork pool, and in MAIN under solo. Constructor only, no I/O."""
         self._is_prefork_main = False
+        sentry.name_node(self._mongo.settings, sender)
         self._mongo.enter_process(Place(sender))
         self._start_reporter()
 
