@@ -189,7 +189,7 @@ def _is_pool_child(process: psutil.Process) -> bool:
     except psutil.Error:
         return False
     # billiard's spawn starts a resource tracker (a semaphore tracker) beside the children
-    return alive and "tracker" not in command
+    return alive and "tracker import" not in command
 
 
 def _session(leader: int) -> list[psutil.Process]:
