@@ -51,6 +51,8 @@ def set_up(*, as_json: bool, quiet: Collection[str]) -> None:
     """
 
     def on_setup(logger: logging.Logger, **_kwargs: Any) -> None:
+        # At DEBUG the driver logs whole commands, and documents with them.
+        logging.getLogger("pymongo").setLevel(logging.INFO)
         for name in ("celery.app.trace", "celery.worker.strategy"):
             logging.getLogger(name).addFilter(QuietSchedule(quiet))
         if as_json:

@@ -342,16 +342,18 @@ class Settings(BaseModel):
     ] = ()
     health_interval_seconds: Annotated[
         Interval,
-        Setting("CELERY_PYMONGO_HEALTH_INTERVAL_SECONDS", "s", "How often beat sends `mongo.health.check`."),
+        Setting("CELERY_PYMONGO_HEALTH_INTERVAL_SECONDS", "s", "Time between two of `mongo.health.check`."),
     ] = 10.0
     snapshot_interval_seconds: Annotated[
         Interval,
-        Setting("CELERY_PYMONGO_SNAPSHOT_INTERVAL_SECONDS", "s", "How often beat sends `mongo.pool.snapshot`."),
+        Setting(
+            "CELERY_PYMONGO_SNAPSHOT_INTERVAL_SECONDS", "s", "Time between two of `mongo.pool.snapshot`."
+        ),
     ] = 15.0
     reconnect_interval_seconds: Annotated[
         Interval,
         Setting(
-            "CELERY_PYMONGO_RECONNECT_INTERVAL_SECONDS", "s", "How often beat sends `mongo.reconnect.attempt`."
+            "CELERY_PYMONGO_RECONNECT_INTERVAL_SECONDS", "s", "Time between two of `mongo.reconnect.attempt`."
         ),
     ] = 5.0
     ping_timeout_seconds: Annotated[
