@@ -24,7 +24,8 @@ find_python() {
     fail "needs Python 3.11 or newer: install it, or say where it is with PYTHON=/path/to/python3"
 }
 
-run_module() {
+start() {
     python=$(find_python) || exit 1
-    exec "$python" -m "$@"
+    trap '' INT
+    exec "$python" -m ops.local.start "$@"
 }

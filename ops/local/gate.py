@@ -57,11 +57,12 @@ def needs_embedded(*, quick: bool) -> bool:
     return not quick and not ((os.environ.get("MONGODB_URI") or shutil.which("mongod")) and redis)
 
 
-def main() -> int:
-    end_at_once()
-    os.chdir(ROOT)
-    options = parse(sys.argv[1:])
+def main(arguments: Sequence[str]) -> int:
+    """Make the environments and run the steps; return the exit code."""
     try:
+        end_at_once()
+        os.chdir(ROOT)
+        options = parse(arguments)
         ensure(DEVELOPMENT)
         if needs_embedded(quick=options.quick):
             ensure(EMBEDDED)
@@ -78,7 +79,3 @@ def main() -> int:
         return 130
     print(f"== all ok, {time.monotonic() - began:.1f} s")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -29,7 +29,7 @@ def describe(answer: Answer | None, *, away: str, now: float) -> tuple[str, str]
     if away:
         return f"away: {away}", f"down · {away} is away and is started again"
     if answer is None:
-        return "waiting", "waiting for the first health check"
+        return "waiting", "waiting for a health check"
     if now - answer.at > PATIENCE_SECONDS:
         return "silent", f"unknown · no answer to a health check for {now - answer.at:.0f} s"
     report = answer.report
@@ -62,6 +62,10 @@ class Feed(threading.Thread):
                 self._ask()
             except Exception as error:  # noqa: BLE001  # whatever broker and results raise: ask again
                 logger.warning("no answer to a health check: %s", type(error).__name__)
+
+    def forget(self) -> None:
+        """What was said before something went away tells nothing of the time after."""
+        self.answer = None
 
     def end(self) -> None:
         """Ask no more."""

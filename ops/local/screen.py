@@ -38,7 +38,8 @@ class Screen:
         """Show the line of health; `kind` is the part whose change matters at once."""
         now = time.monotonic()
         wait = REDRAW_SECONDS if self._is_terminal else QUIET_SECONDS
-        if kind == self._kind and (line == self._line or now - self._drawn_at < wait):
+        is_news = self._is_terminal or line != self._line
+        if kind == self._kind and not (is_news and now - self._drawn_at >= wait):
             return
         self._kind, self._line, self._drawn_at = kind, line, now
         if not self._is_terminal:

@@ -66,13 +66,13 @@ class _Session:
         services += celery_services(self._folder, self._options)
         settings = load_settings()  # now with the addresses of those servers
         supervisor = Supervisor(services, say=self._screen.say)
-        with self._screen:
-            try:
+        try:
+            with self._screen:
                 self._begin(supervisor)
                 self._tell(services, settings)
                 self._watch(supervisor, settings)
-            finally:
-                supervisor.stop(is_hurried=lambda: self._interrupts.is_hurried)
+        finally:
+            supervisor.stop(is_hurried=lambda: self._interrupts.is_hurried)
         self._screen.say("all is stopped")
         return 1 if self._is_failed else 0
 
@@ -125,12 +125,16 @@ class _Session:
         while not self._interrupts.is_stopping:
             supervisor.tick()
             self._tell_load()
-            kind, line = health.describe(feed.answer, away=supervisor.away(), now=time.monotonic())
-            self._screen.health(kind, line)
+            self._show_health(feed, supervisor.away())
             if self._options.once and self._is_enough(feed, deadline):
                 break
             time.sleep(TICK_SECONDS)
         feed.end()
+
+    def _show_health(self, feed: health.Feed, away: str) -> None:
+        if away:
+            feed.forget()
+        self._screen.health(*health.describe(feed.answer, away=away, now=time.monotonic()))
 
     def _tell_load(self) -> None:
         loader = self._loader

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .environment import ROOT, RUN, SetupError, ensure
+from .environment import DEVELOPMENT, ROOT, RUN, SetupError, ensure
 from .interrupts import Ended, end_at_once, hold
 
 INSTALLED = "OPS_UP_ENVIRONMENT"
@@ -47,14 +47,16 @@ def _port(text: str) -> int:
     return number
 
 
-def main() -> int:
-    end_at_once()
-    os.chdir(ROOT)
+def main(arguments: Sequence[str]) -> int:
+    """Make the environment and run in it; return the exit code."""
     try:
-        options = parse(sys.argv[1:])
+        end_at_once()
+        os.chdir(ROOT)
+        options = parse(arguments)
         if os.environ.get(INSTALLED) != str(RUN.python):
-            ensure(RUN)
-            _run_in_it()
+            # gevent is pinned with the development tools only.
+            ensure(DEVELOPMENT if options.pool == "gevent" else RUN)
+            _run_in_it(arguments)
         del os.environ[INSTALLED]
         from .session import run  # needs what was installed
 
@@ -67,11 +69,7 @@ def main() -> int:
     return 1
 
 
-def _run_in_it() -> None:
+def _run_in_it(arguments: Sequence[str]) -> None:
     hold()
     environment = os.environ | {INSTALLED: str(RUN.python)}
-    os.execve(RUN.python, [str(RUN.python), "-m", "ops.local.up", *sys.argv[1:]], environment)  # noqa: S606
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    os.execve(RUN.python, [str(RUN.python), "-m", "ops.local.start", "up", *arguments], environment)  # noqa: S606
