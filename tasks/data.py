@@ -1,36 +1,31 @@
-"""The data tasks: idempotent bulk upserts, roll-ups and bounded deletion, each safe to run again."""
+"""The upsert task: documents replaced or inserted by their key, safe to run again."""
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import reduce
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import bson
-from bson import json_util
-from pymongo import MongoClient, ReplaceOne
+from pymongo import ReplaceOne
 from pymongo.collection import Collection
-from pymongo.database import Database
-from pymongo.errors import BulkWriteError, OperationFailure, WriteConcernError, WTimeoutError
+from pymongo.errors import BulkWriteError
 
 from .documents import (
     CODEC_ERRORS,
     READ_OPTIONS,
     Document,
     Format,
-    HidesDocuments,
     Refused,
     Rejected,
     decode,
     depth,
     encode,
-    shown,
 )
+from .hiding import hiding, shown
+from .refusals import guarded, raise_if_not_about_documents
+from .target import MongoTask, collection_of
 
 UPSERT_MANY = "mongo.data.upsert_many"
-AGGREGATE_INTO = "mongo.data.aggregate_into"
-EXPIRE_BEFORE = "mongo.data.expire_before"
 
 DOCUMENT_LIMIT = 16 * 1024 * 1024
 """Bytes of BSON of one document with its key: the server's maximum, which it enforces per batch."""
@@ -41,31 +36,7 @@ DEPTH_LIMIT = 100
 ERRORS_SHOWN = 100
 """Rejected documents that a result names; `rejected` counts them all."""
 
-DELETE_BATCH = 1_000
-"""Documents per delete command: some 10 ms on a server, and 20 KB of identifiers."""
-
-DELETE_LIMIT = 100_000
-"""Most documents that one run of `expire_before` may be asked to delete."""
-
-# Codes in a bulk reply that say nothing about the document: network, primary, interruption, overload,
-# deadline, write conflict, and authorisation (mongodb/mongo, src/mongo/base/error_codes.yml).
-_NOT_THE_DOCUMENT = frozenset(
-    {6, 7, 89, 9001, 91, 133, 189, 10107, 11600, 11602, 13435, 13436, 202, 262, 462, 24, 50, 64, 112, 13, 18}
-)
 _DUPLICATE_KEY, _IMMUTABLE_FIELD, _VALIDATION = 11000, 66, 121
-# Unknown stage and unknown operator: the server's text quotes the pipeline's own words, no document.
-_PIPELINE_WORDS = frozenset({40324, 168})
-_RETRY_LABELS = ("RetryableWriteError", "RetryableError", "SystemOverloadedError")
-
-T = TypeVar("T")
-
-
-class MongoTask(Protocol):
-    """What these functions use of the task that they run as."""
-
-    app: Any
-    client: MongoClient[Document]
-    db: Database[Document]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +47,9 @@ class _Write:
 
 
 def register(app: Any) -> None:
-    """Make the functions of this module tasks of `app`, which `install` has given its `mongo`."""
-    hiding = type("DocumentsTask", (HidesDocuments, app.mongo.Task), {"abstract": True})
-    # Not shared: Celery would give them, with this app's base, to every other app of the process.
-    app.task(upsert_many, name=UPSERT_MANY, bind=True, base=hiding, shared=False)
-    app.task(aggregate_into, name=AGGREGATE_INTO, bind=True, base=hiding, shared=False)
-    app.task(expire_before, name=EXPIRE_BEFORE, bind=True, base=app.mongo.Task, shared=False)
+    """Make `upsert_many` a task of `app`, which `install` has given its `mongo`."""
+    # Not shared: Celery would give it, with this app's base, to every other app of the process.
+    app.task(upsert_many, name=UPSERT_MANY, bind=True, base=hiding(app.mongo.Task), shared=False)
 
 
 def upsert_signature(  # noqa: PLR0913 - the task's arguments and its sender's
@@ -125,14 +93,14 @@ def upsert_many(
     a unique index, or two batches at once insert twice. Of documents with one key the last wins; the others
     are `superseded`. read = inserted + modified + unchanged + superseded + rejected.
     """
-    target = _collection(self, collection, database)
+    target = collection_of(self, collection, database)
     if not target.write_concern.acknowledged:
         raise Refused("upsert_many reports what was written, so it needs a write concern above w=0")
     fields = [key] if isinstance(key, str) else list(key)
     items = [_prepare(index, item, fields) for index, item in enumerate(decode(documents))]
     rejected = [item for item in items if isinstance(item, Rejected)]
     latest = {item.identity: item for item in items if isinstance(item, _Write)}
-    counts, refused = _guarded(lambda: _apply(target, list(latest.values())))
+    counts, refused = guarded(lambda: _apply(target, list(latest.values())))
     return {
         "collection": collection,
         "read": len(items),
@@ -140,68 +108,6 @@ def upsert_many(
         "superseded": len(items) - len(rejected) - len(latest),
         **_report(rejected + refused),
     }
-
-
-def aggregate_into(  # noqa: PLR0913 - a task's arguments are its message
-    self: MongoTask,
-    source: str,
-    pipeline: str | list[Document],
-    into: str,
-    *,
-    on: str | Sequence[str] = "_id",
-    when_matched: str = "replace",
-    deadline: float | None = None,
-    database: str | None = None,
-) -> dict[str, Any]:
-    """Roll a collection up into another: run the pipeline on the server and $merge what comes out.
-
-    `pipeline` is an Extended JSON array, `encode(stages)`, or a list of plain JSON stages. `on` needs a
-    unique index where it is not `_id`; `when_matched` is `replace` or `merge`. `deadline` (seconds) is for
-    roll-ups that outlast the driver's socket timeout. The server does not say how many documents it merged:
-    `documents` is how many `into` holds now, by its metadata.
-    """
-    fields = [on] if isinstance(on, str) else list(on)
-    stages = [*_stages(pipeline), _merge(into, fields, when_matched)]
-    if into == source:
-        raise Refused("a roll-up reads one collection and writes another: name another `into`")
-    started = time.monotonic()
-    from_, to = _collection(self, source, database), _collection(self, into, database)
-    _refuse_ambiguous(to, fields)
-    self.app.mongo.call(lambda: _guarded(lambda: _exhaust(from_, stages)), deadline=deadline)
-    return {
-        "source": source,
-        "into": into,
-        "documents": to.estimated_document_count(),
-        "seconds": round(time.monotonic() - started, 3),
-    }
-
-
-def expire_before(  # noqa: PLR0913 - a task's arguments are its message
-    self: MongoTask,
-    collection: str,
-    field: str,
-    *,
-    before: str | datetime,
-    limit: int = 10_000,
-    database: str | None = None,
-) -> dict[str, Any]:
-    """Delete at most `limit` documents whose date `field` is before a moment, in batches.
-
-    `before` is an ISO 8601 date or time; without an offset it is UTC. It may not lie in the future. Documents
-    where the field is missing or no date are never touched. Give the field an index. `more` tells whether a
-    further run would find any.
-    """
-    moment = _past(before)
-    if not 1 <= limit <= DELETE_LIMIT:
-        raise Refused(f"limit must be 1 to {DELETE_LIMIT}, not {limit}")
-    target = _collection(self, collection, database)
-    expired = {field: {"$lt": moment}}
-    deleted = _guarded(lambda: _delete(target, expired, limit))
-    more = target.find_one(expired, {"_id": 1}) is not None
-    return {"collection": collection, "before": moment.isoformat(), "deleted": deleted, "more": more}
-
-
-# --- upsert_many ---
 
 
 def _prepare(index: int, item: Document | Rejected, fields: Sequence[str]) -> _Write | Rejected:
@@ -248,7 +154,7 @@ def _apply(target: Collection[Document], writes: Sequence[_Write]) -> tuple[dict
     except BulkWriteError as error:
         reply: Mapping[str, Any] = error.details
     # Out of the handler, so that nothing raised here is chained to an error that holds the documents.
-    _raise_if_not_about_documents(reply)
+    raise_if_not_about_documents(reply)
     refused = [_rejected(writes[failed["index"]].index, failed) for failed in reply["writeErrors"]]
     return _counts(reply), refused
 
@@ -278,115 +184,3 @@ def _rejected(index: int, failed: Mapping[str, Any]) -> Rejected:
 def _report(rejected: list[Rejected]) -> dict[str, Any]:
     rejected = sorted(rejected, key=lambda item: item.index)
     return {"rejected": len(rejected), "errors": [item.to_dict() for item in rejected[:ERRORS_SHOWN]]}
-
-
-# --- errors without documents ---
-
-
-def _raise_if_not_about_documents(reply: Mapping[str, Any]) -> None:
-    for failed in reply["writeErrors"]:
-        if failed.get("code") in _NOT_THE_DOCUMENT:
-            raise _told(OperationFailure, failed)
-    for concern in reply["writeConcernErrors"]:
-        timed_out = concern.get("code") == 64 or "wtimeout" in concern.get("errInfo", {})
-        raise _told(WTimeoutError if timed_out else WriteConcernError, concern)
-
-
-def _guarded(operation: Callable[[], T]) -> T:
-    """Run an operation; raise what the server refuses anew, same class and code, without documents."""
-    try:
-        return operation()
-    except OperationFailure as error:
-        kind, told = type(error), {"code": error.code, "errmsg": str(error), **(error.details or {})}
-        labels = [label for label in _RETRY_LABELS if error.has_error_label(label)]
-    raise _told(kind, told, labels)
-
-
-def _told(kind: type[OperationFailure], reply: Mapping[str, Any], labels: Sequence[str] = ()) -> Exception:
-    code, name = reply.get("code"), reply.get("codeName", "unnamed")
-    text = reply.get("errmsg") if code in _PIPELINE_WORDS else "its text may quote documents and is withheld"
-    details = {"errorLabels": labels} if labels else None
-    return kind(f"the server answered with code {code} ({name}): {text}", code, details)
-
-
-# --- aggregate_into ---
-
-
-def _stages(pipeline: str | list[Document]) -> list[Document]:
-    stages = _read_stages(pipeline) if isinstance(pipeline, str) else pipeline
-    for place, stage in enumerate(stages):
-        if not isinstance(stage, dict) or len(stage) != 1:
-            raise Refused(f"stage {place} of the pipeline is not a document with one operator")
-        if stage.keys() & {"$out", "$merge"}:
-            raise Refused(f"stage {place} of the pipeline writes: aggregate_into adds the $merge itself")
-    return list(stages)
-
-
-def _read_stages(text: str) -> list[Any]:
-    if not text.lstrip().startswith("["):
-        return list(decode(text))
-    try:
-        stages: list[Any] = json_util.loads(text)
-    except CODEC_ERRORS as error:
-        kind = type(error).__name__
-    else:
-        return stages
-    raise Refused(f"the pipeline is not an Extended JSON array ({kind})")
-
-
-def _merge(into: str, fields: list[str], when_matched: str) -> Document:
-    if when_matched not in ("replace", "merge"):
-        raise Refused(f"when_matched must be replace or merge, not {when_matched}")
-    return {"$merge": {"into": into, "on": fields, "whenMatched": when_matched, "whenNotMatched": "insert"}}
-
-
-def _refuse_ambiguous(into: Collection[Document], fields: list[str]) -> None:
-    # Asked first: the server's own error has no code of its own on every version.
-    unique = [
-        {name for name, _ in index["key"]}
-        for index in into.index_information().values()
-        if index.get("unique") and "partialFilterExpression" not in index
-    ]
-    if fields != ["_id"] and set(fields) not in unique:
-        names = ", ".join(fields)
-        raise Refused(
-            f"$merge on {names} needs a unique index of {into.name} on exactly that: create it first"
-        )
-
-
-def _exhaust(source: Collection[Document], stages: list[Document]) -> None:
-    with source.aggregate(stages) as cursor:
-        for _ in cursor:
-            pass
-
-
-# --- expire_before ---
-
-
-def _past(before: str | datetime) -> datetime:
-    try:
-        moment = datetime.fromisoformat(before) if isinstance(before, str) else before
-    except ValueError:
-        raise Refused(f"before must be an ISO 8601 date or time, not {before!r}") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    if moment > datetime.now(UTC):
-        raise Refused(f"before lies in the future ({moment.isoformat()}): it would delete live documents")
-    return moment
-
-
-def _delete(target: Collection[Document], expired: Document, limit: int) -> int:
-    deleted = 0
-    for start in range(0, limit, DELETE_BATCH):
-        found = target.find(expired, {"_id": 1}).limit(min(DELETE_BATCH, limit - start))
-        identifiers = [document["_id"] for document in found]
-        if not identifiers:
-            break
-        # The date again: a document renewed since it was found must live.
-        deleted += target.delete_many({"_id": {"$in": identifiers}, **expired}).deleted_count
-    return deleted
-
-
-def _collection(task: MongoTask, name: str, database: str | None) -> Collection[Document]:
-    home = task.db if database is None else task.client[database]
-    return home.get_collection(name, codec_options=READ_OPTIONS)

@@ -1,4 +1,4 @@
-"""Documents in a message: one string argument, bounded, and never shown.
+"""Documents in a message: one string argument, bounded.
 
 Celery's own JSON refuses an ObjectId and turns a user's `{"__type__": "datetime", ...}` into a datetime, so
 documents travel as text of our own: one document per line, each line either canonical Extended JSON (it
@@ -7,7 +7,7 @@ starts with a brace) or base64 BSON. A line that cannot be read costs that docum
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -17,8 +17,6 @@ from bson import ObjectId, json_util
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.errors import BSONError
-from celery.utils.saferepr import saferepr
-from celery.worker.request import Request
 
 BATCH_LIMIT = 10_000
 """Documents in one message. More would keep a slot busy for seconds and make a redelivery costly."""
@@ -157,58 +155,3 @@ def _document(index: int, line: str) -> Document | Rejected:
 
 def _from_bson(line: str) -> Document:
     return bson.decode(base64.b64decode(line, validate=True), codec_options=READ_OPTIONS)
-
-
-# --- keeping documents out of headers, logs, events and `inspect` ---
-
-_HIDDEN_POSITION = 1
-_HIDDEN_NAMES = frozenset({"documents", "pipeline"})
-
-
-def shown(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> dict[str, str]:
-    """Return the `argsrepr` and `kwargsrepr` of a task whose second argument nobody may see."""
-    positional = tuple(
-        _Hidden(value) if place == _HIDDEN_POSITION else value for place, value in enumerate(args or ())
-    )
-    named = {
-        name: _Hidden(value) if name in _HIDDEN_NAMES else value for name, value in (kwargs or {}).items()
-    }
-    return {"argsrepr": saferepr(positional, maxlen=512), "kwargsrepr": saferepr(named, maxlen=512)}
-
-
-class HidesDocuments:
-    """Mix-in for a task that carries documents: however it is sent, nothing shows them.
-
-    Celery puts the first kilobyte of the arguments into each message's headers; from there they reach the
-    worker's log records, its events and Sentry.
-    """
-
-    Request = f"{__name__}:HiddenRequest"
-
-    def apply_async(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
-        """Send the task; whatever was asked for, the representation of its arguments is ours."""
-        options.update(shown(args, kwargs))
-        return super().apply_async(args, kwargs, *rest, **options)  # type: ignore[misc]  # Celery's Task
-
-
-class HiddenRequest(Request):
-    """A received message, also one that a foreign producer stamped with its documents."""
-
-    def __init__(self, message: Any, **options: Any) -> None:
-        super().__init__(message, **options)
-        self._request_dict.update(shown(self._args, self._kwargs))
-        self._argsrepr = self._request_dict["argsrepr"]
-        self._kwargsrepr = self._request_dict["kwargsrepr"]
-
-    def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002 - `inspect active` asks for the full arguments
-        """Describe the request for `inspect`, never with its documents."""
-        info: dict[str, Any] = super().info(safe=True)
-        return info
-
-
-class _Hidden:
-    def __init__(self, value: object) -> None:
-        self._size = f"{len(value)} long" if isinstance(value, Sized) else type(value).__name__
-
-    def __repr__(self) -> str:
-        return f"<hidden, {self._size}>"

@@ -19,7 +19,8 @@ logger = logging.getLogger("celery_pymongo")
 # In a checkout the packages stand side by side; in the wheel `tasks` is nested in this one. Imported
 # with this module: Celery's command line has the working directory on its path only while it imports.
 _TASKS = "tasks" if __package__ == "worker" else f"{__package__}.tasks"
-_TASK_MODULES = [import_module(f"{_TASKS}.{name}") for name in ("health", "pool", "reconnect", "data")]
+_NAMES = ("health", "pool", "reconnect", "data", "rollup", "expiry")
+_TASK_MODULES = [import_module(f"{_TASKS}.{name}") for name in _NAMES]
 
 
 def install(app: Celery, settings: Settings | None = None) -> Mongo:

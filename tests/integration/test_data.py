@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from pymongo.errors import AutoReconnect, ExecutionTimeout, OperationFailure, WriteConcernError
 
 from ops.local.servers import LocalServer
-from tasks import data
+from tasks import data, expiry, rollup
 from tasks.documents import Refused, encode
 from worker.installer import install
 from worker.settings import load_settings
@@ -243,7 +243,7 @@ def roll_up(app: Celery, db: Any) -> Any:
     db.sales.insert_many(
         [{"shop": "ab"[n % 2], "n": n, "at": datetime(2024, 1, 1 + n, tzinfo=UTC)} for n in range(10)]
     )
-    return app.tasks[data.AGGREGATE_INTO]
+    return app.tasks[rollup.AGGREGATE_INTO]
 
 
 @pytest.mark.parametrize(
@@ -296,10 +296,10 @@ def test_a_wrong_pipeline_is_told_and_a_failed_one_does_not_quote_documents(roll
 
 @pytest.fixture
 def expire(app: Celery, db: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(data, "DELETE_BATCH", 50)
+    monkeypatch.setattr(expiry, "DELETE_BATCH", 50)
     db.log.insert_many([{"at": datetime(2024, 1, 1 + n % 20, tzinfo=UTC)} for n in range(260)])
     db.log.insert_many([{"at": "2024-01-01"}, {"at": None}, {}])
-    return app.tasks[data.EXPIRE_BEFORE]
+    return app.tasks[expiry.EXPIRE_BEFORE]
 
 
 def test_only_documents_with_an_earlier_date_are_deleted_and_a_second_run_finds_none(
@@ -341,7 +341,7 @@ def test_identifiers_of_any_type_are_deleted(app: Celery, db: Any) -> None:
     at = datetime(2024, 1, 1, tzinfo=UTC)
     ids = [UUID(int=7), {"a": Int64(1)}, "x", 1.5]
     db.odd.insert_many([{"_id": value, "at": at} for value in ids])
-    assert app.tasks[data.EXPIRE_BEFORE]("odd", "at", before="2024-02-01")["deleted"] == len(ids)
+    assert app.tasks[expiry.EXPIRE_BEFORE]("odd", "at", before="2024-02-01")["deleted"] == len(ids)
 
 
 class RenewedMeanwhile:
@@ -368,7 +368,7 @@ class RenewedMeanwhile:
 
 def test_a_document_renewed_after_it_was_found_lives(expire: Any, db: Any) -> None:
     task: Any = SimpleNamespace(db=RenewedMeanwhile(db.log))
-    result = data.expire_before(task, "log", "at", before="2024-02-01", limit=10)
+    result = expiry.expire_before(task, "log", "at", before="2024-02-01", limit=10)
     assert (result["deleted"], result["more"]) == (0, False)
     assert db.log.count_documents({}) == 263
 

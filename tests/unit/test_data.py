@@ -18,8 +18,9 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from tasks import data
-from tasks.documents import HiddenRequest, Refused, encode
+from tasks import data, expiry, rollup
+from tasks.documents import Refused, encode
+from tasks.hiding import HiddenRequest
 
 CONTENT = "the content of a document"
 NOBODY: Any = SimpleNamespace()
@@ -217,12 +218,12 @@ def test_a_roll_up_that_would_write_elsewhere_or_cannot_be_read_is_refused(
     arguments: Any, sentence: Any
 ) -> None:
     with pytest.raises(Refused, match=sentence):
-        data.aggregate_into(NOBODY, *arguments)
+        rollup.aggregate_into(NOBODY, *arguments)
 
 
 def test_a_roll_up_is_refused_where_matching_is_not_replace_or_merge() -> None:
     with pytest.raises(Refused, match="when_matched must be replace or merge, not fail"):
-        data.aggregate_into(NOBODY, "a", [], "b", when_matched="fail")
+        rollup.aggregate_into(NOBODY, "a", [], "b", when_matched="fail")
 
 
 @pytest.mark.parametrize(
@@ -237,7 +238,7 @@ def test_a_roll_up_is_refused_where_matching_is_not_replace_or_merge() -> None:
 )
 def test_an_expiry_that_cannot_be_meant_is_refused(options: Any, sentence: Any) -> None:
     with pytest.raises(Refused, match=sentence):
-        data.expire_before(NOBODY, "c", "when", **options)
+        expiry.expire_before(NOBODY, "c", "when", **options)
 
 
 @pytest.fixture
@@ -273,7 +274,7 @@ def direct(app: Any) -> None:
     upsert.delay("c", documents=text)
     upsert.apply_async(("c", text), argsrepr=CONTENT)
     upsert.s("c", text).apply_async()
-    app.tasks[data.AGGREGATE_INTO].delay("a", encode([{"$match": {"a": CONTENT}}]), into="b")
+    app.tasks[rollup.AGGREGATE_INTO].delay("a", encode([{"$match": {"a": CONTENT}}]), into="b")
 
 
 def helpers(app: Any) -> None:
@@ -288,7 +289,8 @@ def test_no_header_of_a_message_shows_a_document(
     app: Any, sent: Any, send: Any, is_registered: Any, count: Any
 ) -> None:
     if is_registered:
-        data.register(app)
+        for module in (data, expiry, rollup):
+            module.register(app)
     send(app)
     messages = sent()
     assert len(messages) == count
@@ -298,15 +300,17 @@ def test_no_header_of_a_message_shows_a_document(
 
 
 def test_the_tasks_have_their_names_and_the_apps_base(app: Any) -> None:
-    data.register(app)
-    names = [data.UPSERT_MANY, data.AGGREGATE_INTO, data.EXPIRE_BEFORE]
+    for module in (data, expiry, rollup):
+        module.register(app)
+    names = [data.UPSERT_MANY, rollup.AGGREGATE_INTO, expiry.EXPIRE_BEFORE]
     assert all(isinstance(app.tasks[name], app.mongo.Task) for name in names)
 
 
 def test_a_received_message_is_masked_whoever_stamped_it(app: Any, sent: Any) -> None:
     text = encode([{"_id": CONTENT}])
     app.send_task(data.UPSERT_MANY, ("c", text), queue="mongo.data")
-    data.register(app)
+    for module in (data, expiry, rollup):
+        module.register(app)
     [message] = sent()
     assert CONTENT in message.headers["argsrepr"]
     request = HiddenRequest(message, app=app, task=app.tasks[data.UPSERT_MANY], headers=message.headers)

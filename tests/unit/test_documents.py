@@ -29,7 +29,8 @@ from hypothesis import strategies as st
 from kombu.utils import json as kombu_json
 
 from tasks import documents
-from tasks.documents import Refused, Rejected, decode, encode, shown
+from tasks.documents import Refused, Rejected, decode, encode
+from tasks.hiding import shown
 
 KOMBU: Any = kombu_json
 FORMATS = ["json", "bson"]
