@@ -128,11 +128,15 @@ class Mongo:
         self.holder.open()
 
     def close(self, budget_seconds: float = 2.0) -> bool:
-        """Close this process's client; False where none was open. Never raises: it runs in shutdowns."""
+        """Close this process's client; False where none was open. Never raises: it runs in shutdowns.
+
+        The end of the sessions is sent at once; its answer is waited for as long as the budget.
+        """
         started = time.monotonic()
         gauges = self.pool()["servers"]
         try:
-            was_open = self.holder.close()
+            with calls.bounded(budget_seconds):
+                was_open = self.holder.close()
         except Exception:
             # Whatever a driver does here, the process still has to end.
             logger.exception("%s: could not close the client", Event.CLIENT_CLOSE_SLOW)
@@ -179,7 +183,7 @@ class Mongo:
         numbers = (seconds * 1000, counters["created"], counters["checked_out"])
         fields = {"counters": counters, "pools": gauges}
         events.say(logger, logging.INFO, Event.CLIENT_CLOSED, message, *numbers, **fields)
-        if seconds > budget_seconds:
+        if seconds > budget_seconds and self.link.circuit.is_closed:
             message = "closing the client took %.2f s, longer than its %.2f s"
             args = (seconds, budget_seconds)
             events.say(logger, logging.WARNING, Event.CLIENT_CLOSE_SLOW, message, *args)

@@ -23,8 +23,9 @@ from .reporter import Reporter
 
 logger = logging.getLogger("celery_pymongo.lifecycle")
 
-# A hard time limit leaves 0.1 s between the signal and SIGKILL: the client first, and quickly.
-_CLOSE_SECONDS = 0.05
+# The client goes first: with a server that answers it takes milliseconds, and a hard time limit leaves 0.1 s
+# until SIGKILL. This is for a server that does not: the driver alone would wait 5 s or, if it hangs, 20 s.
+_CLOSE_SECONDS = 0.5
 _REPORTER_SECONDS = 0.5
 _SENTRY_SECONDS = 2.0
 
