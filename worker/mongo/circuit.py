@@ -15,7 +15,9 @@ class CircuitState(StrEnum):
 
 @dataclass(frozen=True)
 class Change:
-    """A change of state: what it was, what it is, and how long the old state lasted in seconds."""
+    """A change of state: what it was, what it is, and how long the outage has `lasted` by then, in seconds
+    (0.0 where it begins).
+    """
 
     before: CircuitState
     after: CircuitState
@@ -24,7 +26,7 @@ class Change:
 
 
 class Circuit:
-    """Three states and when the last change was. `now` is monotonic seconds, always an argument.
+    """Three states and when the outage began. `now` is monotonic seconds, always an argument.
 
     Methods return the Change they made, or None; whoever calls them logs or acts. The lock covers a few
     assignments and no I/O: driver threads call in here.
@@ -33,7 +35,6 @@ class Circuit:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._state = CircuitState.CLOSED
-        self._since = 0.0
         self._outage_since: float | None = None
 
     @property
@@ -48,7 +49,9 @@ class Circuit:
 
     def outage_seconds(self, now: float) -> float:
         """Return how long the circuit has not been closed; 0.0 while it is."""
-        return 0.0 if self._outage_since is None else now - self._outage_since
+        # Read once: another thread may end the outage meanwhile, or have taken its `now` before ours.
+        since = self._outage_since
+        return 0.0 if since is None else max(0.0, now - since)
 
     def fail(self, now: float, reason: str) -> Change | None:
         """Note that the server cannot be reached."""
@@ -56,8 +59,6 @@ class Circuit:
 
     def probe(self, now: float) -> Change | None:
         """Note that a probe starts; only an open circuit becomes half-open."""
-        if self._state is not CircuitState.OPEN:
-            return None
         return self._move(CircuitState.HALF_OPEN, now, "probe")
 
     def succeed(self, now: float, reason: str) -> Change | None:
@@ -66,12 +67,14 @@ class Circuit:
 
     def _move(self, after: CircuitState, now: float, reason: str) -> Change | None:
         with self._lock:
-            before, lasted = self._state, now - self._since
-            if before is after:
+            before, lasted = self._state, self.outage_seconds(now)
+            # Asked under the lock: a server found between the question and the move stays found.
+            is_stray_probe = after is CircuitState.HALF_OPEN and before is not CircuitState.OPEN
+            if before is after or is_stray_probe:
                 return None
-            self._state, self._since = after, now
+            self._state = after
             if after is CircuitState.CLOSED:
-                lasted, self._outage_since = self.outage_seconds(now), None
+                self._outage_since = None
             elif self._outage_since is None:
                 self._outage_since = now
         return Change(before, after, lasted, reason)
