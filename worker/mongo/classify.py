@@ -2,7 +2,9 @@
 
 import ssl
 from enum import StrEnum
+from typing import Any
 
+from bson.errors import BSONError
 from pymongo import errors
 
 
@@ -38,12 +40,20 @@ _TRANSIENT = frozenset(
     {ErrorClass.OUTAGE, ErrorClass.FAILOVER, ErrorClass.OVERLOAD, ErrorClass.DEADLINE, ErrorClass.CLOSED}
 )
 
-# Server error codes: mongodb/mongo, src/mongo/base/error_codes.yml.
+# Server error codes: mongodb/mongo, src/mongo/base/error_codes.yml. A server that sends a code is there,
+# so no code is an outage: 6, 7, 89 and 9001 are what a router says of a shard that it cannot reach.
 _AUTH_CODES = frozenset({11, 13, 18, 31, 33, 334, 391, 8000})
-_FAILOVER_CODES = frozenset({91, 189, 10107, 11600, 11602, 13435, 13436, 133})
-_OUTAGE_CODES = frozenset({6, 7, 89, 9001})
+_FAILOVER_CODES = frozenset({6, 7, 89, 91, 134, 189, 9001, 10058, 10107, 11600, 11602, 13435, 13436})
+# No readable member, a lost cursor, a write conflict, a killed plan: what the driver does not try again.
+_INTERRUPTED_CODES = frozenset({43, 112, 133, 175, 237})
 _OVERLOAD_CODES = frozenset({202, 262, 462})
 _DEADLINE_CODES = frozenset({50, 24, 64})
+
+# With these the server or the driver says itself that the same again can succeed.
+_RETRYABLE_LABELS = ("RetryableWriteError", "RetryableError", "TransientTransactionError")
+
+# What OpenSSL says where one side does not trust, or does not speak, the other's TLS.
+_TLS_MISTAKES = ("certificate verify failed", "wrong version number", "certificate required", "unknown ca")
 
 # Order matters: NetworkTimeout, ServerSelectionTimeoutError and NotPrimaryError are all subclasses of
 # AutoReconnect, which is a ConnectionFailure; the first match wins.
@@ -59,6 +69,7 @@ _BY_TYPE: tuple[tuple[type[BaseException], ErrorClass], ...] = (
     (errors.OperationFailure, ErrorClass.DATA),
     (errors.InvalidOperation, ErrorClass.DATA),
     (errors.PyMongoError, ErrorClass.DATA),
+    (BSONError, ErrorClass.DATA),
     (ssl.SSLError, ErrorClass.CONFIG),
 )
 
@@ -74,32 +85,33 @@ def classify(error: BaseException) -> ErrorClass:
         return ErrorClass.OVERLOAD
     if _is_closed_client(error):
         return ErrorClass.CLOSED
-    if isinstance(error, errors.ConnectionFailure) and _is_certificate_error(error):
+    if isinstance(error, errors.ConnectionFailure) and _is_tls_mistake(error):
         return ErrorClass.CONFIG
-    return _by_code(getattr(error, "code", None)) or _by_type(error)
+    if isinstance(error, (errors.BulkWriteError, errors.ClientBulkWriteException)):
+        return _by_parts(error)
+    return _by_code(getattr(error, "code", None)) or _by_label(error) or _by_type(error)
 
 
 def driver_attempts(error: BaseException) -> int:
     """Return how many attempts the driver itself made before it raised this error.
 
-    The driver retries a retryable read or write once, and an overloaded server twice (its
+    The driver retries a retryable read or write once, and an overloaded server that allows it twice (its
     `max_adaptive_retries`). Whoever retries on top counts these as spent, so that attempts add up
-    instead of multiplying.
+    instead of multiplying. A read that met a network error twice looks like one that met it once.
     """
     if not isinstance(error, errors.PyMongoError):
         return 1
     if error.has_error_label("SystemOverloadedError"):
-        return 3
-    if error.has_error_label("RetryableWriteError") or classify(error) is ErrorClass.FAILOVER:
-        return 2
-    return 1
+        return 3 if error.has_error_label("RetryableError") else 1
+    is_retried = isinstance(error, errors.NotPrimaryError) or getattr(error, "code", None) in _FAILOVER_CODES
+    return 2 if is_retried or error.has_error_label("RetryableWriteError") else 1
 
 
 def _by_code(code: int | None) -> ErrorClass | None:
     for codes, error_class in (
         (_AUTH_CODES, ErrorClass.AUTH),
         (_FAILOVER_CODES, ErrorClass.FAILOVER),
-        (_OUTAGE_CODES, ErrorClass.OUTAGE),
+        (_INTERRUPTED_CODES, ErrorClass.FAILOVER),
         (_OVERLOAD_CODES, ErrorClass.OVERLOAD),
         (_DEADLINE_CODES, ErrorClass.DEADLINE),
     ):
@@ -108,19 +120,34 @@ def _by_code(code: int | None) -> ErrorClass | None:
     return None
 
 
+def _by_label(error: errors.PyMongoError) -> ErrorClass | None:
+    # The driver labels lost connections too; their type says more.
+    is_told = any(error.has_error_label(label) for label in _RETRYABLE_LABELS)
+    return ErrorClass.FAILOVER if is_told and isinstance(error, errors.OperationFailure) else None
+
+
+def _by_parts(error: errors.BulkWriteError | errors.ClientBulkWriteException) -> ErrorClass:
+    """Return the class of a bulk write: what made it end, or the first part that no retry mends."""
+    details: Any = error.details
+    if isinstance(details.get("error"), BaseException):
+        return classify(details["error"])
+    parts = [*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]
+    classes = [_by_code(part.get("code")) or ErrorClass.DATA for part in parts]
+    lasting = (error_class for error_class in classes if not error_class.is_transient)
+    return next(lasting, classes[0] if classes else ErrorClass.DATA)
+
+
 def _by_type(error: BaseException) -> ErrorClass:
     return next((cls for kind, cls in _BY_TYPE if isinstance(error, kind)), ErrorClass.FOREIGN)
 
 
 def _is_closed_client(error: errors.PyMongoError) -> bool:
-    # PyMongo has no type for this; both sentences have been stable since 4.8.
-    text = str(error)
-    return isinstance(error, errors.InvalidOperation) and (
-        "Cannot use MongoClient after close" in text or "closed Topology" in text
-    )
+    # PyMongo has no public type for either. The second is a checkout that the closing overtook.
+    is_refused = isinstance(error, errors.InvalidOperation) and "MongoClient after close" in str(error)
+    return is_refused or type(error).__name__ == "_PoolClosedError"
 
 
-def _is_certificate_error(error: errors.PyMongoError) -> bool:
-    # A selection error carries the handshake's failure as text only.
-    text = str(error)
-    return "CERTIFICATE_VERIFY_FAILED" in text or "certificate verify failed" in text
+def _is_tls_mistake(error: errors.PyMongoError) -> bool:
+    # A selection error carries the handshake's failure as text only, in OpenSSL's words.
+    text = str(error).lower().replace("_", " ")
+    return any(words in text for words in _TLS_MISTAKES)

@@ -1,0 +1,249 @@
+"""From an exception to what the caller does next: every one that PyMongo has."""
+
+import inspect
+import ssl
+from typing import Any
+
+import pytest
+from bson.errors import InvalidBSON, InvalidDocument
+from pymongo import errors, helpers_shared
+from pymongo.pool_shared import _PoolClosedError
+
+from worker.mongo.classify import ErrorClass, classify, driver_attempts
+
+OUTAGE, FAILOVER, OVERLOAD = ErrorClass.OUTAGE, ErrorClass.FAILOVER, ErrorClass.OVERLOAD
+DEADLINE, AUTH, CONFIG = ErrorClass.DEADLINE, ErrorClass.AUTH, ErrorClass.CONFIG
+CLOSED, DATA, FOREIGN = ErrorClass.CLOSED, ErrorClass.DATA, ErrorClass.FOREIGN
+
+# What each exception is that comes without code and label.
+BARE: dict[str, ErrorClass] = {
+    "AutoReconnect": OUTAGE,
+    "BulkWriteError": DATA,
+    "ClientBulkWriteException": DATA,
+    "CollectionInvalid": DATA,
+    "ConfigurationError": CONFIG,
+    "ConnectionFailure": OUTAGE,
+    "CursorNotFound": DATA,  # with its code, 43, it is a failover
+    "DocumentTooLarge": DATA,
+    "DuplicateKeyError": DATA,
+    "EncryptedCollectionError": DATA,
+    "EncryptionError": DATA,
+    "ExecutionTimeout": DEADLINE,
+    "InvalidDocument": DATA,
+    "InvalidName": DATA,
+    "InvalidOperation": DATA,
+    "InvalidURI": CONFIG,
+    "NetworkTimeout": OUTAGE,
+    "NotPrimaryError": FAILOVER,
+    "OperationFailure": DATA,
+    "ProtocolError": DATA,
+    "PyMongoError": DATA,
+    "ServerSelectionTimeoutError": OUTAGE,
+    "WTimeoutError": DEADLINE,
+    "WaitQueueTimeoutError": OVERLOAD,
+    "WriteConcernError": DATA,
+    "WriteError": DATA,
+    "_CertificateError": CONFIG,
+    "_OperationCancelled": OUTAGE,
+}
+
+ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "BulkWriteError": ({},),
+    "ClientBulkWriteException": ({}, False),
+    "EncryptionError": (ValueError("cause"),),
+    "EncryptedCollectionError": (ValueError("cause"), {}),
+}
+
+
+def exported() -> dict[str, type[BaseException]]:
+    kinds = {name: kind for name, kind in vars(errors).items() if inspect.isclass(kind)}
+    return {name: kind for name, kind in kinds.items() if issubclass(kind, BaseException)}
+
+
+def make(name: str) -> BaseException:
+    return exported()[name](*ARGUMENTS.get(name, ("some text",)))
+
+
+def coded(code: int, *labels: str, kind: type[errors.OperationFailure] = errors.OperationFailure) -> Any:
+    return kind("some text", code, {"errorLabels": list(labels)})
+
+
+def labelled(kind: type[errors.PyMongoError], *labels: str) -> errors.PyMongoError:
+    error = kind("some text")
+    for label in labels:
+        error._add_error_label(label)
+    return error
+
+
+def test_every_exception_of_pymongo_has_been_judged() -> None:
+    """A PyMongo with a new one fails here until somebody has thought about it."""
+    assert set(BARE) == set(exported())
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_an_exception_without_code_and_label_is_classified_by_its_type(name: str) -> None:
+    assert classify(make(name)) is BARE[name]
+
+
+@pytest.mark.parametrize("name", ["NetworkTimeout", "ServerSelectionTimeoutError", "NotPrimaryError"])
+def test_a_subclass_of_auto_reconnect_has_a_rule_of_its_own(name: str) -> None:
+    """The trap of the class tree: a handler of AutoReconnect placed first would take them all."""
+    from worker.mongo.classify import _BY_TYPE
+
+    kinds = [kind for kind, _ in _BY_TYPE]
+    assert isinstance(make(name), errors.AutoReconnect)
+    assert kinds.index(exported()[name]) < kinds.index(errors.ConnectionFailure)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (18, AUTH),  # AuthenticationFailed
+        (13, AUTH),  # Unauthorized
+        (8000, AUTH),  # AtlasError: "bad auth"
+        (91, FAILOVER),  # ShutdownInProgress
+        (189, FAILOVER),  # PrimarySteppedDown
+        (10107, FAILOVER),  # NotWritablePrimary
+        (133, FAILOVER),  # FailedToSatisfyReadPreference
+        (43, FAILOVER),  # CursorNotFound: a failover or a restart took it
+        (112, FAILOVER),  # WriteConflict
+        (6, FAILOVER),  # HostUnreachable, of a shard: the router that says so is there
+        (262, OVERLOAD),  # ExceededTimeLimit
+        (462, OVERLOAD),  # IngressRequestRateLimitExceeded
+        (50, DEADLINE),  # MaxTimeMSExpired
+        (64, DEADLINE),  # WriteConcernTimeout
+        (11000, DATA),  # DuplicateKey
+        (121, DATA),  # DocumentValidationFailure
+        (2, DATA),  # BadValue
+        (11601, DATA),  # Interrupted: somebody killed the operation on purpose
+    ],
+)
+def test_a_server_code_says_more_than_the_type(code: int, expected: ErrorClass) -> None:
+    assert classify(coded(code)) is expected
+
+
+@pytest.mark.parametrize("code", sorted(helpers_shared._RETRYABLE_ERROR_CODES))
+def test_what_the_driver_retries_is_transient_and_was_tried_twice_and_is_no_outage(code: int) -> None:
+    """A server that answers with a code is there: its error must not open the circuit."""
+    assert classify(coded(code)).is_transient
+    assert classify(coded(code)) is not OUTAGE
+    assert classify(coded(code)) is OVERLOAD or driver_attempts(coded(code)) == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        labelled(errors.NetworkTimeout, "SystemOverloadedError", "RetryableError"),
+        labelled(errors.AutoReconnect, "SystemOverloadedError", "RetryableError", "RetryableWriteError"),
+        coded(462, "SystemOverloadedError", "RetryableError", "NoWritesPerformed"),
+        coded(2, "SystemOverloadedError"),
+    ],
+)
+def test_the_overload_label_wins_over_code_and_type(error: errors.PyMongoError) -> None:
+    assert classify(error) is OVERLOAD
+
+
+@pytest.mark.parametrize("label", ["RetryableWriteError", "RetryableError", "TransientTransactionError"])
+def test_a_command_error_that_says_it_can_be_retried_is_transient(label: str) -> None:
+    assert classify(coded(99999, label)) is FAILOVER
+    assert classify(coded(99999, "NoWritesPerformed")) is DATA
+
+
+def test_a_lost_connection_stays_an_outage_with_the_label_that_the_driver_gives_it() -> None:
+    error = labelled(errors.AutoReconnect, "RetryableWriteError", "TransientTransactionError")
+    assert classify(error) is OUTAGE
+    assert driver_attempts(error) == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.InvalidOperation("Cannot use MongoClient after close"),
+        _PoolClosedError("Attempted to check out a connection from closed connection pool"),
+    ],
+)
+def test_a_closed_client_is_told_from_other_misuse(error: errors.PyMongoError) -> None:
+    assert classify(error) is CLOSED
+
+
+def test_a_document_that_quotes_the_sentence_of_a_closed_client_is_still_data() -> None:
+    text = "dup key: { note: 'Cannot use MongoClient after close, closed connection pool' }"
+    assert classify(errors.DuplicateKeyError(text, 11000)) is DATA
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SSL handshake failed: h:27017: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed",
+        "SSL handshake failed: h:27017: [SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)",
+        "h:27017: [SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required",
+        "h:27017: [SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca",
+    ],
+)
+def test_a_mistake_in_tls_is_for_a_person_to_mend(text: str) -> None:
+    for kind in (errors.AutoReconnect, errors.ServerSelectionTimeoutError):
+        assert classify(kind(text)) is CONFIG
+    assert classify(ssl.SSLCertVerificationError(text)) is CONFIG
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), KeyError("x"), TimeoutError(), ConnectionRefusedError(), RuntimeError("x")]
+)
+def test_other_peoples_errors_are_foreign_and_never_retried(error: Exception) -> None:
+    assert classify(error) is FOREIGN
+    assert driver_attempts(error) == 1
+    assert not FOREIGN.is_transient
+
+
+@pytest.mark.parametrize("error", [InvalidDocument("x"), InvalidBSON("x"), errors.DocumentTooLarge("x")])
+def test_what_cannot_be_encoded_is_data(error: Exception) -> None:
+    assert classify(error) is DATA
+
+
+def bulk(*writes: int, concerns: tuple[int, ...] = ()) -> errors.BulkWriteError:
+    parts = {"writeErrors": writes, "writeConcernErrors": concerns}
+    return errors.BulkWriteError({name: [{"code": c} for c in codes] for name, codes in parts.items()})
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (bulk(11000), DATA),
+        (bulk(concerns=(64,)), DEADLINE),
+        (bulk(concerns=(91, 91)), FAILOVER),
+        (bulk(91, 11000), DATA),
+        (bulk(11000, concerns=(64,)), DATA),
+        (bulk(13), AUTH),
+        (errors.ClientBulkWriteException({"error": errors.AutoReconnect("reset")}, False), OUTAGE),
+        (errors.ClientBulkWriteException({"error": coded(10107)}, False), FAILOVER),
+        (errors.ClientBulkWriteException({"error": None, "writeErrors": [{"code": 11000}]}, False), DATA),
+    ],
+)
+def test_a_bulk_write_is_what_its_parts_are(error: errors.PyMongoError, expected: ErrorClass) -> None:
+    """One part that no retry mends decides, since the whole would be sent again."""
+    assert classify(error) is expected
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [
+        (labelled(errors.NetworkTimeout, "SystemOverloadedError", "RetryableError"), 3),
+        (coded(2, "SystemOverloadedError"), 1),  # the driver retries an overload only where it may
+        (errors.NotPrimaryError("not primary"), 2),
+        (errors.ServerSelectionTimeoutError("nobody"), 1),
+        (errors.WaitQueueTimeoutError("full"), 1),
+        (coded(43), 1),
+        (coded(11000), 1),
+    ],
+)
+def test_the_drivers_own_attempts_are_counted(error: errors.PyMongoError, attempts: int) -> None:
+    assert driver_attempts(error) == attempts
+
+
+def test_what_a_person_has_to_mend_is_not_transient() -> None:
+    assert {c for c in ErrorClass if c.is_transient} == {OUTAGE, FAILOVER, OVERLOAD, DEADLINE, CLOSED}
+
+
+def test_every_class_says_in_a_sentence_what_helps() -> None:
+    source = inspect.getsource(ErrorClass)
+    assert source.count('"""') >= 2 * len(ErrorClass)
