@@ -16,6 +16,7 @@ class Heartbeats(monitoring.ServerHeartbeatListener):
         self._on_lost = on_lost
         self._on_found = on_found
         self._writable: set[tuple[str, int | None]] = set()
+        self._has_found = False
 
     def started(self, event: monitoring.ServerHeartbeatStartedEvent) -> None:
         """Nothing to tell."""
@@ -24,18 +25,21 @@ class Heartbeats(monitoring.ServerHeartbeatListener):
         """Remember a writable server."""
         if event.reply.is_writable:
             self._writable.add(event.connection_id)
+            self._has_found = True
             self._on_found()
         else:
             self._writable.discard(event.connection_id)
 
     def failed(self, event: monitoring.ServerHeartbeatFailedEvent) -> None:
-        """Forget the server that failed; tell when no writable one is left.
+        """Forget the server that failed; tell when no writable one is left of those there were.
 
+        Before the first one nothing is lost: at the start a dead member of a replica set fails sooner than
+        the primary answers. Whether there is a primary at all is for the first operation to find out.
         The driver cancels a running check when its client closes or an operation met a network error; the
         latter is followed by a check of its own, so a cancelled one says nothing.
         """
         if type(event.reply).__name__ == "_OperationCancelled":
             return
         self._writable.discard(event.connection_id)
-        if not self._writable:
+        if self._has_found and not self._writable:
             self._on_lost(type(event.reply).__name__)
