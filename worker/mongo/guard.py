@@ -87,10 +87,15 @@ def sightings(*, own_too: bool) -> list[Sighting]:
     return [sighting for client in others if (sighting := _sighting(client)).is_open]
 
 
+def is_closed(client: Any) -> bool:
+    """Say whether somebody closed this client; False where a later PyMongo does not tell."""
+    return bool(vars(client).get("_closed"))
+
+
 def _sighting(client: Any) -> Sighting:
     state = vars(client)
     return Sighting(
-        is_open=bool(state.get("_opened")) and not state.get("_closed"),
+        is_open=bool(state.get("_opened")) and not is_closed(client),
         stack=state.get(_ORIGIN, ()),
     )
 

@@ -41,7 +41,7 @@ class Ping:
 
     @property
     def is_answered(self) -> bool:
-        """True where the server answered, even if it is slow or refuses us something."""
+        """True where the server answered within the deadline and refused nothing."""
         return self.verdict is Verdict.OK
 
     def to_dict(self) -> dict[str, Any]:

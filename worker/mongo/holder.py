@@ -79,19 +79,20 @@ class ClientHolder:
         client.close()
         return True
 
-    def replace(self) -> Client:
-        """Put a new client in the old one's place, then close the old one.
+    def replace(self, old: Client | None = None) -> bool:
+        """Put a new client in the place of `old` (default: the present one), then close `old`.
 
-        Users see either the old or the new client, never none. Operations still running on the old one
-        fail with `InvalidOperation`, which is classified as a closed client and retried.
+        False where `old` is not there any more: of many threads that met the same failure one replaces, and
+        none after `close()`. Users see either the old or the new client, never none. Operations still
+        running on the old one fail with an error that is classified as a closed client and retried.
         """
         with self._lock:
-            old, self._client = self._client, self._build()
-            self._closed = False
-            new = self._client
-        if old is not None:
-            old.close()
-        return new
+            old = self._client if old is None else old
+            if old is None or self._client is not old:
+                return False
+            self._client = self._build()
+        old.close()
+        return True
 
     @contextmanager
     def use(self, client: Any) -> Iterator[Any]:

@@ -12,6 +12,7 @@ from . import health
 from .backoff import Backoff
 from .circuit import Change, Circuit, CircuitState
 from .classify import ErrorClass, classify
+from .guard import is_closed
 from .heartbeats import Heartbeats
 from .holder import ClientHolder
 from .reconnect import Attempt, Reconnector
@@ -49,7 +50,7 @@ class Link:
         error_class = classify(error)
         if error_class is ErrorClass.OUTAGE:
             self._say_change(self.circuit.fail(time.monotonic(), type(error).__name__))
-        if error_class is ErrorClass.CLOSED and self._holder.state == "open":
+        if error_class is ErrorClass.CLOSED:
             self._replace(error_class)
         return error_class
 
@@ -96,13 +97,15 @@ class Link:
 
     def _replace(self, error_class: ErrorClass) -> bool:
         """Replace the client where this one cannot come back: closed, or with credentials that changed."""
-        can_help = error_class is ErrorClass.CLOSED or (error_class is ErrorClass.AUTH and self._renew())
-        if can_help:
-            self._holder.replace()
-            self._server = None
-            message = "replaced the client: %s"
-            events.say(logger, logging.WARNING, Event.CLIENT_REPLACED, message, error_class)
-        return can_help
+        client = self._holder.client
+        # The error may be of a client that was replaced meanwhile, or of one that its process has closed.
+        is_spent = error_class is ErrorClass.CLOSED and client is not None and is_closed(client)
+        can_help = is_spent or (error_class is ErrorClass.AUTH and self._renew())
+        if client is None or not can_help or not self._holder.replace(client):
+            return False
+        self._server = None
+        events.say(logger, logging.WARNING, Event.CLIENT_REPLACED, "replaced the client: %s", error_class)
+        return True
 
     def _lost(self, error_name: str) -> None:
         self._say_change(self.circuit.fail(time.monotonic(), f"heartbeat: {error_name}"))
@@ -121,6 +124,7 @@ class Link:
             message = "MongoDB cannot be reached: %s"
             events.say(logger, logging.ERROR, Event.CIRCUIT_OPENED, message, change.reason)
         if change.after is CircuitState.CLOSED:
+            self._reconnector.reset()
             message = "MongoDB answers again after %.1f s"
             fields = {"seconds": change.lasted}
             events.say(logger, logging.INFO, Event.CIRCUIT_CLOSED, message, change.lasted, **fields)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .backoff import Backoff
-from .circuit import Circuit
+from .circuit import Circuit, CircuitState
 from .classify import ErrorClass
 from .health import Ping
 
@@ -86,6 +86,10 @@ class Reconnector:
         """Make the next attempt due now."""
         self._schedule.wake()
 
+    def reset(self) -> None:
+        """Start from nothing, since the server answered somebody else's ping."""
+        self._schedule.succeeded()
+
     def due_in(self) -> float:
         """Return the seconds until the next attempt is due; 0.0 where it is."""
         return max(0.0, self._schedule.due_at - self._clock())
@@ -108,10 +112,15 @@ class Reconnector:
     def _attempt(self) -> Attempt:
         self._circuit.probe(self._clock())
         number = self._schedule.failures + 1
-        result = self._probe()
-        replaced = result.error_class is not None and self._replace(result.error_class)
-        if replaced:
-            result = self._probe()
+        try:
+            result, replaced = self._try()
+        except Exception as error:
+            # A time limit that struck, settings that build no client: counted, or the next attempt would be
+            # due at once, and so on for ever.
+            self._schedule.failed(self._clock())
+            if self._circuit.state is CircuitState.HALF_OPEN:
+                self._circuit.fail(self._clock(), type(error).__name__)
+            raise
         if result.is_answered:
             self._schedule.succeeded()
             return Attempt(connected=True, number=number, replaced_client=replaced)
@@ -124,3 +133,9 @@ class Reconnector:
             error=result.error,
             next_in_seconds=round(delay, 3),
         )
+
+    def _try(self) -> tuple[Ping, bool]:
+        """Probe, and once more with a new client where that can help; return whether it was made."""
+        result = self._probe()
+        replaced = result.error_class is not None and self._replace(result.error_class)
+        return (self._probe() if replaced else result), replaced

@@ -1,0 +1,161 @@
+"""One ping and what it tells."""
+
+import json
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pymongo
+import pytest
+from pymongo import MongoClient, _csot, errors
+
+from worker.mongo import health
+from worker.mongo.classify import ErrorClass
+from worker.mongo.health import Verdict
+from worker.mongo.holder import Client
+
+
+class Server:
+    """A client whose server answers `replies` or raises; remembers commands and their deadlines."""
+
+    def __init__(self, *replies: Any) -> None:
+        self._replies = list(replies)
+        self.asked: list[tuple[str, float | None]] = []
+        self.admin = SimpleNamespace(command=self._command)
+
+    def _command(self, name: str) -> Any:
+        self.asked.append((name, _csot.remaining()))
+        reply = self._replies.pop(0)
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
+
+
+def client(*replies: Any) -> Any:
+    return Server(*replies)
+
+
+@pytest.fixture
+def unconnected() -> Iterator[Any]:
+    made: Client = MongoClient("mongodb://a:27017,b:27018/?replicaSet=rs", connect=False)
+    yield made
+    made.close()
+
+
+def test_a_ping_that_comes_back_is_ok_and_has_its_time() -> None:
+    result = health.ping(client({"ok": 1}), timeout_seconds=2)
+    assert (result.verdict, result.is_answered, result.error_class) == (Verdict.OK, True, None)
+    assert result.latency_ms is not None
+    assert 0 <= result.latency_ms < 1000
+
+
+def test_a_ping_has_the_deadline_and_leaves_none_behind() -> None:
+    server = client({"ok": 1})
+    health.ping(server, timeout_seconds=1.5)
+    assert server.asked == [("ping", pytest.approx(1.5, abs=0.5))]
+    assert _csot.remaining() is None
+
+
+def test_a_ping_keeps_an_earlier_deadline_around_it() -> None:
+    server = client({"ok": 1})
+    with pymongo.timeout(0.5):
+        health.ping(server, timeout_seconds=2)
+    assert server.asked[0][1] == pytest.approx(0.5, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict", "error_class"),
+    [
+        (errors.ServerSelectionTimeoutError("refused"), Verdict.DOWN, ErrorClass.OUTAGE),
+        (errors.NetworkTimeout("slow"), Verdict.DOWN, ErrorClass.OUTAGE),
+        (errors.OperationFailure("bad auth", 18), Verdict.DOWN, ErrorClass.AUTH),
+        (errors.WaitQueueTimeoutError("full"), Verdict.DEGRADED, ErrorClass.OVERLOAD),
+        (errors.NotPrimaryError("election"), Verdict.DEGRADED, ErrorClass.FAILOVER),
+        (errors.ExecutionTimeout("slow", 50), Verdict.DEGRADED, ErrorClass.DEADLINE),
+        (OSError("too many open files"), Verdict.UNKNOWN, ErrorClass.FOREIGN),
+    ],
+)
+def test_a_ping_never_raises_for_what_the_network_does(
+    error: Exception, verdict: Verdict, error_class: ErrorClass
+) -> None:
+    result = health.ping(client(error), timeout_seconds=2)
+    assert (result.verdict, result.error_class, result.latency_ms) == (verdict, error_class, None)
+    assert not result.is_answered
+    assert str(error) in str(result.error)
+
+
+def test_a_ping_of_a_closed_client_says_so_without_the_network(unconnected: Any) -> None:
+    unconnected.close()
+    assert health.ping(unconnected, timeout_seconds=2).error_class is ErrorClass.CLOSED
+
+
+def test_what_is_no_fault_of_mongodbs_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        health.ping(client(ZeroDivisionError()), timeout_seconds=2)
+
+
+def test_a_ping_is_plain_json() -> None:
+    result = health.ping(client(errors.AutoReconnect("reset")), timeout_seconds=2)
+    assert json.loads(json.dumps(result.to_dict())) == {
+        "verdict": "down",
+        "latency_ms": None,
+        "error_class": "outage",
+        "error": "AutoReconnect: reset",
+    }
+
+
+def test_an_error_is_described_in_one_short_line() -> None:
+    text = "h:27017: refused,\nh:27018: refused, Timeout: 2.0s, Topology Description: <...>"
+    described = health.describe(errors.ServerSelectionTimeoutError(text))
+    assert described == "ServerSelectionTimeoutError: h:27017: refused, h:27018: refused"
+    assert len(health.describe(ValueError("x" * 1000))) == 300
+
+
+def test_a_topology_is_told_before_anything_has_connected(unconnected: Any) -> None:
+    told = health.topology(unconnected)
+    assert told == {
+        "type": "ReplicaSetNoPrimary",
+        "primary": None,
+        "members": {"a:27017": "Unknown", "b:27018": "Unknown"},
+    }
+    assert json.loads(json.dumps(told)) == told
+
+
+@pytest.mark.parametrize(
+    ("info", "label"),
+    [
+        ({"version": "8.0.4"}, "MongoDB 8.0.4"),
+        (
+            {"version": "7.0.0", "secantusVersion": "0.7"},
+            "SecantusDB 0.7 (speaks MongoDB 7.0.0; not mongod)",
+        ),
+        (
+            {"version": "7.0.77", "ferretdb": {"version": "v2"}},
+            "FerretDB v2 (speaks MongoDB 7.0.77; not mongod)",
+        ),
+        (errors.OperationFailure("not allowed", 13), None),
+        (errors.AutoReconnect("reset"), None),
+    ],
+)
+def test_a_server_says_which_it_is(info: Any, label: str | None) -> None:
+    assert health.server_label(client(info), timeout_seconds=2) == label
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (
+            {"connections": {"current": 7, "available": 93, "totalCreated": 9, "active": 1}},
+            {"current": 7, "available": 93, "total_created": 9},
+        ),
+        ({"connections": {"current": 7, "available": 0}}, {"current": 7}),
+        ({"connections": {}}, None),
+        ({}, None),
+        (errors.OperationFailure("not allowed", 13), None),
+        (errors.AutoReconnect("reset"), None),
+    ],
+)
+def test_connections_that_the_user_may_not_see_are_unknown_and_no_error(
+    status: Any, expected: dict[str, int] | None
+) -> None:
+    assert health.server_connections(client(status), timeout_seconds=2) == expected
