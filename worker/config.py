@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 _BEAT_LOCK_SECONDS = 8
 _BEAT_LOOP_SECONDS = 2
 
+# Half a second apart on average: half a minute of Redis being away, and a reader still gets its error.
+_RESULT_RETRIES = 60
+
 
 def celery_config(settings: "Settings") -> dict[str, Any]:
     """Return Celery's settings for these settings of ours."""
@@ -56,7 +59,12 @@ def _redis(settings: "Settings") -> dict[str, Any]:
             "unacked_restore_interval": 10,
             "unacked_restore_throttle": 1,
         },
-        "result_backend_transport_options": prefix | sentinel,
+        # A publisher subscribes to its result first: by default 20 times over, two minutes where Redis hangs.
+        "result_backend_transport_options": prefix | sentinel | {"retry_policy": {"timeout": timeout}},
+        # A result that is not stored is lost for the caller, and its message, redelivered, would run again.
+        "result_backend_always_retry": True,
+        "result_backend_max_retries": _RESULT_RETRIES,
+        "result_backend_max_sleep_between_retries_ms": 1000,
         "redis_socket_timeout": timeout,
         "redis_socket_connect_timeout": timeout,
         "redis_socket_keepalive": True,
