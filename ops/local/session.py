@@ -28,6 +28,10 @@ TICK_SECONDS = 0.1
 ONCE_SECONDS = 120.0
 KEPT = ("mongo", "redis")
 
+NEEDED_MB = 64
+"""Empty databases and one run's logs; with less free, servers would start and then fail one by one."""
+LEFT_MB = 8
+
 
 def run(options: argparse.Namespace, folder: Path) -> int:
     """Run until a signal; return the exit code."""
@@ -62,6 +66,7 @@ class _Session:
 
     def run(self) -> int:
         self._prepare_folder()
+        self._check_space(NEEDED_MB)
         services = server_services(load_settings(), self._folder, self._options)
         services += celery_services(self._folder, self._options)
         settings = load_settings()  # now with the addresses of those servers
@@ -85,7 +90,13 @@ class _Session:
         for log in ("worker.log", "beat.log", "up.log"):
             with suppress(FileNotFoundError):
                 (logs / log).replace(logs / f"{log}.1")
+        logging.raiseExceptions = False  # a full disk is said in one line, not by every record
         logging.basicConfig(filename=logs / "up.log", format="%(asctime)s %(levelname)s %(message)s")
+
+    def _check_space(self, needed_mb: int) -> None:
+        free_mb = shutil.disk_usage(self._folder).free // 2**20
+        if free_mb < needed_mb:
+            raise StartError(f"the disk is full: {free_mb} MB are free for {_near(self._folder)}, make room")
 
     def _begin(self, supervisor: Supervisor) -> None:
         """Start everything in order."""
@@ -124,6 +135,7 @@ class _Session:
         deadline = time.monotonic() + ONCE_SECONDS
         while not self._interrupts.is_stopping:
             supervisor.tick()
+            self._check_space(LEFT_MB)
             self._tell_load()
             self._show_health(feed, supervisor.away())
             if self._options.once and self._is_enough(feed, deadline):

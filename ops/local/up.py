@@ -35,16 +35,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _number(text: str, least: int, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from {least} to {most}")
+    return int(text)
+
+
 def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
+    return _number(text, 1, 1000)
 
 
 def _port(text: str) -> int:
-    if not 1 <= (number := int(text)) <= 65535:
-        raise argparse.ArgumentTypeError("must be 1 to 65535")
-    return number
+    return _number(text, 1, 65_535)
 
 
 def main(arguments: Sequence[str]) -> int:

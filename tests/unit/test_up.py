@@ -1,0 +1,119 @@
+"""What `ops/up` reads, decides and says, without anything running."""
+
+import argparse
+from datetime import UTC, datetime
+
+import pytest
+
+from ops.local import demo
+from ops.local.gate import steps
+from ops.local.health import PATIENCE_SECONDS, Answer, describe
+from ops.local.screen import QUIET_SECONDS, Screen
+from ops.local.up import parse
+
+REPORT = {
+    "verdict": "ok",
+    "latency_ms": 1.234,
+    "reasons": [],
+    "server": "MongoDB 8.0.4",
+    "topology": {"type": "ReplicaSetWithPrimary"},
+    "node": "demo@here",
+    "pid": 17,
+}
+
+
+def test_defaults_are_those_of_a_laptop():
+    assert parse([]) == argparse.Namespace(
+        fresh=False,
+        once=False,
+        no_data=False,
+        concurrency=2,
+        pool="prefork",
+        mongo_port=None,
+        redis_port=None,
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--concurrency", "0"], ["--mongo-port", "x"], ["--redis-port", "65536"], ["--pool", "eventlet"]],
+)
+def test_a_wrong_argument_ends_with_2_and_names_it(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        parse(arguments)
+    assert ended.value.code == 2
+    assert f"argument {arguments[0]}: " in capsys.readouterr().err
+
+
+def test_quick_means_lint_types_and_the_unit_tests():
+    assert steps(quick=True, pytest=["-x"])[-1] == ("tests", ["pytest", "tests/unit", "-x"])
+    assert steps(quick=False, pytest=[])[-1] == ("tests", ["pytest"])
+    assert [name for name, _ in steps(quick=True, pytest=[])] == ["lint", "format", "types", "tests"]
+
+
+def test_a_good_answer_says_verdict_latency_server_topology_and_process():
+    kind, line = describe(Answer(REPORT, at=10.0), away="", now=11.0)
+    assert kind == "ok"
+    assert line == "ok · ping 1.2 ms · MongoDB 8.0.4 · ReplicaSetWithPrimary · demo@here pid 17"
+
+
+def test_a_bad_answer_says_why():
+    report = REPORT | {"verdict": "down", "latency_ms": None, "reasons": ["outage: refused"]}
+    assert describe(Answer(report, at=10.0), away="", now=11.0)[1].startswith("down · outage: refused · ")
+
+
+def test_an_old_answer_tells_nothing():
+    kind, line = describe(Answer(REPORT, at=10.0), away="", now=10.1 + PATIENCE_SECONDS)
+    assert kind == "silent"
+    assert line == "unknown · no answer to a health check for 6 s"
+
+
+def test_what_is_away_comes_before_any_answer():
+    kind, line = describe(Answer(REPORT, at=10.0), away="redis", now=10.0)
+    assert (kind, line) == ("away: redis", "down · away and being started again: redis")
+
+
+def test_without_a_terminal_only_news_is_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    screen = Screen(on_closed=pytest.fail)
+    for step, kind, line in (
+        (0.0, "ok", "ok 1 ms"),
+        (1.0, "ok", "ok 2 ms"),
+        (1.0, "down", "down"),
+        (QUIET_SECONDS, "down", "down"),
+        (0.0, "ok", "ok 3 ms"),
+        (QUIET_SECONDS, "ok", "ok 4 ms"),
+    ):
+        now[0] += step
+        screen.health(kind, line)
+    printed = [line.split(" ", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert printed == ["ok 1 ms", "down", "ok 3 ms", "ok 4 ms"]
+
+
+def test_a_reader_that_has_gone_asks_for_the_end_once(monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    screen = Screen(on_closed=lambda: asked.append(1))
+
+    def broken(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(screen._console, "print", broken)
+    screen.say("one")
+    screen.say("two")
+    assert asked == [1]
+
+
+def test_the_data_set_keeps_its_types_and_has_a_document_per_day():
+    documents = demo.read(demo.data_file())
+    assert documents[0] == {
+        "_id": datetime(2012, 1, 1, tzinfo=UTC),
+        "weather": "drizzle",
+        "precipitation": 0.0,
+        "temp_max": 12.8,
+        "temp_min": 5.0,
+        "wind": 4.7,
+    }
+    assert len({document["_id"] for document in documents}) == 1461
