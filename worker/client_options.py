@@ -77,7 +77,7 @@ def _options(settings: "Settings") -> list[tuple[str, str]]:
 
 
 def _left_out(settings: "Settings", name: str) -> bool:
-    if name in ("tls_ca_file", "tls_certificate_key_file", "compressors"):
+    if name in ("tls_ca_file", "tls_certificate_key_file", "compressors", "operation_deadline_seconds"):
         return not getattr(settings, name)
     if name in settings.model_fields_set:
         return False
@@ -90,6 +90,8 @@ def _value(settings: "Settings", name: str, concurrency: int) -> Any:
     if name == "min_pool_size":
         return min_pool_size(settings, concurrency)
     value = getattr(settings, name)
+    if name == "operation_deadline_seconds":
+        return round(value * 1000)
     if name == "compressors":
         return ",".join(value)
     return str(value) if name in ("tls_ca_file", "tls_certificate_key_file") else value

@@ -99,20 +99,29 @@ class Mongo:
 
         `deadline` is seconds for all attempts together. Inside a task the task's own time limit counts.
         """
+
+        def observe(error: BaseException) -> None:
+            # Asked for late: the operation may be the first to open the client, which makes the link anew.
+            self.link.observe(error)
+
         limits = self.limits(deadline)
-        return calls.call(operation, attempts=attempts, limits=limits, observe=self.link.observe)
+        return calls.call(operation, attempts=attempts, limits=limits, observe=observe)
 
     def limits(self, deadline: float | None = None) -> calls.Limits:
-        """Return how long an operation that starts now may take."""
+        """Return how long an operation that starts now may take.
+
+        The settings' own deadline of an operation is the client's `timeoutMS`: `pymongo.timeout()` around a
+        task's body would make it the deadline of all its operations together.
+        """
         ends_at = task_ends_at.get()
         settings = self.settings
         driver_ms = (
             settings.server_selection_timeout_ms + settings.wait_queue_timeout_ms + settings.socket_timeout_ms
         )
         return calls.Limits(
-            asked=deadline if deadline is not None else settings.operation_deadline_seconds,
+            asked=deadline,
             left=None if ends_at is None else ends_at - time.monotonic(),
-            driver=driver_ms / 1000,
+            driver=settings.operation_deadline_seconds or driver_ms / 1000,
         )
 
     # -- lifecycle ---------------------------------------------------------------------------------

@@ -373,6 +373,7 @@ class Settings(BaseModel):
             "A deadline for every operation of every task, in place of the selection and queue limits; "
             "not set: none.",
             "a number from 0.1 to 3600",
+            option="timeoutMS",
         ),
     ] = None
     task_soft_time_limit_seconds: Annotated[
