@@ -40,14 +40,14 @@ def read_gauges(client: Client) -> dict[str, PoolGauges] | None:
 
 def _gauges(pool: Any) -> PoolGauges:
     in_use, idle = pool.active_sockets, len(pool.conns)
-    maximum = pool.opts.max_pool_size
     return PoolGauges(
         size=in_use + idle,
         in_use=in_use,
         idle=idle,
         waiting=max(0, pool.operation_count - in_use),
         min=pool.opts.min_pool_size,
-        max=maximum if isinstance(maximum, int) else None,
+        # PyMongo's 0 is no maximum.
+        max=pool.opts.max_pool_size or None,
     )
 
 

@@ -1,0 +1,106 @@
+"""Counters from events, gauges from the pool."""
+
+import json
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pymongo import MongoClient, monitoring
+
+from worker.mongo.holder import Client
+from worker.mongo.pool import PoolCounters, PoolGauges, read_gauges
+
+A = ("a", 27017)
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    made: Client = MongoClient("mongodb://a:27017,b:27018", connect=False, maxPoolSize=7, minPoolSize=2)
+    yield made
+    made.close()
+
+
+def pools(client: Client) -> dict[Any, Any]:
+    """Give the client the servers that its first operation would, without their threads."""
+    topology = client._topology
+    for address in topology.description.server_descriptions():
+        pool = topology._create_pool_for_server(address)
+        topology._servers[address] = SimpleNamespace(pool=pool)  # type: ignore[assignment] # a server is its pool here
+    return {address: server.pool for address, server in topology._servers.items()}
+
+
+def test_a_client_that_has_not_connected_has_no_pools(client: Client) -> None:
+    assert read_gauges(client) == {}
+
+
+def test_gauges_are_what_the_pools_own_counters_say(client: Client) -> None:
+    """Real pools: a PyMongo that renames a counter is noticed here."""
+    found = pools(client)
+    pool = found["a", 27017]
+    pool.active_sockets, pool.operation_count = 3, 5
+    pool.conns.extend([object(), object()])
+    gauges = read_gauges(client)
+    pool.conns.clear()
+    assert gauges is not None
+    assert gauges["a:27017"] == PoolGauges(size=5, in_use=3, idle=2, waiting=2, min=2, max=7)
+    assert gauges["b:27018"] == PoolGauges(size=0, in_use=0, idle=0, waiting=0, min=2, max=7)
+    assert json.loads(json.dumps(gauges["a:27017"].to_dict()))["in_use"] == 3
+    client._topology._servers.clear()
+
+
+def test_nobody_waits_where_more_is_in_use_than_operations_run(client: Client) -> None:
+    """A cursor or transaction may hold a connection between its operations."""
+    pool = pools(client)["a", 27017]
+    pool.active_sockets, pool.operation_count = 2, 1
+    gauges = read_gauges(client)
+    client._topology._servers.clear()
+    assert gauges is not None
+    assert gauges["a:27017"].waiting == 0
+
+
+def test_a_pool_without_a_maximum_has_none() -> None:
+    made: Client = MongoClient("mongodb://a:27017", connect=False, maxPoolSize=0)
+    pools(made)
+    gauges = read_gauges(made)
+    made._topology._servers.clear()
+    made.close()
+    assert gauges is not None
+    assert gauges["a:27017"].max is None
+
+
+@pytest.mark.parametrize("client", [object(), SimpleNamespace(_topology=SimpleNamespace())])
+def test_gauges_are_unknown_where_pymongo_has_changed(client: Any) -> None:
+    assert read_gauges(client) is None
+
+
+def test_every_event_of_the_pool_is_taken_and_counted_by_reason() -> None:
+    counters = PoolCounters()
+    assert counters.to_dict()["wait_ms_average"] is None
+    counters.pool_created(monitoring.PoolCreatedEvent(A, {}))
+    counters.pool_ready(monitoring.PoolReadyEvent(A))
+    counters.connection_check_out_started(monitoring.ConnectionCheckOutStartedEvent(A))
+    counters.connection_created(monitoring.ConnectionCreatedEvent(A, 1))
+    counters.connection_ready(monitoring.ConnectionReadyEvent(A, 1, 0.1))
+    counters.connection_checked_out(monitoring.ConnectionCheckedOutEvent(A, 1, 0.004))
+    counters.connection_checked_out(monitoring.ConnectionCheckedOutEvent(A, 1, 0.002))
+    counters.connection_checked_in(monitoring.ConnectionCheckedInEvent(A, 1))
+    counters.connection_check_out_failed(monitoring.ConnectionCheckOutFailedEvent(A, "timeout", 5.0))
+    counters.connection_closed(monitoring.ConnectionClosedEvent(A, 1, "idle"))
+    counters.connection_closed(monitoring.ConnectionClosedEvent(A, 2, "idle"))
+    counters.pool_cleared(monitoring.PoolClearedEvent(A))
+    counters.pool_closed(monitoring.PoolClosedEvent(A))
+    assert json.loads(json.dumps(counters.to_dict())) == {
+        "created": 1,
+        "closed": {"idle": 2},
+        "checked_out": 2,
+        "checkout_failed": {"timeout": 1},
+        "cleared": 1,
+        "wait_ms_average": 3.0,
+    }
+
+
+def test_the_counters_hear_every_event_that_pymongo_publishes() -> None:
+    """A new event would be an AttributeError inside a checkout."""
+    events = {name for name in vars(monitoring.ConnectionPoolListener) if not name.startswith("_")}
+    assert events <= set(vars(PoolCounters))
