@@ -7,6 +7,7 @@
 | threads, gevent | worker_init | worker_shutdown, atexit |
 """
 
+import gc
 import logging
 import os
 from typing import Any
@@ -40,6 +41,7 @@ class Lifecycle:
         self._mongo = mongo
         self._reporter: Reporter | None = None
         self._is_prefork_main = False
+        self._is_memory_shared = False
 
     def connect(self) -> None:
         """Connect every handler; the newest Lifecycle of a process is the one that hears."""
@@ -97,6 +99,7 @@ class Lifecycle:
     def worker_before_create_process(self, **_kwargs: Any) -> None:
         """In MAIN, before each fork: a client that is open now is a hazard in the child."""
         self._mongo.warn_of_foreign()
+        self._share_memory()
 
     def worker_process_init(self, sender: str, **_kwargs: Any) -> None:
         """In a new child of a prefork pool, and in MAIN under solo. Constructor only, no I/O."""
@@ -112,6 +115,16 @@ class Lifecycle:
     def worker_shutdown(self, **_kwargs: Any) -> None:
         """In MAIN, after its pool has stopped."""
         self._end()
+
+    def _share_memory(self) -> None:
+        """Keep the children's memory shared with MAIN: Celery collects garbage before each fork, which
+        writes to every object of MAIN's and so leaves each child before the last with a copy of its own.
+        """
+        if not self._is_memory_shared:
+            self._is_memory_shared = True
+            # Garbage that is frozen would stay for ever.
+            gc.collect()
+            gc.freeze()
 
     def _start_reporter(self) -> None:
         self._reporter = Reporter(self._mongo)

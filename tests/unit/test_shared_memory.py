@@ -1,0 +1,30 @@
+"""What MAIN does before its first fork so that its children share its memory."""
+
+import gc
+
+import pytest
+from celery import Celery
+
+from worker.process import Mongo
+from worker.settings import load_settings
+from worker.signals import Lifecycle
+
+
+@pytest.fixture
+def lifecycle():
+    gc.unfreeze()
+    yield Lifecycle(Celery("test", set_as_current=False), Mongo(load_settings({}, env_file=None)))
+    gc.unfreeze()
+
+
+def test_a_collection_before_a_fork_no_longer_touches_what_main_had_before_the_first(lifecycle):
+    lifecycle.worker_before_create_process()
+    assert gc.get_freeze_count() > len(gc.get_objects())
+
+
+def test_what_main_makes_between_forks_is_still_collected(lifecycle):
+    lifecycle.worker_before_create_process()
+    frozen = gc.get_freeze_count()
+    kept: list[list[int]] = [[] for _ in range(100)]
+    lifecycle.worker_before_create_process()
+    assert gc.get_freeze_count() == frozen, f"{len(kept)} new lists were frozen"
