@@ -43,6 +43,7 @@ _TRANSIENT = frozenset(
 # Server error codes: mongodb/mongo, src/mongo/base/error_codes.yml. A server that sends a code is there,
 # so no code is an outage: 6, 7, 89 and 9001 are what a router says of a shard that it cannot reach.
 _AUTH_CODES = frozenset({11, 13, 18, 31, 33, 334, 391, 8000})
+_LOGIN_CODES = frozenset({11, 18, 334, 391})
 _FAILOVER_CODES = frozenset({6, 7, 89, 91, 134, 189, 9001, 10058, 10107, 11600, 11602, 13435, 13436})
 # No readable member, a lost cursor, a write conflict, a killed plan: what the driver does not try again.
 _INTERRUPTED_CODES = frozenset({43, 112, 133, 175, 237})
@@ -87,9 +88,20 @@ def classify(error: BaseException) -> ErrorClass:
         return ErrorClass.CLOSED
     if isinstance(error, errors.ConnectionFailure) and _is_tls_mistake(error):
         return ErrorClass.CONFIG
+    if isinstance(error, errors.ServerSelectionTimeoutError) and is_login_refused(error):
+        return ErrorClass.AUTH
     if isinstance(error, (errors.BulkWriteError, errors.ClientBulkWriteException)):
         return _by_parts(error)
     return _by_code(getattr(error, "code", None)) or _by_label(error) or _by_type(error)
+
+
+def is_login_refused(error: BaseException) -> bool:
+    """Say whether the user or the password was refused, rather than one operation for want of a role."""
+    # A refused login makes the driver forget the server until its next heartbeat. Whoever waits for it until
+    # then gets a selection error, which carries the reason as text only.
+    if isinstance(error, errors.ServerSelectionTimeoutError):
+        return any(f"'code': {code}," in str(error) for code in _LOGIN_CODES)
+    return getattr(error, "code", None) in _LOGIN_CODES
 
 
 def driver_attempts(error: BaseException) -> int:

@@ -70,7 +70,7 @@ def describe(error: BaseException) -> str:
 
     Only for pings and connection errors: an operation's error may quote documents.
     """
-    text = str(error).split(", Timeout:", 1)[0].replace("\n", " ")
+    text = str(error).split(", Timeout:", 1)[0].split(", full error:", 1)[0].replace("\n", " ")
     return f"{type(error).__name__}: {text}"[:300]
 
 

@@ -11,13 +11,16 @@ from ..events import Event
 from . import health
 from .backoff import Backoff
 from .circuit import Change, Circuit, CircuitState
-from .classify import ErrorClass, classify
+from .classify import ErrorClass, classify, is_login_refused
 from .guard import is_closed
 from .heartbeats import Heartbeats
 from .holder import ClientHolder
 from .reconnect import Attempt, Reconnector
 
 logger = logging.getLogger("celery_pymongo.link")
+
+# A ping takes no role: refused, it is the login that fails, and the reconnector reads the secrets again.
+_UNUSABLE = (ErrorClass.OUTAGE, ErrorClass.AUTH)
 
 
 class Link:
@@ -48,7 +51,7 @@ class Link:
     def observe(self, error: BaseException) -> ErrorClass:
         """Classify an error that an operation raised, and let the circuit know. Returns the class."""
         error_class = classify(error)
-        if error_class is ErrorClass.OUTAGE:
+        if error_class is ErrorClass.OUTAGE or is_login_refused(error):
             self._say_change(self.circuit.fail(time.monotonic(), type(error).__name__))
         if error_class is ErrorClass.CLOSED:
             self._replace(error_class)
@@ -60,7 +63,7 @@ class Link:
         now = time.monotonic()
         if result.is_answered:
             self._say_change(self.circuit.succeed(now, "ping"))
-        elif result.error_class is ErrorClass.OUTAGE or self.circuit.state is CircuitState.HALF_OPEN:
+        elif result.error_class in _UNUSABLE or self.circuit.state is CircuitState.HALF_OPEN:
             self._say_change(self.circuit.fail(now, str(result.error)))
         return result
 
