@@ -88,11 +88,10 @@ def classify(error: BaseException) -> ErrorClass:
         return ErrorClass.CLOSED
     if isinstance(error, errors.ConnectionFailure) and _is_tls_mistake(error):
         return ErrorClass.CONFIG
-    if isinstance(error, errors.ServerSelectionTimeoutError) and is_login_refused(error):
-        return ErrorClass.AUTH
     if isinstance(error, (errors.BulkWriteError, errors.ClientBulkWriteException)):
         return _by_parts(error)
-    return _by_code(getattr(error, "code", None)) or _by_label(error) or _by_type(error)
+    told = ErrorClass.AUTH if is_login_refused(error) else _by_code(getattr(error, "code", None))
+    return told or _by_label(error) or _by_type(error)
 
 
 def is_login_refused(error: BaseException) -> bool:
