@@ -1,0 +1,250 @@
+"""A process's link to MongoDB: what it says, and what it does about it."""
+
+import json
+import logging
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pymongo import MongoClient, errors, monitoring
+from pymongo.hello import Hello
+
+from worker.errors import ClientClosedError
+from worker.events import Event
+from worker.mongo.backoff import Backoff
+from worker.mongo.circuit import CircuitState
+from worker.mongo.classify import ErrorClass
+from worker.mongo.guard import is_closed
+from worker.mongo.holder import Client, ClientHolder
+from worker.mongo.link import Link
+
+A = ("a", 27017)
+REFUSED = errors.ServerSelectionTimeoutError("a:27017: refused, Timeout: 2.0s")
+FULL = errors.WaitQueueTimeoutError("no connection")
+CLOSED = errors.InvalidOperation("Cannot use MongoClient after close")
+BAD_AUTH = errors.OperationFailure("bad auth", 18)
+
+
+class World:
+    """A link whose clients are real and not connected; `replies` come in the place of the network's."""
+
+    def __init__(self, *replies: Any) -> None:
+        self.replies: list[Any] = list(replies)
+        self.asked: list[str] = []
+        self.built: list[Any] = []
+        self.can_renew = False
+        self.renewed = 0
+        self.holder = ClientHolder(self._build)
+        backoff = Backoff(base=1e6, cap=1e6)
+        self.link = Link(self.holder, backoff, timeout_seconds=2, renew=self._renew)
+
+    def _build(self) -> Client:
+        client: Any = MongoClient("mongodb://a:27017", connect=False)
+        vars(client)["admin"] = SimpleNamespace(command=self._command)
+        self.built.append(client)
+        return client  # type: ignore[no-any-return] # its commands are ours
+
+    def _renew(self) -> bool:
+        self.renewed += 1
+        return self.can_renew
+
+    def _command(self, name: str) -> Any:
+        self.asked.append(name)
+        reply = self.replies.pop(0)
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
+
+    def heartbeat(self, error: Exception | None = None) -> None:
+        if error is None:
+            reply = Hello({"ok": 1, "isWritablePrimary": True})
+            self.listener.succeeded(monitoring.ServerHeartbeatSucceededEvent(0.001, reply, A))
+        else:
+            self.listener.failed(monitoring.ServerHeartbeatFailedEvent(0.001, error, A))
+
+    def listen(self) -> None:
+        self.listener = self.link.listener()
+
+
+@pytest.fixture
+def world(caplog: pytest.LogCaptureFixture) -> Iterator[World]:
+    caplog.set_level(logging.DEBUG, logger="celery_pymongo")
+    world = World()
+    world.listen()
+    yield world
+    for client in world.built:
+        client.close()
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.event for record in caplog.records if hasattr(record, "event")]
+
+
+def test_an_outage_is_said_once_and_so_is_its_end(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        assert world.link.observe(REFUSED) is ErrorClass.OUTAGE
+    world.heartbeat()
+    world.heartbeat(errors.AutoReconnect("reset"))
+    world.replies = [{"ok": 1}, {"ok": 1}]
+    world.link.ping()
+    world.link.ping()
+    assert said(caplog) == [Event.CIRCUIT_OPENED, Event.CIRCUIT_CLOSED]
+    assert "MongoDB cannot be reached: ServerSelectionTimeoutError" in caplog.text
+
+
+def test_a_lost_heartbeat_opens_the_circuit_and_wakes_the_reporter(world: World) -> None:
+    world.heartbeat()
+    assert not world.link.wake.is_set()
+    world.heartbeat(errors.AutoReconnect("reset"))
+    assert world.link.circuit.state is CircuitState.OPEN
+    assert world.link.wake.is_set()
+    assert world.link.due_in() == 0.0
+
+
+def test_a_heartbeat_that_succeeds_makes_the_next_attempt_due(world: World) -> None:
+    world.link.observe(REFUSED)
+    world.replies = [REFUSED]
+    world.link.reconnect()
+    due_in = world.link.due_in()
+    assert due_in is not None
+    assert due_in > 0
+    world.link.wake.clear()
+    world.heartbeat()
+    assert world.link.wake.is_set()
+    assert world.link.due_in() == 0.0
+
+
+def test_nothing_is_due_while_the_circuit_is_closed(world: World) -> None:
+    assert world.link.due_in() is None
+    assert world.link.reconnect() is None
+    assert world.asked == []
+
+
+@pytest.mark.parametrize("error", [FULL, errors.NotPrimaryError("x"), errors.DuplicateKeyError("x", 11000)])
+def test_what_is_no_outage_leaves_the_circuit_closed(world: World, error: Exception) -> None:
+    world.link.observe(error)
+    world.replies = [error]
+    assert not world.link.ping().is_answered
+    assert world.link.circuit.is_closed
+
+
+def test_a_probe_that_fails_in_any_way_opens_the_circuit_again(world: World) -> None:
+    world.link.observe(REFUSED)
+    world.replies = [FULL]
+    attempt = world.link.reconnect()
+    assert attempt is not None
+    assert not attempt.connected
+    assert world.link.circuit.state is CircuitState.OPEN
+
+
+def test_a_failed_attempt_says_when_the_next_is_due(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.link.observe(REFUSED)
+    world.replies = [REFUSED]
+    world.link.reconnect()
+    assert said(caplog)[-1] == Event.RECONNECT_FAILED
+    assert "attempt 1 failed (outage), the next is due in" in caplog.text
+
+
+def test_a_health_check_that_ends_the_outage_ends_its_backoff(world: World) -> None:
+    world.link.observe(REFUSED)
+    world.replies = [REFUSED, {"ok": 1}, REFUSED]
+    world.link.reconnect()
+    world.link.ping()
+    world.link.observe(REFUSED)
+    attempt = world.link.reconnect()
+    assert attempt is not None
+    assert attempt.number == 1
+
+
+def test_a_forced_attempt_is_made_though_nothing_is_wrong(world: World) -> None:
+    world.replies = [{"ok": 1}]
+    attempt = world.link.reconnect(force=True)
+    assert attempt is not None
+    assert attempt.connected
+
+
+def test_a_client_that_a_task_closed_is_replaced(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.holder.get().close()
+    assert world.link.observe(CLOSED) is ErrorClass.CLOSED
+    assert len(world.built) == 2
+    assert said(caplog) == [Event.CLIENT_REPLACED]
+
+
+def test_an_error_of_a_client_that_is_replaced_already_replaces_nothing(world: World) -> None:
+    """Ten threads that met one closed client make one new client, not ten."""
+    world.holder.get().close()
+    for _ in range(10):
+        world.link.observe(CLOSED)
+    assert len(world.built) == 2
+    assert not is_closed(world.built[1])
+
+
+def test_a_probe_that_the_shutdown_overtakes_opens_no_client(world: World) -> None:
+    """The reporter is in the middle of a ping when the client is closed, and it is the process's end."""
+    world.link.observe(REFUSED)
+    world.holder.open()
+
+    def closed_meanwhile(name: str) -> Any:
+        world.holder.close()
+        raise CLOSED
+
+    vars(world.built[0])["admin"] = SimpleNamespace(command=closed_meanwhile)
+    attempt = world.link.reconnect()
+    assert attempt is not None
+    assert not attempt.replaced_client
+    assert (world.holder.state, len(world.built)) == ("closed", 1)
+    with pytest.raises(ClientClosedError):
+        world.link.ping()
+
+
+@pytest.mark.parametrize("can_renew", [True, False])
+def test_a_refused_login_replaces_the_client_where_the_credentials_changed(
+    world: World, caplog: pytest.LogCaptureFixture, can_renew: bool
+) -> None:
+    world.can_renew = can_renew
+    world.link.observe(REFUSED)
+    world.replies = [BAD_AUTH, {"ok": 1}]
+    attempt = world.link.reconnect()
+    assert attempt is not None
+    assert (attempt.connected, attempt.replaced_client, world.renewed) == (can_renew, can_renew, 1)
+    assert (Event.CLIENT_REPLACED in said(caplog)) is can_renew
+    assert len(world.built) == (2 if can_renew else 1)
+
+
+def test_a_check_tells_everything_as_plain_json(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.replies = [{"ok": 1}, {"version": "8.0.4"}, {"ok": 1}]
+    report = world.link.check()
+    assert json.loads(json.dumps(report)) == report
+    assert {name: report[name] for name in ("verdict", "reasons", "error_class", "server", "circuit")} == {
+        "verdict": "ok",
+        "reasons": [],
+        "error_class": None,
+        "server": "MongoDB 8.0.4",
+        "circuit": "closed",
+    }
+    assert report["latency_ms"] >= 0
+    assert report["outage_seconds"] == 0
+    assert report["topology"]["type"] == "Unknown"
+    assert world.link.check()["server"] == "MongoDB 8.0.4"
+    assert world.asked == ["ping", "buildInfo", "ping"]
+    assert said(caplog) == [Event.HEALTH_CHANGED]
+
+
+def test_a_check_that_fails_gives_the_reason_and_says_a_change_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.replies = [FULL, FULL]
+    report = world.link.check()
+    assert (report["verdict"], report["server"]) == ("degraded", None)
+    assert report["reasons"] == ["overload: WaitQueueTimeoutError: no connection"]
+    world.link.check()
+    assert said(caplog) == [Event.HEALTH_CHANGED]
+    assert "unknown -> degraded" in caplog.text
+
+
+def test_the_server_is_asked_anew_which_it_is_after_an_outage(world: World) -> None:
+    world.replies = [{"ok": 1}, {"version": "7.0"}, REFUSED, {"ok": 1}, {"version": "8.0"}]
+    assert world.link.check()["server"] == "MongoDB 7.0"
+    assert world.link.check()["server"] is None
+    assert world.link.check()["server"] == "MongoDB 8.0"
