@@ -31,7 +31,7 @@ class MongoTask(Task):
     abstract = True
     acks_late = True
     reject_on_worker_lost = True
-    max_retries = 10
+    max_retries: int | None = 10
 
     @property
     def mongo(self) -> Mongo:
@@ -52,12 +52,19 @@ class MongoTask(Task):
         return self.mongo.get_database()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the task's body; its operations end before the task's time limit does."""
-        left = None if self.request.called_directly else self.seconds_left()
-        token = task_ends_at.set(None if left is None else time.monotonic() + left)
+        """Run the task's body, with its time limit as the end of its operations.
+
+        Called like a function inside another task, it keeps that task's end.
+        """
+        mongo, is_direct = self.mongo, self.request.called_directly
+        # Task.__call__ pushes an empty request over the one that Celery has pushed; its workers undo that,
+        # but `task_always_eager` does not, and `self.request` and `self.retry` would be of no use there.
+        body = super().__call__ if is_direct else self.run
+        left = None if is_direct else self.seconds_left()
+        token = task_ends_at.set(task_ends_at.get() if left is None else time.monotonic() + left)
         try:
-            with bounded(self.mongo.limits().deadline):
-                return super().__call__(*args, **kwargs)
+            with bounded(mongo.limits().deadline):
+                return body(*args, **kwargs)
         except Exception as error:
             self._retry_if_transient(error)
             raise
@@ -83,7 +90,8 @@ class MongoTask(Task):
         if not error_class.is_transient or self.request.called_directly:
             return
         retries = self.request.retries
-        if retries >= self.max_retries:
+        # Celery's None is no limit.
+        if self.max_retries is not None and retries >= self.max_retries:
             return
         delay = self.mongo.backoff.delay(retries)
         message = "%s[%s] met %s and runs again in %.1f s (retry %d of %s)"

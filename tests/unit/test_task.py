@@ -1,0 +1,298 @@
+"""MongoTask: client, deadlines, retries; called by Celery, eagerly, or like a function."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
+from pymongo import MongoClient, _csot, errors
+
+from worker import process
+from worker.errors import NotInstalledError
+from worker.installer import install
+from worker.mongo.circuit import CircuitState
+from worker.process import Mongo, task_ends_at
+from worker.settings import load_settings
+from worker.task import MongoTask
+
+FAKE = {"app": "the database"}
+DUPLICATE = errors.DuplicateKeyError("dup key", 11000)
+ELECTION = errors.NotPrimaryError("not primary")
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
+    monkeypatch.setattr(process, "_current", None)
+    monkeypatch.setattr(MongoClient, "__init__", MongoClient.__init__)  # restores what install() wraps
+    app = Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
+    app.conf.task_store_eager_result = False
+    mongo = install(app, load_settings({}, env_file=None))
+    with mongo.use_client(FAKE):
+        yield app
+    mongo.close()
+
+
+def make(app: Celery, body: Any, **options: Any) -> Any:
+    body.__name__ = "body"  # Celery refuses a lambda's
+    return app.task(base=MongoTask, bind=True, name="shop.task", **options)(body)
+
+
+def traced(task: Any, *args: Any, **request: Any) -> Any:
+    """Call a task as Celery's tracer does: with a request of its own on the stack."""
+    told = {"id": "some-id", "retries": 0, "called_directly": False, "args": args, "kwargs": {}}
+    task.push_request(**(told | request))
+    try:
+        return task(*args)
+    finally:
+        task.pop_request()
+
+
+def raising(error: Exception) -> Any:
+    def body(self: Any) -> None:
+        raise error
+
+    return body
+
+
+# -- client ----------------------------------------------------------------------------------------
+
+
+def test_a_task_has_the_client_and_the_database_of_its_process(app: Celery) -> None:
+    task = make(app, lambda self: (self.client, self.db, self.mongo))
+    assert task() == (FAKE, "the database", app.mongo)
+    assert traced(task) == task()
+
+
+def test_a_task_of_an_app_without_install_says_what_to_do() -> None:
+    bare = Celery("bare", set_as_current=False)
+    task = make(bare, lambda self: None)
+    with pytest.raises(
+        NotInstalledError, match=r"app 'bare' has no MongoDB client: call .*install\(app\)"
+    ) as told:
+        task()
+    assert told.value.__context__ is None
+
+
+def test_use_client_restores_itself_also_on_error(app: Celery) -> None:
+    other = {"app": "other"}
+    task = make(app, lambda self: self.db)
+    assert process.current() is app.mongo
+    with contextlib.suppress(ZeroDivisionError), process.use_client(other):
+        assert task() == "other"
+        raise ZeroDivisionError
+    assert task() == "the database"
+
+
+# -- called like a function, and eagerly -----------------------------------------------------------
+
+
+def test_a_task_called_like_a_function_raises_its_error_and_is_not_retried(app: Celery) -> None:
+    with pytest.raises(errors.NotPrimaryError):
+        make(app, raising(ELECTION))()
+
+
+def test_an_eager_task_sees_its_own_request(app: Celery) -> None:
+    app.conf.task_always_eager = True
+    task = make(app, lambda self: (self.request.id, self.request.called_directly, self.request.is_eager))
+    result = task.delay()
+    assert result.get() == (result.id, False, True)
+
+
+def test_an_eager_task_is_retried_until_it_works(app: Celery) -> None:
+    app.conf.task_always_eager = True
+    seen: list[int] = []
+
+    def body(self: Any) -> str:
+        seen.append(self.request.retries)
+        if len(seen) < 3:
+            raise ELECTION
+        return "done"
+
+    assert make(app, body).delay().get() == "done"
+    assert seen == [0, 1, 2]
+
+
+def test_an_eager_task_that_never_works_ends_with_its_own_error(app: Celery) -> None:
+    app.conf.task_always_eager = True
+    with pytest.raises(errors.NotPrimaryError):
+        make(app, raising(ELECTION), max_retries=2).delay().get()
+
+
+def test_a_body_may_retry_by_itself(app: Celery) -> None:
+    def body(self: Any) -> Any:
+        raise self.retry(countdown=7)
+
+    with pytest.raises(Retry) as retry:
+        traced(make(app, body))
+    assert retry.value.when == 7
+
+
+# -- retries ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.ServerSelectionTimeoutError("nobody"),
+        ELECTION,
+        errors.WaitQueueTimeoutError("full"),
+        errors.ExecutionTimeout("slow", 50),
+        errors.InvalidOperation("Cannot use MongoClient after close"),
+    ],
+)
+@pytest.mark.parametrize("retries", [0, 3, 9])
+def test_a_transient_error_is_retried_after_a_full_jitter_delay(
+    app: Celery, error: Exception, retries: int
+) -> None:
+    with pytest.raises(Retry) as retry:
+        traced(make(app, raising(error)), retries=retries)
+    assert retry.value.exc is error
+    assert 0 <= retry.value.when <= app.mongo.backoff.ceiling(retries)
+
+
+def test_retries_are_bounded_and_then_the_error_stands(app: Celery) -> None:
+    task = make(app, raising(ELECTION))
+    for retries in (10, 11):
+        with pytest.raises(errors.NotPrimaryError):
+            traced(task, retries=retries)
+
+
+def test_a_task_without_a_limit_of_retries_is_retried_for_ever(app: Celery) -> None:
+    with pytest.raises(Retry):
+        traced(make(app, raising(ELECTION), max_retries=None), retries=10_000)
+
+
+def test_a_task_that_wants_no_retries_has_none(app: Celery) -> None:
+    with pytest.raises(errors.NotPrimaryError):
+        traced(make(app, raising(ELECTION), max_retries=0))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DUPLICATE,
+        errors.OperationFailure("not allowed", 13),
+        errors.ConfigurationError("options"),
+        ValueError("the task's own"),
+        SoftTimeLimitExceeded(),
+        Reject("x"),
+    ],
+)
+def test_an_error_that_no_retry_mends_fails_at_once(app: Celery, error: Exception) -> None:
+    with pytest.raises(type(error)) as raised:
+        traced(make(app, raising(error)))
+    assert raised.value is error
+
+
+def test_a_retry_is_said_without_the_arguments(app: Celery, caplog: pytest.LogCaptureFixture) -> None:
+    def body(self: Any, secret: str) -> None:
+        raise ELECTION
+
+    with pytest.raises(Retry):
+        traced(make(app, body), "the argument")
+    assert "task.retry: shop.task[some-id] met failover and runs again in" in caplog.text
+    assert "(retry 1 of 10)" in caplog.text
+    assert "the argument" not in caplog.text
+
+
+def test_an_outage_that_a_task_meets_opens_the_circuit(app: Celery) -> None:
+    with pytest.raises(Retry):
+        traced(make(app, raising(errors.ServerSelectionTimeoutError("nobody"))))
+    assert app.mongo.link.circuit.state is CircuitState.OPEN
+
+
+def test_a_task_is_acknowledged_late_whatever_the_app_says() -> None:
+    app = Celery("x", set_as_current=False)
+    app.conf.update(task_acks_late=False, task_reject_on_worker_lost=False)
+    task = make(app, lambda self: None)
+    assert (task.acks_late, task.reject_on_worker_lost, task.max_retries) == (True, True, 10)
+
+
+# -- deadlines -------------------------------------------------------------------------------------
+
+
+def left(self: Any) -> tuple[float | None, float | None]:
+    """Return the deadline of the driver, and the seconds until the task's own end."""
+    ends_at = task_ends_at.get()
+    return _csot.remaining(), None if ends_at is None else ends_at - time.monotonic()
+
+
+def test_a_long_time_limit_is_never_handed_to_the_driver(app: Celery) -> None:
+    """It would replace the selection timeout: a task would wait that long for a server."""
+    deadline, ends_in = traced(make(app, left), timelimit=[300, 270])
+    assert deadline is None
+    assert ends_in == pytest.approx(269, abs=1)
+
+
+def test_a_time_limit_shorter_than_the_drivers_limits_is_a_deadline(app: Celery) -> None:
+    deadline, ends_in = traced(make(app, left), timelimit=[20, 10])
+    assert deadline == pytest.approx(9, abs=1)
+    assert ends_in == pytest.approx(9, abs=1)
+    assert _csot.remaining() is None
+    assert task_ends_at.get() is None
+
+
+def test_the_deadline_of_an_operation_is_not_the_tasks(app: Celery) -> None:
+    """The client has it, for each operation anew."""
+    app.mongo.settings = load_settings({"CELERY_PYMONGO_OPERATION_DEADLINE_SECONDS": "5"}, env_file=None)
+    task = make(app, left)
+    assert traced(task, timelimit=[300, 270])[0] is None
+    assert traced(task, timelimit=[300, 10])[0] is None
+    assert traced(task, timelimit=[300, 4])[0] == pytest.approx(3.6, abs=1)
+
+
+def test_a_call_inside_a_task_ends_with_the_task(app: Celery) -> None:
+    def body(self: Any) -> list[float | None]:
+        asked = self.mongo.call(_csot.remaining, deadline=60)
+        return [asked, self.mongo.call(_csot.remaining, deadline=2), self.mongo.call(_csot.remaining)]
+
+    long, short, none = traced(make(app, body), timelimit=[20, 10])
+    assert long == pytest.approx(9, abs=1)
+    assert short == pytest.approx(2, abs=1)
+    assert none == pytest.approx(9, abs=1)
+
+
+def test_a_task_called_inside_another_keeps_its_end(app: Celery) -> None:
+    inner = app.task(base=MongoTask, bind=True, name="shop.inner")(left)
+    deadline, ends_in = traced(make(app, lambda self: inner()), timelimit=[20, 10])
+    assert deadline == pytest.approx(9, abs=1)
+    assert ends_in == pytest.approx(9, abs=1)
+
+
+def test_a_task_called_like_a_function_has_no_end(app: Celery) -> None:
+    assert make(app, left, time_limit=5)() == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("header", "of_task", "of_app", "seconds"),
+    [
+        (None, (None, None), (None, None), None),
+        (None, (None, None), (300, 270), 269),
+        (None, (None, None), (300, None), 299),
+        (None, (20, 10), (300, 270), 9),
+        (None, (20, 30), (300, 270), 19),  # the hard limit comes first
+        ([8, 4], (20, 10), (300, 270), 3.6),
+        ([None, 4], (20, 10), (300, 270), 3.6),
+        ([8, None], (20, 10), (300, 270), 7.2),
+        ([0.5, None], (None, None), (None, None), 0.45),
+    ],
+)
+def test_the_limit_of_the_message_comes_before_the_tasks_and_that_before_the_apps(
+    app: Celery, header: Any, of_task: Any, of_app: Any, seconds: float | None
+) -> None:
+    """A tenth of it, one second at most, is left for the task to fail by its own error."""
+    app.conf.task_time_limit, app.conf.task_soft_time_limit = of_app
+    hard, soft = of_task
+    task = make(app, lambda self: self.seconds_left(), time_limit=hard, soft_time_limit=soft)
+    assert traced(task, timelimit=header) == (None if seconds is None else pytest.approx(seconds))
+
+
+def test_a_mongo_of_another_app_is_not_used(app: Celery) -> None:
+    other = Celery("other", set_as_current=False)
+    other.mongo = Mongo(load_settings({"MONGODB_DATABASE": "theirs"}, env_file=None))
+    with other.mongo.use_client({"theirs": "their database"}):
+        assert make(other, lambda self: self.db)() == "their database"
+    assert make(app, lambda self: self.db)() == "the database"
