@@ -1,0 +1,83 @@
+"""The service's app with a few tasks that show where they run and provoke how processes end.
+
+LIFECYCLE_CONF is JSON: Celery settings on top of the service's own.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+from celery import current_task
+from pymongo import MongoClient
+
+from worker.celery import create_app
+from worker.settings import load_settings
+from worker.task import MongoTask
+
+app = create_app(load_settings())
+app.conf.update(task_default_queue="lifecycle")
+app.conf.update(json.loads(os.environ.get("LIFECYCLE_CONF", "{}")))
+
+if uri := os.environ.get("LIFECYCLE_EARLY_CLIENT"):
+    EARLY: Any = MongoClient(uri)
+    EARLY.admin.command("ping")
+
+
+@app.task(base=MongoTask, bind=True, acks_late=False)
+def place(self: Any, seconds: float = 0.0) -> dict[str, Any]:
+    """Say where this ran, and what its pool had done before."""
+    before = self.mongo.pool()
+    time.sleep(seconds)
+    self.db.command("ping")
+    report: dict[str, Any] = before | {"loggers": _handlers(), "sentry": _sentry_is_on()}
+    return report
+
+
+@app.task(base=MongoTask, bind=True)
+def write(self: Any, key: int) -> int:
+    """Upsert one document: the same however often it runs."""
+    self.db.lifecycle.update_one({"_id": key}, {"$set": {"by": os.getpid()}}, upsert=True)
+    return key
+
+
+@app.task(base=MongoTask, bind=True)
+def replace(self: Any) -> int:
+    """Put a new client in the place of this process's own."""
+    self.mongo.holder.replace()
+    self.db.command("ping")
+    return os.getpid()
+
+
+@app.task(acks_late=False, reject_on_worker_lost=False)
+def die() -> None:
+    """Leave as the kernel's out-of-memory killer would make us."""
+    logging.getLogger(__name__).warning("dying in %d", os.getpid())
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(acks_late=False, reject_on_worker_lost=False)
+def sleep(seconds: float) -> int:
+    """Hold a slot."""
+    logging.getLogger(__name__).warning("asleep in %d", os.getpid())
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@app.task
+def second_client(uri: str) -> int:
+    """Make a client that is not the process's own."""
+    with MongoClient[dict[str, Any]](uri) as client:
+        client.admin.command("ping")
+    return os.getpid()
+
+
+def _handlers() -> int:
+    return len(current_task.app.log.get_default_logger().handlers) + len(logging.getLogger().handlers)
+
+
+def _sentry_is_on() -> bool:
+    return "sentry_sdk" in sys.modules and sys.modules["sentry_sdk"].is_initialized()

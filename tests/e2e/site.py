@@ -1,0 +1,109 @@
+"""A MongoDB that is watched, a Redis, and workers of the lifecycle app between them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from celery.result import AsyncResult
+from pymongo import MongoClient
+
+from ops.local.servers import LocalServer
+from tests.e2e.proxy import WatchingProxy
+from tests.e2e.workers import Worker
+from worker.config import celery_config
+from worker.settings import load_settings
+
+MODULE = "tests.e2e.apps.lifecycle"
+QUEUE = "lifecycle"
+KINDS = ("fork", "spawn", "solo", "threads", "gevent")
+_ALONE = ("--without-mingle", "--without-gossip")
+"""Nobody to wait for: a second less per start."""
+PROCESSES = {"fork": 2, "spawn": 2, "solo": 1, "threads": 1, "gevent": 1}
+"""Processes that run tasks, of a worker with a concurrency of 2."""
+
+
+@dataclass
+class Node:
+    """A worker of one kind in a deployment of its own, so that no other's messages reach it."""
+
+    kind: str
+    deployment: str
+    worker: Worker
+    sender: Celery
+
+    @property
+    def is_prefork(self) -> bool:
+        return self.kind in ("fork", "spawn")
+
+    def send(self, task: str, *args: Any, **options: Any) -> AsyncResult:
+        """Send one of the lifecycle app's tasks."""
+        return self.sender.send_task(f"{MODULE}.{task}", args, queue=QUEUE, **options)
+
+    def run(self, task: str, *args: Any, **options: Any) -> Any:
+        """Run one of the lifecycle app's tasks and return its result."""
+        return self.send(task, *args, **options).get(timeout=20)
+
+    def pids(self) -> set[int]:
+        """The processes that run tasks now."""
+        return set(self.worker.children()) if self.is_prefork else {self.worker.pid}
+
+    def wait_warm(self, count: int | None = None) -> None:
+        """Wait until `count` processes (default: each of the first ones) have reached the server."""
+        self.worker.wait_for_log("client.warm", count=count or PROCESSES[self.kind])
+
+
+@dataclass
+class Site:
+    """Where the nodes run; `proxy` sees all that they say to MongoDB."""
+
+    mongo: LocalServer
+    redis: LocalServer
+    proxy: WatchingProxy
+    folder: Path
+
+    @contextmanager
+    def node(self, kind: str, *, env: Mapping[str, str] | None = None, **conf: Any) -> Iterator[Node]:
+        """Run a worker; `conf` is Celery's, `env` wins over what the site sets."""
+        deployment = f"d{len(list(self.folder.iterdir()))}"
+        environment = (
+            self.environment(kind, deployment) | {"LIFECYCLE_CONF": json.dumps(conf)} | dict(env or {})
+        )
+        pool = "prefork" if kind in ("fork", "spawn") else kind
+        log = self.folder / f"{deployment}-{kind}.log"
+        worker = Worker(MODULE, log, pool, queues=(QUEUE, "mongo.health"), env=environment, options=_ALONE)
+        with worker:
+            yield Node(kind, deployment, worker, self._sender(environment))
+
+    def environment(self, kind: str = "fork", deployment: str = "d") -> dict[str, str]:
+        """The settings of a process at this site."""
+        return {
+            "MONGODB_URI": self.proxy.uri,
+            "REDIS_URL": self.redis.uri,
+            "CELERY_PYMONGO_DEPLOYMENT": deployment,
+            "CELERY_PYMONGO_INCLUDE": MODULE,
+            "CELERY_PYMONGO_POOL_START_METHOD": "spawn" if kind == "spawn" else "fork",
+        }
+
+    def sockets(self, deployment: str) -> Counter[str]:
+        """Open sockets by appname, as the server counts them."""
+        with MongoClient[dict[str, Any]](self.mongo.uri) as client:
+            rows = client.admin.command({"currentOp": 1, "$all": True})["inprog"]
+        names = [row.get("appName") or _metadata_name(row) for row in rows]
+        return Counter(name for name in names if name and f"/{deployment}/" in name)
+
+    def _sender(self, environment: Mapping[str, str]) -> Celery:
+        app = Celery("tests", set_as_current=False)
+        app.conf.update(celery_config(load_settings(environment, env_file=None)))
+        return app
+
+
+def _metadata_name(row: Mapping[str, Any]) -> str | None:
+    name: str | None = (row.get("clientMetadata") or {}).get("application", {}).get("name")
+    return name
