@@ -57,14 +57,11 @@ class MongoTask(Task):
         Called like a function inside another task, it keeps that task's end.
         """
         mongo, is_direct = self.mongo, self.request.called_directly
-        # Task.__call__ pushes an empty request over the one that Celery has pushed; its workers undo that,
-        # but `task_always_eager` does not, and `self.request` and `self.retry` would be of no use there.
-        body = super().__call__ if is_direct else self.run
         left = None if is_direct else self.seconds_left()
         token = task_ends_at.set(task_ends_at.get() if left is None else time.monotonic() + left)
         try:
             with bounded(mongo.limits().deadline):
-                return body(*args, **kwargs)
+                return super().__call__(*args, **kwargs)
         except Exception as error:
             self._retry_if_transient(error)
             raise
