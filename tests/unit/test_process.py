@@ -1,0 +1,314 @@
+"""What one process has of MongoDB: its client, its state, what it tells."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pymongo import MongoClient, errors
+
+from worker import process
+from worker.errors import ClientClosedError, ClientInMainError, SettingsError, TwoCopiesError
+from worker.events import Event
+from worker.mongo.circuit import CircuitState
+from worker.mongo.guard import is_closed
+from worker.process import Mongo, Place
+from worker.settings import Settings, load_settings
+
+REFUSED = errors.ServerSelectionTimeoutError("nobody")
+
+
+def load(**environ: str) -> Settings:
+    return load_settings(environ, env_file=None)
+
+
+@pytest.fixture(autouse=True)
+def own_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A process without a Mongo, guards, and an environment that names servers."""
+    monkeypatch.setattr(process, "_current", None)
+    monkeypatch.setattr(MongoClient, "__init__", MongoClient.__init__)
+    monkeypatch.setattr(MongoClient, "_clients", {})
+    monkeypatch.setenv("MONGODB_URI", "mongodb://from-env:1")
+    monkeypatch.chdir(tmp_path)  # no .env there
+    caplog.set_level(logging.DEBUG, logger="celery_pymongo")
+
+
+@pytest.fixture
+def mongo() -> Iterator[Mongo]:
+    made = Mongo(load())
+    yield made
+    made.close()
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.event for record in caplog.records if hasattr(record, "event")]
+
+
+def fake(*replies: Any) -> Any:
+    """Return a client whose server answers `replies` or raises them."""
+    left = list(replies)
+
+    def command(_name: str) -> Any:
+        reply = left.pop(0)
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
+
+    client: Any = MongoClient("mongodb://a:1", connect=False)
+    vars(client)["admin"] = SimpleNamespace(command=command)
+    return client
+
+
+# -- the module's functions ------------------------------------------------------------------------
+
+
+def test_the_first_use_makes_the_one_client_from_the_environment() -> None:
+    client = process.get_client()
+    assert client is process.get_client()
+    assert str(client).count("from-env") == 1
+    assert process.get_database().name == "app"
+    assert process.get_database("other").name == "other"
+    assert process.current().close()
+
+
+def test_a_use_after_the_processs_own_closing_is_an_error() -> None:
+    process.get_client()
+    process.current().close()
+    with pytest.raises(ClientClosedError):
+        process.get_client()
+
+
+def test_a_call_runs_the_operation_and_observes_its_errors() -> None:
+    assert process.call(lambda: 42) == 42
+    with pytest.raises(errors.DuplicateKeyError):
+        process.call(lambda: (_ for _ in ()).throw(errors.DuplicateKeyError("x", 11000)))
+
+
+def test_an_outage_that_the_very_first_operation_meets_opens_the_circuit() -> None:
+    """The operation opens the client, and with it a link that was not there when the call began."""
+
+    def operation() -> None:
+        process.get_client()
+        raise REFUSED
+
+    with pytest.raises(errors.ServerSelectionTimeoutError):
+        process.call(operation, attempts=1)
+    assert process.current().link.circuit.state is CircuitState.OPEN
+    process.current().close()
+
+
+def test_a_mongo_that_is_adopted_closes_the_one_before(mongo: Mongo) -> None:
+    process.adopt(mongo)
+    client = mongo.get_client()
+    process.adopt(mongo)
+    assert not is_closed(client)
+    process.adopt(Mongo(load()))
+    assert is_closed(client)
+
+
+def test_two_copies_of_the_state_are_refused(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "celery_pymongo.process", SimpleNamespace(_current=object()))
+    with pytest.raises(TwoCopiesError, match=r"worker.process and celery_pymongo.process are two copies"):
+        process.adopt(mongo)
+    monkeypatch.setitem(sys.modules, "celery_pymongo.process", SimpleNamespace(_current=None))
+    process.adopt(mongo)
+
+
+def test_only_a_mongo_that_says_so_is_shared_among_apps(mongo: Mongo) -> None:
+    assert process.shared() is None
+    process.adopt(mongo)
+    assert process.shared() is None
+    mongo.is_shared = True
+    assert process.shared() is mongo
+
+
+def test_a_slot_is_the_index_in_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    billiard = SimpleNamespace(current_process=lambda: SimpleNamespace(index=3))
+    monkeypatch.setitem(sys.modules, "billiard", billiard)
+    assert process.current_slot() == 3
+    monkeypatch.setitem(sys.modules, "billiard", SimpleNamespace(current_process=SimpleNamespace))
+    assert process.current_slot() == 0
+    monkeypatch.delitem(sys.modules, "billiard")
+    assert process.current_slot() == 0
+
+
+# -- lifecycle -------------------------------------------------------------------------------------
+
+
+def test_entering_a_process_opens_its_client_once_and_says_as_whom(
+    mongo: Mongo, caplog: pytest.LogCaptureFixture
+) -> None:
+    mongo.enter_process(Place("celery@host", concurrency=4))
+    client = mongo.get_client()
+    mongo.enter_process(Place("celery@host", concurrency=4))
+    assert mongo.get_client() is client
+    assert said(caplog) == [Event.CLIENT_OPENED]
+    assert f"opened as celery-pymongo/default/celery@host/0/{os.getpid()}" in caplog.text
+    assert client.options.pool_options.min_pool_size == 4
+
+
+def test_the_main_process_of_a_prefork_pool_has_no_client(mongo: Mongo) -> None:
+    mongo.enter_main("celery@host")
+    with pytest.raises(ClientInMainError, match="celery@host: the main process of a prefork worker holds no"):
+        mongo.get_client()
+    assert mongo.holder.client is None
+
+
+def test_a_child_of_that_main_process_has_one(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
+    mongo.enter_main("celery@host")
+    monkeypatch.setattr(os, "getpid", lambda: 4711)
+    assert mongo.get_client() is mongo.holder.client
+
+
+def test_a_new_process_starts_its_story_anew(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a fork copied, counters and an open circuit, is the parent's."""
+    mongo.get_client()
+    mongo.counters.created = 7
+    mongo.link.observe(REFUSED)
+    monkeypatch.setattr(os, "getpid", lambda: 4711)
+    mongo.holder.forget()
+    mongo.get_client()
+    assert mongo.counters.created == 0
+    assert mongo.link.circuit.is_closed
+
+
+def test_closing_says_the_last_counters_once(mongo: Mongo, caplog: pytest.LogCaptureFixture) -> None:
+    mongo.get_client()
+    assert mongo.close() is True
+    assert mongo.close() is False
+    assert said(caplog) == [Event.CLIENT_OPENED, Event.CLIENT_CLOSED]
+    record: Any = caplog.records[-1]
+    assert record.fields == {"counters": mongo.counters.to_dict(), "pools": {}}
+
+
+def test_a_close_that_takes_longer_than_its_budget_is_said(
+    mongo: Mongo, caplog: pytest.LogCaptureFixture
+) -> None:
+    mongo.get_client()
+    mongo.close(budget_seconds=0.0)
+    assert said(caplog)[-1] == Event.CLIENT_CLOSE_SLOW
+
+
+def test_a_close_that_fails_never_stops_the_shutdown(mongo: Mongo, caplog: pytest.LogCaptureFixture) -> None:
+    client: Any = mongo.get_client()
+    vars(client)["close"] = lambda: 1 / 0
+    assert mongo.close() is False
+    assert "could not close the client" in caplog.text
+    del vars(client)["close"]
+    client.close()
+
+
+# -- credentials -----------------------------------------------------------------------------------
+
+
+def renewed(*answers: Any) -> Mongo:
+    left = list(answers)
+
+    def reload() -> Settings:
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer  # type: ignore[no-any-return] # what is no error is settings
+
+    return Mongo(load(MONGODB_URI="mongodb://u:old@h"), reload=reload)
+
+
+def test_a_changed_uri_is_taken_into_use() -> None:
+    mongo = renewed(load(MONGODB_URI="mongodb://u:new@h"))
+    assert mongo._credentials_changed()
+    assert mongo.settings.mongodb_uri.get_secret_value() == "mongodb://u:new@h"
+
+
+def test_an_unchanged_uri_makes_no_new_client() -> None:
+    assert not renewed(load(MONGODB_URI="mongodb://u:old@h"))._credentials_changed()
+
+
+def test_settings_that_are_refused_are_said_and_the_old_ones_stay(caplog: pytest.LogCaptureFixture) -> None:
+    mongo = renewed(SettingsError(["MONGODB_URI: '***' is not a URI"]))
+    assert not mongo._credentials_changed()
+    assert mongo.settings.mongodb_uri.get_secret_value() == "mongodb://u:old@h"
+    assert said(caplog) == [Event.SETTINGS_WARNING]
+
+
+def test_settings_that_were_given_are_not_read_again(mongo: Mongo) -> None:
+    assert not mongo._credentials_changed()
+    assert mongo.settings_warnings() == []
+
+
+def test_warnings_are_about_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONGODB_MAX_POOLSIZE", "3")
+    (warning,) = Mongo(load(), reload=load_settings).settings_warnings()
+    assert "MONGODB_MAX_POOLSIZE" in warning
+
+
+# -- reports ---------------------------------------------------------------------------------------
+
+
+def test_reports_say_who_and_where_and_are_plain_json(mongo: Mongo) -> None:
+    mongo.enter_process(Place("celery@host"))
+    for report in (mongo.pool(), mongo.reconnect()):
+        assert json.loads(json.dumps(report)) == report
+        stamp = {name: report[name] for name in ("deployment", "node", "slot", "pid")}
+        assert stamp == {"deployment": "default", "node": "celery@host", "slot": 0, "pid": os.getpid()}
+        assert report["at"].endswith("+00:00")
+
+
+def test_a_pool_is_read_without_opening_a_client(mongo: Mongo) -> None:
+    report = mongo.pool()
+    assert (report["servers"], report["circuit"]) == ({}, "closed")
+    assert mongo.holder.client is None
+
+
+def test_a_pool_is_unknown_where_pymongo_has_changed(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "read_gauges", lambda _client: None)
+    mongo.get_client()
+    assert mongo.pool()["servers"] is None
+
+
+def test_a_check_and_a_snapshot_ask_the_server(mongo: Mongo) -> None:
+    with mongo.use_client(fake({"ok": 1}, {"version": "8.0"}, {"connections": {"current": 5}})):
+        check, snapshot = mongo.check(), mongo.snapshot()
+    assert (check["verdict"], check["server"]) == ("ok", "MongoDB 8.0")
+    assert snapshot["server_connections"] == {"current": 5}
+    assert json.loads(json.dumps([check, snapshot])) == [check, snapshot]
+
+
+def test_a_reconnection_tells_its_attempt(mongo: Mongo) -> None:
+    assert mongo.reconnect()["attempt"] is None
+    with mongo.use_client(fake({"ok": 1})):
+        report = mongo.reconnect(force=True)
+    assert report["attempt"]["connected"] is True
+
+
+# -- foreign clients -------------------------------------------------------------------------------
+
+
+def test_a_second_client_is_warned_of_once_per_place(mongo: Mongo, caplog: pytest.LogCaptureFixture) -> None:
+    mongo.guard.install()
+    mongo.get_client()
+    caplog.clear()
+    for _ in range(3):
+        MongoClient[Any](connect=False).close()
+    assert said(caplog) == [Event.CLIENT_FOREIGN]
+    assert "a second MongoClient doubles this process's connections; use get_client()" in caplog.text
+    assert __file__ in caplog.text
+
+
+def test_every_open_client_in_a_prefork_main_is_a_hazard(
+    mongo: Mongo, caplog: pytest.LogCaptureFixture
+) -> None:
+    mongo.guard.install()
+    mongo.enter_main("celery@host")
+    assert mongo.warn_of_foreign() == []
+    client: Any = MongoClient(connect=False)
+    client._opened = True  # as its first operation does
+    MongoClient._clients[client._topology._topology_id] = client
+    assert len(mongo.warn_of_foreign()) == 1
+    assert "is open before the fork and is copied into every child" in caplog.text
+    client._opened = False
+    client.close()

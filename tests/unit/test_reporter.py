@@ -1,0 +1,150 @@
+"""The one thread of a process."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from worker.events import Event
+from worker.reporter import Reporter
+
+
+class Process:
+    """What a reporter needs of a process; its steps are counted and may fail."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.report: dict[str, Any] = {"verdict": "ok", "server": "MongoDB 8.0", "latency_ms": 1.5}
+        self.fails: set[str] = set()
+        self.happened = threading.Condition()
+        self.holder = SimpleNamespace(client=object())
+        self.due_in: float | None = None
+        self.link = SimpleNamespace(
+            wake=threading.Event(), reconnect=lambda: self._step("reconnect"), due_in=lambda: self.due_in
+        )
+
+    def check(self) -> dict[str, Any]:
+        self._step("check")
+        return self.report
+
+    def warn_of_foreign(self) -> None:
+        self._step("foreign")
+
+    def _step(self, name: str) -> None:
+        with self.happened:
+            self.steps.append(name)
+            self.happened.notify_all()
+        if name in self.fails:
+            raise ValueError(name)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        with self.happened:
+            assert self.happened.wait_for(condition, timeout=5)
+
+
+@pytest.fixture
+def process(caplog: pytest.LogCaptureFixture) -> Process:
+    caplog.set_level(logging.DEBUG, logger="celery_pymongo")
+    return Process()
+
+
+@pytest.fixture
+def reporter(process: Process) -> Iterator[Reporter]:
+    made = Reporter(process)  # type: ignore[arg-type] # all that it needs of a Mongo
+    yield made
+    made.stop()
+    if made._thread.ident is not None:
+        made.join(5)
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.event for record in caplog.records if hasattr(record, "event")]
+
+
+def test_it_warms_the_pool_first_and_then_looks_after_the_client(
+    process: Process, reporter: Reporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    reporter.start()
+    process.wait_for(lambda: "foreign" in process.steps)
+    assert process.steps[:3] == ["check", "reconnect", "foreign"]
+    assert said(caplog) == [Event.CLIENT_WARM]
+    assert "MongoDB 8.0 answered in 1.5 ms" in caplog.text
+
+
+def test_it_says_nothing_warm_of_a_server_that_does_not_answer(
+    process: Process, reporter: Reporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    process.report = {"verdict": "down"}
+    reporter.start()
+    process.wait_for(lambda: "foreign" in process.steps)
+    assert said(caplog) == []
+
+
+def test_it_ends_at_once_when_asked_to(process: Process, reporter: Reporter) -> None:
+    reporter.start()
+    process.wait_for(lambda: "foreign" in process.steps)
+    reporter.stop()
+    assert reporter.join(1.5)
+
+
+def test_it_says_where_it_did_not_end_in_time(process: Process, reporter: Reporter) -> None:
+    go_on = threading.Event()
+    process.check = lambda: go_on.wait(5) and process.report  # type: ignore[method-assign,assignment,return-value] # hangs
+    reporter.start()
+    reporter.stop()
+    assert not reporter.join(0.0)
+    go_on.set()
+    assert reporter.join(5)
+
+
+def test_it_goes_on_after_errors_and_says_them(
+    process: Process, reporter: Reporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    process.fails = {"check", "reconnect"}
+    reporter.start()
+    process.wait_for(lambda: "reconnect" in process.steps)
+    process.fails = set()
+    process.link.wake.set()
+    process.wait_for(lambda: "foreign" in process.steps)
+    assert said(caplog) == [Event.REPORTER_ERROR, Event.REPORTER_ERROR]
+    assert "ValueError: check" in caplog.text
+
+
+def test_an_error_at_its_end_is_nobodys_business(
+    process: Process, reporter: Reporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    reporter.stop()
+    process.fails = {"check"}
+    reporter._survive(reporter._warm)
+    assert said(caplog) == []
+
+
+def test_being_woken_makes_it_look_at_once(process: Process, reporter: Reporter) -> None:
+    reporter.start()
+    process.wait_for(lambda: process.steps.count("foreign") == 1)
+    process.link.wake.set()
+    process.wait_for(lambda: process.steps.count("foreign") == 2)
+
+
+@pytest.mark.parametrize(("due_in", "pause"), [(None, 2.0), (0.0, 0.01), (0.5, 0.5), (30.0, 2.0)])
+def test_it_looks_again_when_an_attempt_is_due_and_at_least_every_two_seconds(
+    process: Process, reporter: Reporter, due_in: float | None, pause: float
+) -> None:
+    process.due_in = due_in
+    assert reporter._pause() == pause
+
+
+def test_it_rests_where_the_client_was_closed(process: Process, reporter: Reporter) -> None:
+    process.holder.client = None
+    process.due_in = 0.0
+    reporter._tick()
+    assert process.steps == []
+    assert reporter._pause() == 2.0
+
+
+def test_it_never_keeps_a_process_from_ending(process: Process, reporter: Reporter) -> None:
+    assert reporter._thread.daemon
+    assert reporter._thread.name == "celery-pymongo-reporter"
