@@ -95,8 +95,10 @@ def _beat(settings: "Settings") -> dict[str, Any]:
     if settings.scheduler == "plain":
         return {}
     timeout = settings.redis_socket_timeout_seconds
-    options = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry_period": 30}
-    url = settings.redis_url.get_secret_value()
+    options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+    # Celery's report masks passwords by the name of the setting, and knows no RedBeat: none in the URL.
+    url, login = _without_login(settings.redis_url.get_secret_value())
+    options |= login | {"retry_period": 30}
     if settings.redis_sentinel_master is not None:
         options, url = _redbeat_sentinel(settings, options), "redis-sentinel://"
     return {
@@ -110,14 +112,20 @@ def _beat(settings: "Settings") -> dict[str, Any]:
     }
 
 
+def _without_login(url: str) -> tuple[str, dict[str, str]]:
+    """Return the URL without user and password, and these by name; of several URLs, those of the first."""
+    parts = urlsplit(url.partition(";")[0])
+    login = {"username": parts.username, "password": parts.password}
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return bare, {name: unquote(value) for name, value in login.items() if value}
+
+
 def _redbeat_sentinel(settings: "Settings", options: dict[str, Any]) -> dict[str, Any]:
     parts = [urlsplit(part) for part in settings.redis_url.get_secret_value().split(";")]
     return options | {
         "sentinels": [(part.hostname, part.port or 26379) for part in parts],
         "service_name": settings.redis_sentinel_master,
-        "username": parts[0].username or None,
-        "password": parts[0].password and unquote(parts[0].password),
-        "db": int(parts[-1].path.strip("/") or 0),
+        "db": int(parts[0].path.strip("/") or 0),
         "sentinel_kwargs": _sentinel_options(settings)["sentinel_kwargs"],
     }
 
