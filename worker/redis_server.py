@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 import redis
+from kombu.exceptions import KombuError
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -19,7 +20,8 @@ def refusal(app: "Celery") -> str | None:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=_SECONDS)
             info: dict[str, Any] = connection.default_channel.client.info("cluster")
-    except (OSError, redis.RedisError):
+    # kombu wraps what redis-py raises while it connects.
+    except (OSError, redis.RedisError, KombuError):
         return None
     return _judge(info)
 

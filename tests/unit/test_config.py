@@ -2,14 +2,19 @@
 
 import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 from celery.app.defaults import NAMESPACES, flatten
+from kombu.exceptions import OperationalError
 from redbeat.schedulers import RedBeatConfig, get_redis
 from redis.sentinel import SentinelConnectionPool
 
+from worker import redis_server
 from worker.config import celery_config
 from worker.settings import load_settings
 
@@ -116,6 +121,51 @@ def test_your_modules_and_the_start_method_are_handed_on() -> None:
     made = config(CELERY_PYMONGO_INCLUDE="shop.tasks,shop.mail", CELERY_PYMONGO_POOL_START_METHOD="spawn")
     assert made["include"] == ["shop.tasks", "shop.mail"]
     assert made["worker_pool_start_method"] == "spawn"
+
+
+# -- the server itself -----------------------------------------------------------------------------
+
+
+class Broker:
+    """An app and its connection, whose Redis answers with `info` or raises it."""
+
+    def __init__(self, info: Any) -> None:
+        self.info = info
+        self.default_channel = SimpleNamespace(client=SimpleNamespace(info=self._ask))
+
+    @contextmanager
+    def connection_for_write(self) -> Iterator[Any]:
+        yield self
+
+    def ensure_connection(self, **limits: Any) -> None:
+        assert limits["max_retries"] == 1
+
+    def _ask(self, section: str) -> Any:
+        assert section == "cluster"
+        if isinstance(self.info, Exception):
+            raise self.info
+        return self.info
+
+
+def test_a_redis_cluster_is_refused() -> None:
+    refused = redis_server.refusal(Broker({"cluster_enabled": 1}))  # type: ignore[arg-type] # all that is asked of an app
+    assert refused is not None
+    assert refused.startswith("this Redis is a cluster")
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"cluster_enabled": 0},
+        {},
+        ConnectionRefusedError(),
+        redis.TimeoutError("slow"),
+        redis.ResponseError("NOPERM"),
+        OperationalError("kombu's word for any of these"),
+    ],
+)
+def test_a_redis_that_does_not_answer_is_celerys_to_wait_for(info: Any) -> None:
+    assert redis_server.refusal(Broker(info)) is None  # type: ignore[arg-type] # as above
 
 
 # -- TLS -------------------------------------------------------------------------------------------
