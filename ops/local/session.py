@@ -26,6 +26,7 @@ from .supervisor import Service, StartError, Supervisor
 
 TICK_SECONDS = 0.1
 ONCE_SECONDS = 120.0
+SLOW_SECONDS = 16.0
 KEPT = ("mongo", "redis")
 
 NEEDED_MB = 64
@@ -79,7 +80,7 @@ class _Session:
         finally:
             supervisor.stop(is_hurried=lambda: self._interrupts.is_hurried)
         self._screen.say("all is stopped")
-        return 1 if self._is_failed else 0
+        return 1 if self._is_failed or (self._options.once and self._interrupts.is_stopping) else 0
 
     def _prepare_folder(self) -> None:
         for name in KEPT if self._options.fresh else ():
@@ -100,14 +101,24 @@ class _Session:
 
     def _begin(self, supervisor: Supervisor) -> None:
         """Start everything in order."""
-        said = ""
+        waiting, since, patience = "", time.monotonic(), SLOW_SECONDS
         while not supervisor.is_complete and not self._interrupts.is_stopping:
-            waiting = next(service.name for service in supervisor.services if not service.was_ready)
-            if waiting != said:
+            service = next(service for service in supervisor.services if not service.was_ready)
+            now = time.monotonic()
+            if service.name != waiting:
+                waiting, since, patience = service.name, now, SLOW_SECONDS
                 self._screen.say(f"starting {waiting}")
-                said = waiting
+            elif now - since > patience:
+                self._tell_slow(service, now - since)
+                patience *= 2
             supervisor.tick()
             time.sleep(TICK_SECONDS)
+
+    def _tell_slow(self, service: Service, seconds: float) -> None:
+        line = f"{service.name} is not ready after {seconds:.0f} s, see {_near(service.child.log)}"
+        if self._options.once and seconds > ONCE_SECONDS:
+            raise StartError(line)
+        self._screen.say(line)
 
     def _tell(self, services: Sequence[Service], settings: Settings) -> None:
         """Say what runs where."""

@@ -74,7 +74,7 @@ class Up:
         return children
 
     def close(self) -> None:
-        """Kill what a failed test left behind; the tethers end the rest."""
+        """Kill what a failed test left behind."""
         with suppress(psutil.NoSuchProcess):
             psutil.Process(self.process.pid).kill()
         self.process.wait(10)
@@ -91,6 +91,9 @@ def up(checkout: Path) -> Iterator[Callable[..., Up]]:
     yield start
     for one in started:
         one.close()
+    for process in of_checkout(checkout):  # where a tether failed, too
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def eventually(condition: Callable[[], bool], seconds: float) -> bool:

@@ -165,26 +165,32 @@ def test_no_child_outlives_a_killed_parent(thread: str, tmp_path: Path):
 
 
 def test_a_child_outlives_the_thread_that_started_it(tmp_path: Path):
+    """The kernel takes the end of the thread that started a child for the end of its parent."""
     child = Child("sleeper", ["sleep", "600"], log=tmp_path / "log")
-    thread = threading.Thread(target=child.start)
+
+    def start() -> None:
+        child.start()
+        eventually(lambda: psutil.Process(child.pid).name() == "sleep")
+
+    thread = threading.Thread(target=start)
     thread.start()
     thread.join()
     try:
-        assert eventually(lambda: psutil.Process(child.pid).name() == "sleep")
-        assert not child.wait(0.2)
+        assert not child.wait(0.3)
     finally:
         child.kill()
 
 
-def test_a_guard_leaves_with_its_child(tmp_path: Path):
+def test_a_guard_leaves_with_its_child_however_that_ends(tmp_path: Path):
     child = Child("sleeper", ["sleep", "600"], log=tmp_path / "log")
     thread = threading.Thread(target=child.start)
     thread.start()
     thread.join()
     assert eventually(lambda: len(psutil.Process(child.pid).children()) == 1)
     guard = psutil.Process(child.pid).children()[0].pid
-    child.kill()
+    os.kill(child.pid, signal.SIGKILL)
     assert eventually(lambda: gone(guard))
+    child.kill()
 
 
 def test_a_childs_session_is_its_own(redis: LocalServer):
