@@ -104,7 +104,7 @@ class Handover:
 
     def resume(self, qos: HandingOver) -> None:
         """Pay everything through the new connection; what fails stays owed and the error is raised."""
-        if self._live is not None:
+        if self._live is not None and self._live is not qos:
             self._live.hand_over()  # nobody closed it
         with self._lock:
             self._live = qos

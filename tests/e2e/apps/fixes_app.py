@@ -3,7 +3,6 @@
 import os
 import time
 
-import redis
 from celery import Celery, Task
 
 from worker.fixes import install
@@ -21,7 +20,7 @@ app.conf.update(
     result_backend_always_retry=True,
     redis_socket_timeout=2,
     broker_transport_options={
-        "socket_timeout": 2,
+        "socket_timeout": float(os.environ.get("FIXES_SOCKET_TIMEOUT", "2")),
         "socket_connect_timeout": 2,
         "socket_keepalive": True,
     },
@@ -51,7 +50,7 @@ def slow(self: Task, seconds: float, journal: str) -> str:
 @app.task
 def count(key: str) -> int:
     """Count itself in Redis."""
-    return int(redis.Redis.from_url(URL).incr(key))
+    return int(app.backend.client.incr(key))
 
 
 def _write(path: str, line: str) -> None:
