@@ -41,7 +41,7 @@ def install(app: Celery, settings: Settings | None = None) -> Mongo:
 
 
 def _equip(app: Celery, settings: Settings | None) -> Mongo:
-    mongo = shared() or _first(app, settings)
+    mongo = _shared(settings) or _first(app, settings)
     app.mongo = mongo
     fixes.install(app)
     for module in _TASK_MODULES:
@@ -49,9 +49,18 @@ def _equip(app: Celery, settings: Settings | None) -> Mongo:
     return mongo
 
 
+def _shared(settings: Settings | None) -> Mongo | None:
+    """Return the Mongo of an app before this one: two of the same settings would be two clients."""
+    mongo = shared()
+    if mongo is None or mongo.holder.state == "closed":
+        return None
+    return mongo if mongo.settings == (settings or load_settings()) else None
+
+
 def _first(app: Celery, settings: Settings | None) -> Mongo:
     mongo = Mongo(settings or load_settings(), reload=None if settings else load_settings)
     mongo.Task = MongoTask
+    mongo.is_shared = True
     adopt(mongo)
     mongo.guard.install()
     Lifecycle(app, mongo).connect()
@@ -66,7 +75,7 @@ class Fixup:
 
     def __call__(self, app: Celery) -> "Fixup":
         """Celery calls this while it makes the app, whose configuration came along, merged already."""
-        _equip(app, self.settings).is_shared = True
+        _equip(app, self.settings)
         return self
 
 

@@ -52,7 +52,7 @@ class Mongo:
         self.place = Place(node=socket.gethostname())
         # Set by install(app): the base class of tasks, which lives a layer above.
         self.Task: type[Any] = object
-        # Set by install(app) in a spawned child; see shared().
+        # Set by install(app); see shared().
         self.is_shared = False
         self._reload = reload
         self._main_pid: int | None = None
@@ -289,10 +289,10 @@ def adopt(mongo: Mongo) -> None:
 
 
 def shared() -> Mongo | None:
-    """Return the Mongo that further apps of this process share; None where each new one adopts its own.
+    """Return the Mongo that further apps of this process may share, or None.
 
-    In a spawned child the app arrives pickled, and importing its task modules makes it a second time: the
-    tasks of one and the signals of the other must meet the same client.
+    A second app is no oddity: a spawned child gets its app pickled, and importing its task modules makes it
+    again. The tasks of one and the signals of the other must meet the same client.
     """
     return _current if _current is not None and _current.is_shared else None
 
