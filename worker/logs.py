@@ -31,7 +31,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class QuietSchedule(logging.Filter):
-    """Drops Celery's "received" and "succeeded" of the tasks that beat sends every few seconds."""
+    """Drops Celery's "sending", "received" and "succeeded" of the tasks that beat sends every few seconds."""
 
     def __init__(self, names: Collection[str]) -> None:
         super().__init__()
@@ -39,9 +39,7 @@ class QuietSchedule(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Keep what is above INFO, and what is about any other task."""
-        data = getattr(record, "data", None)
-        is_scheduled = isinstance(data, dict) and data.get("name") in self._names
-        return record.levelno > logging.INFO or not is_scheduled
+        return record.levelno > logging.INFO or _task_name(record) not in self._names
 
 
 def set_up(*, as_json: bool, quiet: Collection[str]) -> None:
@@ -53,7 +51,7 @@ def set_up(*, as_json: bool, quiet: Collection[str]) -> None:
     def on_setup(logger: logging.Logger, **_kwargs: Any) -> None:
         # At DEBUG the driver logs whole commands, and documents with them.
         logging.getLogger("pymongo").setLevel(logging.INFO)
-        for name in ("celery.app.trace", "celery.worker.strategy"):
+        for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat"):
             logging.getLogger(name).addFilter(QuietSchedule(quiet))
         if as_json:
             for handler in logger.handlers:
@@ -61,6 +59,15 @@ def set_up(*, as_json: bool, quiet: Collection[str]) -> None:
 
     for signal in (signals.after_setup_logger, signals.after_setup_task_logger):
         signal.connect(on_setup, weak=False, dispatch_uid="celery_pymongo.logs")
+
+
+def _task_name(record: logging.LogRecord) -> str | None:
+    data = getattr(record, "data", None)
+    if isinstance(data, dict):
+        return data.get("name")
+    # Beat's only say it in "Sending due task <entry> (<task>)".
+    name = record.args[-1] if isinstance(record.args, tuple) and record.args else None
+    return name if isinstance(name, str) else None
 
 
 def _task() -> dict[str, str]:
