@@ -11,10 +11,12 @@ import sys
 import time
 from typing import Any
 
-from celery import current_task
+from celery.signals import worker_ready
 from pymongo import MongoClient
 
+from worker import process
 from worker.celery import create_app
+from worker.errors import ClientInMainError
 from worker.settings import load_settings
 from worker.task import MongoTask
 
@@ -27,13 +29,22 @@ if uri := os.environ.get("LIFECYCLE_EARLY_CLIENT"):
     EARLY.admin.command("ping")
 
 
+@worker_ready.connect
+def ask_in_main(**_kwargs: Any) -> None:
+    """Ask for a client where a prefork worker must have none."""
+    try:
+        app.mongo.get_client()
+    except ClientInMainError as error:
+        logging.getLogger(__name__).warning("refused: %s", error)
+
+
 @app.task(base=MongoTask, bind=True, acks_late=False)
 def place(self: Any, seconds: float = 0.0) -> dict[str, Any]:
     """Say where this ran, and what its pool had done before."""
     before = self.mongo.pool()
     time.sleep(seconds)
     self.db.command("ping")
-    report: dict[str, Any] = before | {"loggers": _handlers(), "sentry": _sentry_is_on()}
+    report: dict[str, Any] = before | {"tags": _sentry_tags(), "is_one": self.mongo is process.current()}
     return report
 
 
@@ -75,9 +86,8 @@ def second_client(uri: str) -> int:
     return os.getpid()
 
 
-def _handlers() -> int:
-    return len(current_task.app.log.get_default_logger().handlers) + len(logging.getLogger().handlers)
-
-
-def _sentry_is_on() -> bool:
-    return "sentry_sdk" in sys.modules and sys.modules["sentry_sdk"].is_initialized()
+def _sentry_tags() -> dict[str, str]:
+    """What Sentry would tell of this process; nothing where it is not set up."""
+    sdk = sys.modules.get("sentry_sdk")
+    # There is no public way to read tags back.
+    return dict(sdk.get_isolation_scope()._tags) if sdk and sdk.is_initialized() else {}

@@ -1,0 +1,114 @@
+"""MongoDB is away at the start, in the middle, or answers with errors: workers stay and tasks end well."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]  # it ships no types
+import pytest
+from celery.result import AsyncResult
+from pymongo import MongoClient
+
+from ops.local.servers import LocalServer
+from tests.e2e.proxy import WatchingProxy
+from tests.e2e.site import Node, Site
+from tests.e2e.workers import wait_until
+
+ALIVE_SECONDS = 2
+"""Celery kills a replacement child that has not reported by then (its default is 4)."""
+
+SETTINGS = {
+    "MONGODB_HEARTBEAT_FREQUENCY_MS": "500",
+    "CELERY_PYMONGO_BACKOFF_BASE_SECONDS": "0.2",
+    "CELERY_PYMONGO_BACKOFF_CAP_SECONDS": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def site(mongo: LocalServer, redis: LocalServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with WatchingProxy(mongo.uri) as proxy:
+        yield Site(mongo, redis, proxy, Path(tmp_path_factory.mktemp("logs")))
+
+
+@pytest.fixture(scope="module")
+def node(site: Site) -> Iterator[Node]:
+    """A prefork worker that starts while MongoDB is away; the tests share it, in their order."""
+    site.mongo.kill()
+    env = SETTINGS | {"MONGODB_URI": site.mongo.uri}
+    with site.node("fork", env=env, worker_proc_alive_timeout=ALIVE_SECONDS) as node:
+        yield node
+
+
+@pytest.fixture
+def server(site: Site) -> Iterator[MongoClient[dict[str, Any]]]:
+    """A client of the test's own; fail points end with it."""
+    with MongoClient[dict[str, Any]](site.mongo.uri) as client:
+        yield client
+        client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+
+
+def test_a_worker_starts_while_mongodb_is_away(node: Node) -> None:
+    node.worker.wait_ready()
+    node.worker.wait_for_log("circuit.opened", count=2)
+    assert "Traceback" not in node.worker.text
+
+
+def test_a_replacement_child_is_not_killed_for_being_slow_while_mongodb_is_away(node: Node) -> None:
+    """Its start waits for nobody: I/O there would pass at boot and end every replacement after it."""
+    before = node.pids()
+    os.kill(min(before), signal.SIGKILL)
+    wait_until(lambda: len(node.pids()) == 2 and node.pids() - before, what="a replacement")
+    (replacement,) = node.pids() - before
+    born = psutil.Process(replacement).create_time()
+    wait_until(lambda: time.time() - born > ALIVE_SECONDS + 1, what="the end of its grace")
+    assert replacement in node.pids()
+    node.worker.wait_for_log("circuit.opened", count=3)
+
+
+def test_each_process_says_once_that_mongodb_is_away_and_once_that_it_is_back(node: Node, site: Site) -> None:
+    site.mongo.start()
+    node.worker.wait_for_log("circuit.closed", count=2)
+    assert node.worker.text.count("circuit.opened") == 3  # one of them died
+    seconds = [float(text) for text in re.findall(r"answers again after ([\d.]+) s", node.worker.text)]
+    assert len(seconds) == 2
+    assert max(seconds) > ALIVE_SECONDS + 1
+    assert node.run("write", 0) == 0
+
+
+def test_every_task_of_an_outage_ends_well(
+    node: Node, site: Site, server: MongoClient[dict[str, Any]]
+) -> None:
+    results = [node.send("write", key) for key in range(100)]
+    wait_until(lambda: any(result.ready() for result in results), what="the first task's end")
+    site.mongo.kill()
+    went = time.monotonic()
+    assert sum(result.ready() for result in results) < 100
+    wait_until(lambda: time.monotonic() - went > 3, what="3 s without MongoDB")
+    site.mongo.start()
+    assert [result.get(timeout=30) for result in results] == list(range(100))
+    assert [row["_id"] for row in server.app.lifecycle.find().sort("_id")] == list(range(100))
+    assert node.worker.text.count("circuit.opened") == 5
+    assert "Traceback" not in node.worker.text
+
+
+@pytest.mark.parametrize(
+    ("failure", "error_class"),
+    [({"errorCode": 10107}, "failover"), ({"closeConnection": True}, "outage")],
+    ids=["not primary", "connection closed"],
+)
+def test_a_task_that_meets_more_errors_than_the_driver_retries_runs_again(
+    node: Node, server: MongoClient[dict[str, Any]], failure: dict[str, Any], error_class: str
+) -> None:
+    pattern = rf"task\.retry: .*write.* met {error_class}"
+    before = len(re.findall(pattern, node.worker.text))
+    data = {"failCommands": ["update"], **failure}
+    server.admin.command({"configureFailPoint": "failCommand", "mode": {"times": 3}, "data": data})
+    result: AsyncResult = node.send("write", 7)
+    assert result.get(timeout=30) == 7
+    assert len(re.findall(pattern, node.worker.text)) > before
