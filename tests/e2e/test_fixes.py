@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import celery
 import pytest
 import redis as redis_client
 from celery import Celery
@@ -21,6 +22,11 @@ from tests.e2e.workers import Worker, wait_until
 APP = "tests.e2e.apps.fixes_app"
 POOLS = {"prefork": ("prefork", 2), "spawn": ("prefork", 2), "threads": ("threads", 2)}
 POOLS |= {"gevent": ("gevent", 2), "solo": ("solo", 1)}
+CELERY_56 = celery.VERSION[:2] < (5, 7)
+if CELERY_56:
+    del POOLS["spawn"]  # new in 5.7
+HELD = int(CELERY_56)
+"""Messages of prefork that stay unacknowledged: Celery 5.6 forgets, at a reconnect, that their tasks run."""
 TASK_SECONDS = 3.0
 TASKS = 400
 
@@ -86,6 +92,8 @@ def test_an_exited_child_is_replaced_at_once(
     kind: str, recycles: int, start: Start, send: Any, result_of: Any
 ) -> None:
     """No slot stays empty until the pool's own 5 s timer; every task has a process of its own."""
+    if kind not in POOLS:
+        pytest.skip("needs Celery 5.7")
     worker = start(kind, concurrency=1, FIXES_RECYCLE="1").wait_ready()
     pids, seconds = [], []
     for _ in range(recycles):
@@ -158,7 +166,7 @@ def test_a_lost_connection_kills_no_worker_and_runs_no_message_twice(
         seconds=30,
     )
     assert [kind for kind, worker in workers.items() if not worker.is_alive] == []
-    wait_until(lambda: ask.hlen("unacked") == 0, what="every message acknowledged")
+    wait_until(lambda: ask.hlen("unacked") == HELD, what="every message acknowledged")
     assert [ask.llen(kind) for kind in POOLS] == [0] * len(POOLS)
     ran = journal.count("start")
     assert {tasks[task]: times for task, times in ran.items() if times > 1} == {}

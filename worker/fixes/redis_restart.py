@@ -17,7 +17,8 @@ changed class of kombu's would reach every other app of the process.
 
 What stays as it is: a task of a threads or gevent pool that ends in an error of Celery's own (its result
 could not be stored, see `result_backend_always_retry`) never acknowledges, and its message waits for the
-worker's end or the visibility timeout.
+worker's end or the visibility timeout. So does, with Celery 5.6, the message of a prefork task that was
+running when the connection was lost: that version no longer hears of the task's end (5.7 does).
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ class Handover:
             return ()  # its tasks run in this very thread
         if isinstance(pool, prefork.TaskPool):
             return tuple(state.active_requests)  # it drops what no child has accepted yet
-        return tuple(state.reserved_requests)  # it runs everything that it was given
+        return (*state.active_requests, *state.reserved_requests)  # it runs everything that it was given
 
 
 def _report(*, returned: int, late: int, running: int) -> None:
