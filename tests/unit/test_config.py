@@ -148,7 +148,7 @@ class Broker:
 
 
 def test_a_redis_cluster_is_refused() -> None:
-    refused = redis_server.refusal(Broker({"cluster_enabled": 1}))  # type: ignore[arg-type] # all that is asked of an app
+    refused = redis_server.refusal(Broker({"cluster_enabled": 1}))
     assert refused is not None
     assert refused.startswith("this Redis is a cluster")
 
@@ -165,7 +165,7 @@ def test_a_redis_cluster_is_refused() -> None:
     ],
 )
 def test_a_redis_that_does_not_answer_is_celerys_to_wait_for(info: Any) -> None:
-    assert redis_server.refusal(Broker(info)) is None  # type: ignore[arg-type] # as above
+    assert redis_server.refusal(Broker(info)) is None
 
 
 # -- TLS -------------------------------------------------------------------------------------------
@@ -251,3 +251,14 @@ def test_celerys_report_of_its_settings_gives_no_password_away(
     report = make(apps, **environ).bugreport()
     secrets = ("hidden-password", "p%40ss", "p@ss", "sentinels-own", "hidden-mongo", "hiddenkey")
     assert [secret for secret in secrets if secret in report] == []
+
+
+@pytest.mark.skipif(VERSION < (5, 7), reason="this Celery cannot spawn")
+def test_a_spawning_pool_is_a_setting() -> None:
+    assert config(CELERY_PYMONGO_POOL_START_METHOD="spawn")["worker_pool_start_method"] == "spawn"
+
+
+@pytest.mark.skipif(VERSION >= (5, 7), reason="this Celery can spawn")
+def test_a_spawning_pool_is_refused_where_celery_would_ignore_it() -> None:
+    with pytest.raises(SettingsError, match=r"needs Celery 5\.7"):
+        config(CELERY_PYMONGO_POOL_START_METHOD="spawn")
