@@ -7,6 +7,10 @@ import ssl
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from celery import VERSION
+
+from .errors import SettingsError
+
 if TYPE_CHECKING:
     from .settings import Settings
 
@@ -102,7 +106,7 @@ def _beat(settings: "Settings") -> dict[str, Any]:
     if settings.redis_sentinel_master is not None:
         options, url = _redbeat_sentinel(settings, options), "redis-sentinel://"
     return {
-        "beat_scheduler": "redbeat.RedBeatScheduler",
+        "beat_scheduler": f"{__package__}.beat:Scheduler",
         "beat_max_loop_interval": _BEAT_LOOP_SECONDS,
         "redbeat_redis_url": url,
         "redbeat_redis_options": options,
@@ -130,14 +134,22 @@ def _redbeat_sentinel(settings: "Settings", options: dict[str, Any]) -> dict[str
     }
 
 
+def _pool(settings: "Settings") -> dict[str, Any]:
+    if settings.pool_start_method == "fork":
+        return {}
+    if VERSION < (5, 7):
+        # Celery would ignore it without a word.
+        raise SettingsError(["CELERY_PYMONGO_POOL_START_METHOD: 'spawn' needs Celery 5.7 or later"])
+    return {"worker_pool_start_method": settings.pool_start_method}
+
+
 def _work(settings: "Settings") -> dict[str, Any]:
-    return {
+    return _pool(settings) | {
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],
         "task_soft_time_limit": settings.task_soft_time_limit_seconds,
         "task_time_limit": settings.task_time_limit_seconds,
         "include": list(settings.include),
-        "worker_pool_start_method": settings.pool_start_method,
         "timezone": "UTC",
     }

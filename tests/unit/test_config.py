@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import redis
-from celery import Celery
+from celery import VERSION, Celery
 from celery.app.defaults import NAMESPACES, flatten
 from kombu.exceptions import OperationalError
 from redbeat.schedulers import RedBeatConfig, get_redis
@@ -16,6 +16,7 @@ from redis.sentinel import SentinelConnectionPool
 
 from worker import redis_server
 from worker.config import celery_config
+from worker.errors import SettingsError
 from worker.settings import load_settings
 
 SENTINELS = "sentinel://us%40er:p%40ss%2Fword@s1:26379/2;sentinel://us%40er:p%40ss%2Fword@s2:26380/2"
