@@ -3,7 +3,6 @@
 The app is made when it is first asked for, so that importing this module reads nothing.
 """
 
-import logging
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -11,14 +10,11 @@ from typing import Any
 
 from celery import Celery, signals
 
-from . import events, logs, redis_server, schedule
+from . import logs, redis_server, schedule
 from .config import celery_config
 from .errors import SettingsError
-from .events import Event
 from .installer import install
 from .settings import Settings, load_settings
-
-logger = logging.getLogger("celery_pymongo")
 
 
 def create_app(settings: Settings | None = None) -> Celery:
@@ -47,10 +43,7 @@ class LogFixup:
 
 def _refuse_cluster(instance: Any, **_kwargs: Any) -> None:
     """End the worker before it starts where Redis is of a kind that would lose messages."""
-    if problem := redis_server.refusal(instance.app):
-        events.say(logger, logging.ERROR, Event.REDIS_REFUSED, "%s", problem)
-        sys.stderr.write(f"REDIS_URL: {problem}\n")
-        raise SystemExit(SettingsError.exit_code)
+    redis_server.refuse(instance.app)
 
 
 @cache

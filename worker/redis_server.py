@@ -1,14 +1,29 @@
 """What the service asks Redis once at its start: may it be used at all?"""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import redis
 from kombu.exceptions import KombuError
 
+from . import events
+from .errors import SettingsError
+from .events import Event
+
 if TYPE_CHECKING:
     from celery import Celery
 
+logger = logging.getLogger("celery_pymongo")
+
 _SECONDS = 2.0
+
+
+def refuse(app: "Celery") -> None:
+    """End this program with exit code 78 and one line where the broker's Redis cannot be used."""
+    if problem := refusal(app):
+        # Without handlers, as before a worker's logging is set up, this goes to stderr.
+        events.say(logger, logging.ERROR, Event.REDIS_REFUSED, "REDIS_URL: %s", problem)
+        raise SystemExit(SettingsError.exit_code)
 
 
 def refusal(app: "Celery") -> str | None:
