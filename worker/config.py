@@ -7,10 +7,6 @@ import ssl
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from celery import VERSION
-
-from .errors import SettingsError
-
 if TYPE_CHECKING:
     from .settings import Settings
 
@@ -134,17 +130,9 @@ def _redbeat_sentinel(settings: "Settings", options: dict[str, Any]) -> dict[str
     }
 
 
-def _pool(settings: "Settings") -> dict[str, Any]:
-    if settings.pool_start_method == "fork":
-        return {}
-    if VERSION < (5, 7):
-        # Celery would ignore it without a word.
-        raise SettingsError(["CELERY_PYMONGO_POOL_START_METHOD: 'spawn' needs Celery 5.7 or later"])
-    return {"worker_pool_start_method": settings.pool_start_method}
-
-
 def _work(settings: "Settings") -> dict[str, Any]:
-    return _pool(settings) | {
+    return {
+        "worker_pool_start_method": settings.pool_start_method,
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],

@@ -326,7 +326,7 @@ class Settings(BaseModel):
         Setting(
             "CELERY_PYMONGO_POOL_START_METHOD",
             "name",
-            "How a prefork pool makes its children; `spawn` (Celery 5.7 on) is slower and shares no memory.",
+            "How a prefork pool makes its children; `spawn` is slower and shares no memory.",
         ),
     ] = "fork"
     include: Annotated[

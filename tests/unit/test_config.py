@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import redis
-from celery import VERSION, Celery
+from celery import Celery
 from celery.app.defaults import NAMESPACES, flatten
 from kombu.exceptions import OperationalError
 from redbeat.schedulers import RedBeatConfig, get_redis
@@ -16,7 +16,6 @@ from redis.sentinel import SentinelConnectionPool
 
 from worker import redis_server
 from worker.config import celery_config
-from worker.errors import SettingsError
 from worker.settings import load_settings
 
 SENTINELS = "sentinel://us%40er:p%40ss%2Fword@s1:26379/2;sentinel://us%40er:p%40ss%2Fword@s2:26380/2"
@@ -252,14 +251,3 @@ def test_celerys_report_of_its_settings_gives_no_password_away(
     report = make(apps, **environ).bugreport()
     secrets = ("hidden-password", "p%40ss", "p@ss", "sentinels-own", "hidden-mongo", "hiddenkey")
     assert [secret for secret in secrets if secret in report] == []
-
-
-@pytest.mark.skipif(VERSION < (5, 7), reason="this Celery cannot spawn")
-def test_a_spawning_pool_is_a_setting() -> None:
-    assert config(CELERY_PYMONGO_POOL_START_METHOD="spawn")["worker_pool_start_method"] == "spawn"
-
-
-@pytest.mark.skipif(VERSION >= (5, 7), reason="this Celery can spawn")
-def test_a_spawning_pool_is_refused_where_celery_would_ignore_it() -> None:
-    with pytest.raises(SettingsError, match=r"needs Celery 5\.7"):
-        config(CELERY_PYMONGO_POOL_START_METHOD="spawn")
