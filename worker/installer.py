@@ -95,4 +95,6 @@ def _merge(app: Celery, settings: Settings) -> None:
     elif isinstance(routes, dict):
         app.conf.task_routes = schedule.routes() | routes
     else:
-        app.conf.task_routes = [*routes, schedule.routes()]
+        # Celery takes one router, a function or its name, as well as several.
+        several = routes if isinstance(routes, (list, tuple)) else [routes]
+        app.conf.task_routes = [*several, schedule.routes()]

@@ -1,0 +1,188 @@
+"""`install(app)`: what it adds, and what it leaves alone."""
+
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+from pymongo import MongoClient
+
+from worker import celery as service
+from worker import installer, process, schedule
+from worker.errors import SettingsError
+from worker.installer import Fixup, install
+from worker.settings import load_settings
+from worker.task import MongoTask
+
+SETTINGS = load_settings({}, env_file=None)
+
+
+@pytest.fixture(autouse=True)
+def own_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[None]:
+    monkeypatch.setattr(process, "_current", None)
+    monkeypatch.setattr(MongoClient, "__init__", MongoClient.__init__)
+    monkeypatch.chdir(tmp_path)
+    service._app.cache_clear()
+    yield
+    if process._current is not None:
+        process._current.close()
+    service._app.cache_clear()
+
+
+def app_of_a_shop(**conf: Any) -> Celery:
+    app = Celery("shop", broker="memory://", set_as_current=False)
+    app.conf.update(conf)
+    return app
+
+
+def test_an_app_gets_a_mongo_its_base_class_and_tasks() -> None:
+    app = app_of_a_shop()
+    mongo = install(app, SETTINGS)
+    assert app.mongo is mongo is process.current()
+    assert mongo.Task is MongoTask
+    assert {"mongo.health.check", "mongo.pool.snapshot", "mongo.reconnect.attempt"} <= set(app.tasks)
+    assert isinstance(app.tasks["mongo.health.check"], MongoTask)
+    assert mongo.holder.client is None
+
+
+def test_installing_again_changes_nothing() -> None:
+    app = app_of_a_shop()
+    mongo = install(app, SETTINGS)
+    before = (dict(app.conf.beat_schedule), dict(app.conf.task_routes), set(app.fixups))
+    assert install(app, load_settings({"MONGODB_DATABASE": "other"}, env_file=None)) is mongo
+    assert (app.conf.beat_schedule, app.conf.task_routes, app.fixups) == before
+
+
+def test_nothing_else_of_the_apps_configuration_is_changed() -> None:
+    app, untouched = app_of_a_shop(), app_of_a_shop()
+    install(app, SETTINGS)
+    changed = {name for name, value in untouched.conf.items() if app.conf[name] != value}
+    assert changed == {"beat_schedule", "task_routes"}
+
+
+def test_entries_and_routes_of_the_apps_own_stay() -> None:
+    own = {"task": "shop.check", "schedule": 60.0}
+    app = app_of_a_shop(
+        beat_schedule={"mongo.health.check": own, "shop.entry": own},
+        task_routes={"mongo.data.*": {"queue": "shop-data"}, "shop.*": {"queue": "shop"}},
+    )
+    install(app, SETTINGS)
+    assert app.conf.beat_schedule["mongo.health.check"] == own
+    assert set(app.conf.beat_schedule) == {"shop.entry", *schedule.entries(SETTINGS)}
+    routed = {
+        name: queue_of(app, name) for name in ("mongo.data.upsert_many", "shop.x", "mongo.pool.snapshot")
+    }
+    assert list(routed.values()) == ["shop-data", "shop", schedule.HEALTH_QUEUE]
+
+
+def queue_of(app: Celery, task: str) -> str:
+    name: str = app.amqp.router.route({}, task)["queue"].name
+    return name
+
+
+def by_function(name: str, *_arguments: Any, **_options: Any) -> Any:
+    return {"queue": "by-function"} if name == "shop.x" else None
+
+
+@pytest.mark.parametrize(
+    ("routes", "queue"),
+    [
+        ([[("shop.*", {"queue": "pairs"})]], "pairs"),
+        ([{"shop.*": {"queue": "list"}}], "list"),
+        (({"shop.*": {"queue": "tuple"}},), "tuple"),
+        (by_function, "by-function"),
+        ("os.path.join", None),  # a function by its name
+        (None, "celery"),
+        ({}, "celery"),
+    ],
+)
+def test_routes_may_be_written_in_every_way_that_celery_takes(routes: Any, queue: str | None) -> None:
+    app = app_of_a_shop(task_routes=routes)
+    install(app, SETTINGS)
+    if queue is None:
+        assert app.conf.task_routes == [routes, schedule.routes()]
+    else:
+        assert queue_of(app, "shop.x") == queue
+        assert queue_of(app, "mongo.data.upsert_many") == schedule.DATA_QUEUE
+
+
+def test_a_configuration_that_is_not_read_yet_is_not_read_by_us() -> None:
+    """The app may still set it; it is merged when Celery first reads it."""
+    app = Celery("shop", broker="memory://", set_as_current=False)
+    install(app, SETTINGS)
+    assert not app.configured
+    app.conf.task_routes = {"shop.*": {"queue": "shop"}}
+    assert app.conf.beat_schedule.keys() == schedule.entries(SETTINGS).keys()
+
+
+def test_wrong_settings_leave_the_app_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONGODB_URI", "nonsense")
+    app = app_of_a_shop()
+    with pytest.raises(SettingsError, match="MONGODB_URI"):
+        install(app)
+    assert not hasattr(app, "mongo")
+    assert app.conf.beat_schedule == {}
+
+
+def test_a_second_app_with_the_same_settings_shares_the_client() -> None:
+    one, other = app_of_a_shop(), app_of_a_shop()
+    assert install(one, SETTINGS) is install(other, SETTINGS)
+
+
+def test_a_second_app_with_other_settings_closes_the_client_of_the_first() -> None:
+    one, other = app_of_a_shop(), app_of_a_shop()
+    first = install(one, SETTINGS)
+    first.get_client()
+    assert install(other, load_settings({"MONGODB_DATABASE": "other"}, env_file=None)) is not first
+    assert first.holder.state == "closed"
+    assert install(app_of_a_shop(), SETTINGS) is not first
+
+
+def test_an_app_that_was_pickled_for_a_child_comes_with_its_mongo() -> None:
+    """Spawned children get the app so; importing its module makes it once more, with the same client."""
+    app = Celery("shop", broker="memory://", set_as_current=False)
+    install(app, SETTINGS)
+    process._current = None
+    twin = pickle.loads(pickle.dumps(app))  # noqa: S301 - what billiard does
+    assert twin.mongo is process.current()
+    assert twin.mongo.is_shared
+    again = Celery("shop", broker="memory://", set_as_current=False)
+    assert install(again, SETTINGS) is twin.mongo
+    assert "mongo.health.check" in again.tasks
+
+
+def test_a_fixup_is_one_among_equals() -> None:
+    assert {Fixup(SETTINGS), Fixup(SETTINGS)} == {Fixup(SETTINGS)}
+    assert Fixup(None) != Fixup(SETTINGS)
+
+
+def test_the_task_modules_are_those_beside_the_package() -> None:
+    assert [module.__name__.split(".")[0] for module in installer._TASK_MODULES] == (
+        ["tasks"] * len(installer._TASK_MODULES)
+    )
+
+
+# -- the service's own app -------------------------------------------------------------------------
+
+
+def test_the_service_makes_its_app_once_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONGODB_DATABASE", "shop")
+    assert service.app is service.app
+    assert service.app.mongo.settings.mongodb_database == "shop"
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        service.nothing  # noqa: B018 - reading it is the test
+
+
+def test_wrong_settings_end_the_service_with_a_line_each_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MONGODB_URI", "nonsense")
+    monkeypatch.setenv("REDIS_URL", "nonsense")
+    with pytest.raises(SystemExit) as ended:
+        service.app  # noqa: B018 - reading it is the test
+    assert ended.value.code == 78
+    assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "MONGODB_URI",
+        "REDIS_URL",
+    ]
