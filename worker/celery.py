@@ -23,6 +23,7 @@ def create_app(settings: Settings | None = None) -> Celery:
     chosen = settings or load_settings()
     app.conf.update(celery_config(chosen))
     install(app, settings)
+    app.fixups = {*app.fixups, LogFixup(chosen)}
     logs.set_up(as_json=chosen.log_format == "json", quiet=schedule.entries(chosen).keys())
     signals.celeryd_init.connect(_refuse_cluster, weak=False, dispatch_uid="celery_pymongo.redis_server")
     return app

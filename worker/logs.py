@@ -58,6 +58,8 @@ def set_up(*, as_json: bool, quiet: Collection[str]) -> None:
                 handler.setFormatter(JsonFormatter())
 
     for signal in (signals.after_setup_logger, signals.after_setup_task_logger):
+        # Celery keeps the first of two receivers with one name; the newest app has the say.
+        signal.disconnect(dispatch_uid="celery_pymongo.logs")
         signal.connect(on_setup, weak=False, dispatch_uid="celery_pymongo.logs")
 
 
