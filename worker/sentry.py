@@ -30,7 +30,6 @@ def start(settings: "Settings", *, node: str) -> bool:
         integrations=[CeleryIntegration(monitor_beat_tasks=False)],
         # Frames of pymongo hold filters, commands and replies; task arguments hold documents.
         include_local_variables=False,
-        send_default_pii=False,
         max_request_body_size="never",
     )
     name_node(settings, node)
