@@ -73,6 +73,7 @@ class Environment:
 
 RUN = Environment(".venv", ("run", "demo"))
 DEVELOPMENT = Environment(".venv", ("dev", "demo"))
+LOWEST = Environment(".venv-lowest", ("lowest",))
 EMBEDDED = Environment(".venv-embedded", ("embedded",), newest=(3, 13))
 
 

@@ -12,11 +12,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from .environment import DEVELOPMENT, EMBEDDED, ROOT, SetupError, ensure
+from .environment import DEVELOPMENT, EMBEDDED, LOWEST, ROOT, Environment, SetupError, ensure
 from .interrupts import Ended, end_at_once
 
-Step = tuple[str, list[str]]
+# Of each kind of test what tells whether a dependency's lower bound is true.
+LOWEST_TESTS = ["tests/unit", "tests/e2e/test_lifecycle.py", "tests/e2e/test_wheel.py"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: its name, the environment it runs in, and what Python's -m is to run."""
+
+    name: str
+    module: Sequence[str]
+    environment: Environment = DEVELOPMENT
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -27,27 +38,42 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         description="Lint, formatting, types and tests, up to the first failure.",
     )
     parser.add_argument("--quick", action="store_true", help="only the tests that start no server")
-    parser.add_argument("pytest", nargs="*", metavar="PYTEST-ARGUMENT", help="passed on, e.g. -- -k outage")
+    parser.add_argument(
+        "pytest", nargs="*", metavar="PYTEST-ARGUMENT", help="run pytest alone with these, e.g. -- -k outage"
+    )
     return parser.parse_args(arguments)
 
 
 def steps(*, quick: bool, pytest: Sequence[str]) -> list[Step]:
-    """The steps, each a name and what Python's -m is to run."""
+    """Return the steps of a run."""
+    checks = [
+        Step("lint", ["ruff", "check"]),
+        Step("format", ["ruff", "format", "--check"]),
+        Step("types", ["mypy"]),
+        Step("unit tests", ["pytest", "-q", "tests/unit"]),
+    ]
+    # A file's tests share its servers, so files are what is spread over two processes.
+    servers = ["pytest", "-q", "-n", "2", "--dist", "loadfile", "tests/integration", "tests/e2e"]
+    lowest = ["pytest", "-q", "-n", "2", "--dist", "loadfile", *LOWEST_TESTS]
+    if pytest:
+        return [Step("tests", ["pytest", *(["tests/unit"] if quick else []), *pytest])]
+    if quick:
+        return checks
     return [
-        ("lint", ["ruff", "check"]),
-        ("format", ["ruff", "format", "--check"]),
-        ("types", ["mypy"]),
-        ("tests", ["pytest", *(["tests/unit"] if quick else []), *pytest]),
+        *checks,
+        Step("tests with servers", servers),
+        Step("tests with the lowest versions", lowest, LOWEST),
     ]
 
 
-def run_step(name: str, module: Sequence[str]) -> bool:
+def run_step(step: Step) -> bool:
     """Run one step, say how long it took and whether it held."""
-    print(f"== {name}: {' '.join(module)}", flush=True)
+    print(f"== {step.name}: {' '.join(step.module)}", flush=True)
     began = time.monotonic()
-    code = subprocess.run([str(DEVELOPMENT.python), "-m", *module], check=False).returncode
+    ensure(step.environment)
+    code = subprocess.run([str(step.environment.python), "-m", *step.module], check=False).returncode
     verdict = "ok" if code == 0 else f"FAILED (exit code {code})"
-    print(f"== {name}: {verdict}, {time.monotonic() - began:.1f} s", flush=True)
+    print(f"== {step.name}: {verdict}, {time.monotonic() - began:.1f} s", flush=True)
     return code == 0
 
 
@@ -63,13 +89,12 @@ def main(arguments: Sequence[str]) -> int:
         end_at_once()
         os.chdir(ROOT)
         options = parse(arguments)
-        ensure(DEVELOPMENT)
         if needs_embedded(quick=options.quick):
             ensure(EMBEDDED)
         began = time.monotonic()
-        for name, module in steps(quick=options.quick, pytest=options.pytest):
-            if not run_step(name, module):
-                print(f"ops/test: {name} failed", file=sys.stderr)
+        for step in steps(quick=options.quick, pytest=options.pytest):
+            if not run_step(step):
+                print(f"ops/test: {step.name} failed", file=sys.stderr)
                 return 1
     except SetupError as error:
         print(f"ops/test: {error}", file=sys.stderr)

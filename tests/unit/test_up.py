@@ -46,9 +46,22 @@ def test_a_wrong_argument_ends_with_2_and_names_it(arguments: list[str], capsys:
 
 
 def test_quick_means_lint_types_and_the_unit_tests():
-    assert steps(quick=True, pytest=["-x"])[-1] == ("tests", ["pytest", "tests/unit", "-x"])
-    assert steps(quick=False, pytest=[])[-1] == ("tests", ["pytest"])
-    assert [name for name, _ in steps(quick=True, pytest=[])] == ["lint", "format", "types", "tests"]
+    quick = steps(quick=True, pytest=[])
+    assert [step.name for step in quick] == ["lint", "format", "types", "unit tests"]
+    assert quick[-1].module[-1] == "tests/unit"
+
+
+def test_the_whole_gate_adds_the_tests_with_servers_and_the_lowest_versions():
+    whole = steps(quick=False, pytest=[])
+    assert whole[:4] == steps(quick=True, pytest=[])
+    assert [step.environment.name for step in whole[4:]] == [".venv", ".venv-lowest"]
+
+
+def test_arguments_for_pytest_run_pytest_alone():
+    assert [step.module for step in steps(quick=False, pytest=["-k", "outage"])] == [
+        ["pytest", "-k", "outage"]
+    ]
+    assert [step.module for step in steps(quick=True, pytest=["-x"])] == [["pytest", "tests/unit", "-x"]]
 
 
 def test_a_good_answer_says_verdict_latency_server_topology_and_process():
