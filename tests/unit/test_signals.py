@@ -1,0 +1,281 @@
+"""From Celery's signals to the life of a client, on each kind of pool."""
+
+import gc
+import logging
+import os
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import sentry_sdk
+from celery import Celery, signals
+from pymongo import MongoClient
+
+from worker import process, schedule, sentry
+from worker import signals as module
+from worker.errors import ClientInMainError
+from worker.events import Event
+from worker.process import Mongo
+from worker.settings import load_settings
+from worker.signals import Lifecycle
+
+NODE = "celery@host"
+
+
+class FakeReporter:
+    """Takes the place of the thread: what it is told, in order."""
+
+    def __init__(self, story: list[str], *, ends: bool) -> None:
+        self._story, self._ends = story, ends
+
+    def start(self) -> None:
+        self._story.append("reporter starts")
+
+    def stop(self) -> None:
+        self._story.append("reporter is told to stop")
+
+    def join(self, _seconds: float) -> bool:
+        self._story.append("reporter ends")
+        return self._ends
+
+
+class World:
+    """A lifecycle and the story of what it did."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **environ: str) -> None:
+        self.story: list[str] = []
+        self.ends = True
+        self.mongo = Mongo(load_settings(environ, env_file=None))
+        self.app = Celery("x", broker="memory://", set_as_current=False)
+        self.lifecycle = Lifecycle(self.app, self.mongo)
+        monkeypatch.setattr(module, "Reporter", lambda _mongo: FakeReporter(self.story, ends=self.ends))
+        monkeypatch.setattr(sentry, "flush", lambda _seconds: self.story.append("sentry flushes"))
+        monkeypatch.setattr(gc, "freeze", lambda: self.story.append("freezes"))
+        monkeypatch.setattr(gc, "collect", lambda: 0)
+        close = self.mongo.close
+
+        def told_close(budget: float = 2.0) -> bool:
+            self.story.append("client closes")
+            return close(budget)
+
+        monkeypatch.setattr(self.mongo, "close", told_close)
+
+    def worker(self, pool: str, concurrency: Any = 4) -> Any:
+        return SimpleNamespace(pool_cls=pool, hostname=NODE, concurrency=concurrency)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[World]:
+    caplog.set_level(logging.DEBUG, logger="celery_pymongo")
+    monkeypatch.setattr(process, "_current", None)
+    monkeypatch.setattr(MongoClient, "__init__", MongoClient.__init__)
+    monkeypatch.setattr(MongoClient, "_clients", {})
+    made = World(monkeypatch)
+    yield made
+    made.mongo.holder.close()
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.event for record in caplog.records if hasattr(record, "event")]
+
+
+def open_client_of_a_library() -> Any:
+    client: Any = MongoClient(connect=False)
+    client._opened = True  # as its first operation does
+    MongoClient._clients[client._topology._topology_id] = client
+    return client
+
+
+# -- pools -----------------------------------------------------------------------------------------
+
+
+def test_a_prefork_main_never_has_a_client_and_its_children_do(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = world.lifecycle
+    life.worker_init(sender=world.worker("prefork"))
+    life.celeryd_after_setup()
+    life.worker_before_create_process()
+    assert world.mongo.holder.client is None
+    assert world.mongo.place.node == NODE
+    with pytest.raises(ClientInMainError):
+        world.mongo.get_client()
+    monkeypatch.setattr(os, "getpid", lambda: 4711)  # now in the child
+    life.worker_process_init(sender=NODE)
+    assert world.mongo.get_client() is world.mongo.holder.client
+    life.worker_process_shutdown()
+    assert world.mongo.holder.state == "closed"
+
+
+def test_a_child_ends_in_order_the_client_first(world: World) -> None:
+    """A hard time limit leaves a tenth of a second."""
+    world.lifecycle.worker_process_init(sender=NODE)
+    world.lifecycle.worker_process_shutdown()
+    assert world.story == [
+        "reporter starts",
+        "reporter is told to stop",
+        "client closes",
+        "reporter ends",
+        "sentry flushes",
+    ]
+
+
+def test_solo_has_one_client_and_one_reporter(world: World) -> None:
+    life = world.lifecycle
+    life.worker_init(sender=world.worker("solo"))
+    assert world.mongo.holder.client is None
+    life.worker_process_init(sender=NODE)
+    life.celeryd_after_setup()
+    assert world.story == ["reporter starts"]
+    assert world.mongo.place.concurrency == 1
+    life.worker_shutdown()
+    assert world.mongo.holder.state == "closed"
+
+
+@pytest.mark.parametrize("pool", ["threads", "gevent"])
+def test_a_pool_that_shares_its_process_opens_before_any_task(
+    world: World, pool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Celery's gevent pool patches the process when it is imported.
+    shared = SimpleNamespace(__mro__=(object,))
+    monkeypatch.setattr(module, "get_implementation", lambda _name: shared)
+    life = world.lifecycle
+    life.worker_init(sender=world.worker(pool, concurrency=20))
+    assert world.mongo.holder.client is not None
+    assert world.story == []
+    life.celeryd_after_setup()
+    assert world.story == ["reporter starts"]
+    assert world.mongo.place.concurrency == 20
+    life.worker_shutdown()
+    assert world.mongo.holder.state == "closed"
+
+
+def test_celerys_pools_are_told_apart() -> None:
+    assert [module._pool_kind(pool) for pool in ("prefork", "processes", "solo", "threads")] == [
+        "prefork",
+        "prefork",
+        "solo",
+        "shared",
+    ]
+
+
+def test_a_pool_class_that_extends_prefork_is_one() -> None:
+    from celery.concurrency.prefork import TaskPool
+
+    class Own(TaskPool):
+        pass
+
+    assert module._pool_kind(Own) == "prefork"
+
+
+@pytest.mark.parametrize(("given", "used"), [(4, 4), (None, os.cpu_count()), ("auto", os.cpu_count())])
+def test_a_concurrency_that_celery_has_not_resolved_is_the_number_of_cpus(given: Any, used: Any) -> None:
+    assert module._concurrency(SimpleNamespace(concurrency=given)) == used
+
+
+def test_main_ends_well_without_a_client(world: World) -> None:
+    world.lifecycle.worker_init(sender=world.worker("prefork"))
+    world.lifecycle.worker_shutdown()
+    assert world.story == ["client closes", "sentry flushes"]
+
+
+def test_a_reporter_that_does_not_end_is_named(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.ends = False
+    world.lifecycle.worker_process_init(sender=NODE)
+    world.lifecycle.worker_process_shutdown()
+    assert said(caplog)[-1] == Event.CLIENT_CLOSE_SLOW
+    assert "the reporter thread did not end" in caplog.text
+
+
+def test_memory_is_frozen_once_and_before_the_first_fork(world: World) -> None:
+    for _ in range(3):
+        world.lifecycle.worker_before_create_process()
+    assert world.story == ["freezes"]
+
+
+# -- warnings --------------------------------------------------------------------------------------
+
+
+def test_a_client_before_the_fork_is_warned_of_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    client = open_client_of_a_library()
+    life = world.lifecycle
+    life.worker_init(sender=world.worker("prefork"))
+    life.celeryd_after_setup()
+    for _ in range(4):
+        life.worker_before_create_process()
+    assert said(caplog) == [Event.CLIENT_FOREIGN]
+    client._opened = False
+    client.close()
+
+
+def test_strict_does_not_start_with_a_client_before_the_fork(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = open_client_of_a_library()
+    strict = World(monkeypatch, CELERY_PYMONGO_STRICT="true")
+    strict.lifecycle.worker_init(sender=strict.worker("prefork"))
+    with pytest.raises(SystemExit) as ended:
+        strict.lifecycle.celeryd_after_setup()
+    assert ended.value.code == 78
+    client._opened = False
+    client.close()
+
+
+def test_strict_starts_where_there_is_none(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    strict = World(monkeypatch, CELERY_PYMONGO_STRICT="true")
+    strict.lifecycle.worker_init(sender=strict.worker("prefork"))
+    strict.lifecycle.celeryd_after_setup()
+
+
+def test_settings_that_look_wrong_are_said_at_the_start(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.mongo, "settings_warnings", lambda: ["MONGODB_URL: did you mean MONGODB_URI?"])
+    world.lifecycle.worker_init(sender=world.worker("prefork"))
+    world.lifecycle.celeryd_after_setup()
+    assert said(caplog) == [Event.SETTINGS_WARNING]
+    assert "did you mean MONGODB_URI?" in caplog.text
+
+
+# -- queues and Sentry -----------------------------------------------------------------------------
+
+
+def test_a_worker_listens_to_our_queues_beside_its_own(world: World) -> None:
+    instance = SimpleNamespace(app=world.app)
+    world.lifecycle.celeryd_init(sender=NODE, instance=instance)
+    world.lifecycle.celeryd_init(sender=NODE, instance=instance)
+    assert set(world.app.amqp.queues) == {"celery", *schedule.QUEUES}
+    assert set(world.app.amqp.queues.consume_from) == {"celery", *schedule.QUEUES}
+
+
+def test_sentry_starts_before_celery_builds_its_tracers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes: list[str] = []
+    monkeypatch.setattr(sentry, "start", lambda _settings, node: nodes.append(node))
+    world.lifecycle.celeryd_init(sender=NODE, instance=SimpleNamespace(app=world.app))
+    world.lifecycle.beat_init()
+    world.lifecycle.import_modules()
+    assert nodes == [NODE, "beat"]
+    monkeypatch.setenv("FORKED_BY_MULTIPROCESSING", "1")
+    world.lifecycle.import_modules()
+    assert len(nodes) == 3
+    assert not sentry_sdk.is_initialized()
+
+
+def test_the_newest_lifecycle_hears_each_signal_once(world: World) -> None:
+    names = [name for name in vars(Lifecycle) if not name.startswith("_") and name != "connect"]
+    before = {name: list(getattr(signals, name).receivers or []) for name in names}
+    try:
+        Lifecycle(world.app, world.mongo).connect()
+        world.lifecycle.connect()
+        signals.worker_process_init.send(sender=NODE)
+        assert world.story == ["reporter starts"]
+        signals.worker_process_shutdown.send(sender=None, pid=1, exitcode=0)
+        assert "client closes" in world.story
+    finally:
+        for name, receivers in before.items():
+            signal = getattr(signals, name)
+            signal.receivers = receivers
+            signal.sender_receivers_cache.clear()
