@@ -11,7 +11,7 @@ CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.H
 
 STEPS = st.lists(
     st.tuples(st.sampled_from(["fail", "probe", "succeed"]), st.floats(min_value=0, max_value=100)),
-    max_size=40,
+    max_size=20,
 )
 
 

@@ -153,6 +153,16 @@ def test_a_redis_cluster_is_refused() -> None:
     assert refused.startswith("this Redis is a cluster")
 
 
+def test_a_program_that_cannot_use_its_redis_ends_with_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        redis_server.refuse(Broker({"cluster_enabled": 1}))
+    assert ended.value.code == 78
+    (record,) = caplog.records
+    assert record.getMessage().startswith("redis.refused: REDIS_URL: this Redis is a cluster")
+    assert "\n" not in record.getMessage()
+    redis_server.refuse(Broker({}))
+
+
 @pytest.mark.parametrize(
     "info",
     [

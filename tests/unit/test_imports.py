@@ -29,7 +29,7 @@ LEVELS: list[set[str]] = [
     {"mongo"},
     {"process"},
     {"schedule", "sentry", "logs", "config", "redis_server", "reporter", "fixes"},
-    {"signals", "task"},
+    {"signals", "task", "beat"},
     {"installer"},
     {"celery"},
 ]

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -116,6 +117,14 @@ def test_a_configuration_that_is_not_read_yet_is_not_read_by_us() -> None:
     assert app.conf.beat_schedule.keys() == schedule.entries(SETTINGS).keys()
 
 
+def test_a_configuration_that_has_been_read_is_merged_at_once() -> None:
+    app = app_of_a_shop()
+    assert app.conf.timezone is None
+    assert app.configured
+    install(app, SETTINGS)
+    assert app.conf.beat_schedule.keys() == schedule.entries(SETTINGS).keys()
+
+
 def test_wrong_settings_leave_the_app_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MONGODB_URI", "nonsense")
     app = app_of_a_shop()
@@ -186,3 +195,10 @@ def test_wrong_settings_end_the_service_with_a_line_each_and_no_traceback(
         "MONGODB_URI",
         "REDIS_URL",
     ]
+
+
+def test_the_service_asks_its_redis_before_a_worker_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("worker.redis_server.refuse", asked.append)
+    service._refuse_cluster(instance=SimpleNamespace(app="the app"))
+    assert asked == ["the app"]

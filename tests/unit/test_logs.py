@@ -63,7 +63,7 @@ def test_whatever_the_message_is_it_is_one_line_of_json(message: str) -> None:
 def test_a_line_of_a_task_has_its_name_and_id() -> None:
     app = Celery("x", set_as_current=False)
 
-    @app.task(name="shop.task", bind=True)
+    @app.task(name="shop.task", bind=True, shared=False)
     def body(self: Any) -> dict[str, Any]:
         return line(record())
 

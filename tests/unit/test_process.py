@@ -177,6 +177,13 @@ def test_a_new_process_starts_its_story_anew(mongo: Mongo, monkeypatch: pytest.M
     assert mongo.link.circuit.is_closed
 
 
+def test_a_replaced_client_goes_on_with_the_story(mongo: Mongo) -> None:
+    mongo.get_client()
+    counters, link = mongo.counters, mongo.link
+    mongo.holder.replace()
+    assert (mongo.counters, mongo.link) == (counters, link)
+
+
 def test_closing_says_the_last_counters_once(mongo: Mongo, caplog: pytest.LogCaptureFixture) -> None:
     mongo.get_client()
     assert mongo.close() is True

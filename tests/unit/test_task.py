@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,7 +38,8 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
 
 def make(app: Celery, body: Any, **options: Any) -> Any:
     body.__name__ = "body"  # Celery refuses a lambda's
-    return app.task(base=MongoTask, bind=True, name="shop.task", **options)(body)
+    # Not shared: Celery would give it to every app of the process.
+    return app.task(base=MongoTask, bind=True, name="shop.task", shared=False, **options)(body)
 
 
 def traced(task: Any, *args: Any, **request: Any) -> Any:
@@ -256,7 +258,7 @@ def test_a_call_inside_a_task_ends_with_the_task(app: Celery) -> None:
 
 
 def test_a_task_called_inside_another_keeps_its_end(app: Celery) -> None:
-    inner = app.task(base=MongoTask, bind=True, name="shop.inner")(left)
+    inner = app.task(base=MongoTask, bind=True, name="shop.inner", shared=False)(left)
     deadline, ends_in = traced(make(app, lambda self: inner()), timelimit=[20, 10])
     assert deadline == pytest.approx(9, abs=1)
     assert ends_in == pytest.approx(9, abs=1)
@@ -296,3 +298,69 @@ def test_a_mongo_of_another_app_is_not_used(app: Celery) -> None:
     with other.mongo.use_client({"theirs": "their database"}):
         assert make(other, lambda self: self.db)() == "their database"
     assert make(app, lambda self: self.db)() == "the database"
+
+
+# -- our own tasks ---------------------------------------------------------------------------------
+
+
+def server(*replies: Any) -> Any:
+    """Return a client whose server answers `replies` or raises them."""
+    left_over = list(replies)
+
+    def command(_name: str) -> Any:
+        reply = left_over.pop(0)
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
+
+    client: Any = MongoClient("mongodb://a:1", connect=False)
+    vars(client)["admin"] = SimpleNamespace(command=command)
+    return client
+
+
+NOBODY = errors.ServerSelectionTimeoutError("nobody")
+
+
+def run(app: Celery, name: str, client: Any, **request: Any) -> Any:
+    with app.mongo.use_client(client):
+        return traced(app.tasks[name], **request)
+
+
+def test_the_health_task_tells_the_verdict(app: Celery) -> None:
+    assert run(app, "mongo.health.check", server({"ok": 1}, {"version": "8.0"}))["verdict"] == "ok"
+    assert run(app, "mongo.health.check", server(NOBODY))["verdict"] == "down"
+
+
+def test_the_pool_task_tells_what_the_server_says(app: Celery) -> None:
+    report = run(app, "mongo.pool.snapshot", server({"connections": {"current": 3}}))
+    assert report["server_connections"] == {"current": 3}
+
+
+def test_the_scheduled_tasks_are_not_retried(app: Celery) -> None:
+    """The next one is on its way anyway."""
+    for name in ("mongo.health.check", "mongo.pool.snapshot", "mongo.reconnect.attempt"):
+        assert app.tasks[name].max_retries == 0
+
+
+def test_a_reconnection_is_attempted_only_in_an_outage(app: Celery) -> None:
+    assert run(app, "mongo.reconnect.attempt", server())["attempt"] is None
+    app.mongo.link.observe(NOBODY)
+    report = run(app, "mongo.reconnect.attempt", server({"ok": 1}))
+    assert report["attempt"]["connected"] is True
+    assert report["circuit"] == "closed"
+
+
+def test_a_bounded_reconnection_ends_in_yes_as_soon_as_it_can(app: Celery) -> None:
+    report = run(app, "mongo.reconnect.run", server({"ok": 1}))
+    assert (report["connected"], report["attempts"]) == (True, 1)
+
+
+def test_a_bounded_reconnection_goes_back_to_the_broker_between_attempts(app: Celery) -> None:
+    with pytest.raises(Retry) as retry:
+        run(app, "mongo.reconnect.run", server(NOBODY))
+    assert 0 <= retry.value.when <= app.mongo.backoff.ceiling(0)
+
+
+def test_a_bounded_reconnection_ends_in_no(app: Celery) -> None:
+    report = run(app, "mongo.reconnect.run", server(NOBODY), retries=2)
+    assert (report["connected"], report["attempts"]) == (False, 3)
