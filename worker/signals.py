@@ -28,7 +28,6 @@ logger = logging.getLogger("celery_pymongo.lifecycle")
 # until SIGKILL. This is for a server that does not: the driver alone would wait 5 s or, if it hangs, 20 s.
 _CLOSE_SECONDS = 0.5
 _REPORTER_SECONDS = 0.5
-_SENTRY_SECONDS = 2.0
 
 
 class Lifecycle:
@@ -141,7 +140,7 @@ class Lifecycle:
         if reporter is not None and not reporter.join(_REPORTER_SECONDS):
             message = "the reporter thread did not end within %.1f s"
             events.say(logger, logging.WARNING, Event.CLIENT_CLOSE_SLOW, message, _REPORTER_SECONDS)
-        sentry.flush(_SENTRY_SECONDS)
+        sentry.flush(sentry.FLUSH_SECONDS)
 
     def _refuse_foreign(self) -> None:
         if self._mongo.warn_of_foreign() and self._mongo.settings.strict:
