@@ -1,0 +1,190 @@
+"""Sentry with real workers and a Sentry of the tests' own: what arrives, what does not, and at what price."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as redis_py
+
+from ops.local.child import Child
+from ops.local.servers import LocalServer, free_port, port_is_free
+from tests.e2e.apps.service import ALONE, beat, call, environment, producer, service
+from tests.e2e.workers import Worker, wait_until
+
+CONTENT = "the content of a document"
+NAMES = {"SENTRY_ENVIRONMENT": "staging", "SENTRY_RELEASE": "shop@1.2.3", "CELERY_PYMONGO_DEPLOYMENT": "shop"}
+
+
+class FakeSentry:
+    """Kent: keeps what it is sent, and tells it."""
+
+    def __init__(self, port: int) -> None:
+        self.dsn = f"http://public@127.0.0.1:{port}/1"
+        self._port = port
+
+    def events(self) -> list[dict[str, Any]]:
+        """The bodies of the error events that have arrived."""
+        listed = self._ask("GET", "/eventlist/")["events"]
+        payloads = [self._ask("GET", f"/event/{event['event_id']}")["payload"] for event in listed]
+        return [payload["body"] for payload in payloads if payload["header"].get("type") == "event"]
+
+    def flush(self) -> None:
+        """Forget everything."""
+        self._ask("POST", "/flush/")
+
+    def _ask(self, method: str, path: str) -> Any:
+        with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)) as connection:
+            connection.request(method, f"/api{path}")
+            return json.load(connection.getresponse())
+
+
+@pytest.fixture(scope="module")
+def kent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeSentry]:
+    port = free_port()
+    argv = [str(Path(sys.executable).with_name("kent-server")), "run", "--port", str(port)]
+    server = Child("kent", argv, log=tmp_path_factory.mktemp("kent") / "kent.log")
+    server.start()
+    try:
+        wait_until(lambda: not port_is_free(port), what="a fake Sentry", seconds=20)
+        yield FakeSentry(port)
+    finally:
+        server.stop(2)
+
+
+def environ(mongo: LocalServer, redis: LocalServer, dsn: str | None, **more: str) -> dict[str, str | None]:
+    return environment(mongo.uri, redis.uri, SENTRY_DSN=dsn, **NAMES, **more)
+
+
+@pytest.fixture(scope="module", params=["fork", "spawn"])
+def node(
+    request: pytest.FixtureRequest,
+    mongo: LocalServer,
+    redis: LocalServer,
+    kent: FakeSentry,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Worker]:
+    """A worker with a DSN, whose children are forked or spawned."""
+    env = environ(mongo, redis, kent.dsn, CELERY_PYMONGO_POOL_START_METHOD=request.param)
+    folder = tmp_path_factory.mktemp(request.param)
+    with service(env, folder, pool="prefork", options=ALONE) as worker:
+        yield worker.wait_ready()
+
+
+@pytest.fixture
+def sentry(kent: FakeSentry) -> FakeSentry:
+    """The fake Sentry, emptied."""
+    kent.flush()
+    return kent
+
+
+def test_a_failing_task_is_one_event_with_its_tags_and_without_its_documents(
+    node: Worker, sentry: FakeSentry
+) -> None:
+    with producer(node.env) as app:
+        failed = app.send_task("probe.fail", [{"text": CONTENT}])
+        with pytest.raises(Exception, match="failed with 1 document"):
+            failed.get(timeout=15)
+        wait_until(sentry.events, what="an event")
+        # Events leave a process in order: what came later is there, so a second one would be, too.
+        sentinel = app.send_task("probe.fail", [{}])
+        with pytest.raises(Exception, match="failed with 1 document"):
+            sentinel.get(timeout=15)
+        wait_until(lambda: len(sentry.events()) >= 2, what="the event after it")
+    event, *others = sentry.events()
+    assert len(others) == 1
+    assert (event["release"], event["environment"]) == ("shop@1.2.3", "staging")
+    assert event["tags"]["celery_pymongo.deployment"] == "shop"
+    assert event["tags"]["celery.node"] == node.hostname
+    assert event["exception"]["values"][-1]["type"] == "ToldError"
+    frames = [frame for value in event["exception"]["values"] for frame in value["stacktrace"]["frames"]]
+    assert frames
+    assert not [frame for frame in frames if frame.get("vars")]
+    assert CONTENT not in json.dumps(event, ensure_ascii=False)
+
+
+def test_a_task_that_succeeds_when_retried_is_no_event(node: Worker, sentry: FakeSentry) -> None:
+    with producer(node.env) as app:
+        assert call(app, "probe.retry_once") == 1
+        failed = app.send_task("probe.fail", [{}])
+        with pytest.raises(Exception, match="failed with 1 document"):
+            failed.get(timeout=15)
+    wait_until(sentry.events, what="the event after it")
+    (event,) = sentry.events()
+    assert event["transaction"] == "probe.fail"
+
+
+def test_without_a_dsn_nobody_imports_the_sdk(mongo: LocalServer, redis: LocalServer, tmp_path: Path) -> None:
+    env = environ(mongo, redis, None)
+    probe = tmp_path / "sitecustomize.py"
+    told = tmp_path / "told"
+    # Beat runs no tasks: it tells what it has imported when it ends.
+    probe.write_text(
+        "import atexit, sys\n"
+        f"atexit.register(lambda: open({str(told)!r}, 'a').write(f'{{\"sentry_sdk\" in sys.modules}}\\n'))\n"
+    )
+    spied = {**env, "PYTHONPATH": str(tmp_path)}
+    with service(env, tmp_path) as worker, producer(env) as app, beat(spied, tmp_path) as sender:
+        worker.wait_ready()
+        assert call(app, "probe.modules", "pymongo") is True
+        assert call(app, "probe.modules", "sentry_sdk") is False
+        sender.wait_for_log("Acquired lock")
+        assert sender.terminate() == 0
+    assert told.read_text().split() == ["False"]
+
+
+def test_beat_reports_with_the_same_names(
+    mongo: LocalServer, redis: LocalServer, sentry: FakeSentry, tmp_path: Path
+) -> None:
+    env = environ(mongo, redis, sentry.dsn, CELERY_PYMONGO_HEALTH_INTERVAL_SECONDS="1")
+    with beat(env, tmp_path) as sender:
+        sender.wait_for_sent("mongo.health.check")
+        delete_lock(redis)
+        assert sender.wait() == 1
+    wait_until(sentry.events, what="an event of beat")
+    (event,) = sentry.events()
+    assert event["tags"]["celery.node"] == "beat"
+    assert event["tags"]["celery_pymongo.deployment"] == "shop"
+
+
+def delete_lock(redis: LocalServer) -> None:
+    with redis_py.Redis.from_url(redis.uri) as client:
+        client.delete("celery-pymongo:shop:redbeat:lock")
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that takes connections and never answers: the worst kind of unreachable."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_an_unreachable_sentry_delays_neither_tasks_nor_the_shutdown(
+    mongo: LocalServer, redis: LocalServer, silent_port: int, tmp_path: Path
+) -> None:
+    took: dict[str, tuple[float, float]] = {}
+    for name, dsn in (("none", None), ("silent", f"http://public@127.0.0.1:{silent_port}/1")):
+        env = environ(mongo, redis, dsn)
+        with service(env, tmp_path, name=name, pool="prefork", options=ALONE) as worker, producer(env) as app:
+            worker.wait_ready()
+            call(app, "probe.echo")
+            started = time.monotonic()
+            for _ in range(5):
+                failed = app.send_task("probe.fail", [{}])
+                with pytest.raises(Exception, match="failed with 1 document"):
+                    failed.get(timeout=15, interval=0.02)
+            tasks = time.monotonic() - started
+            started = time.monotonic()
+            assert worker.terminate() == 0
+            took[name] = (tasks, time.monotonic() - started)
+    assert took["silent"][0] - took["none"][0] < 2, took
+    # Two seconds in all, and what one shutdown differs from another.
+    assert took["silent"][1] - took["none"][1] < 2 + 0.5, took
