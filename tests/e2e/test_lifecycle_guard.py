@@ -12,7 +12,7 @@ import pytest
 
 from ops.local.servers import LocalServer
 from tests.e2e.proxy import WatchingProxy
-from tests.e2e.site import Site
+from tests.e2e.site import PROCESSES, Site
 from tests.e2e.workers import ROOT, Worker, wait_until
 
 APP = ROOT / "tests" / "e2e" / "apps" / "lifecycle.py"
@@ -32,12 +32,15 @@ def line_of(code: str) -> str:
     return f"{APP}:{next(number for number, line in enumerate(lines, 1) if code in line)}"
 
 
-def test_a_client_opened_before_the_fork_is_named_once(site: Site) -> None:
-    with site.node("fork", env={"LIFECYCLE_EARLY_CLIENT": site.mongo.uri}) as node:
+@pytest.mark.parametrize("code", ["EARLY = MongoClient(early)", "EARLY: Any = app.mongo.get_client()"])
+def test_a_client_opened_before_the_fork_is_named_once(site: Site, code: str) -> None:
+    early = "own" if "get_client" in code else site.mongo.uri
+    with site.node("fork", env={"LIFECYCLE_EARLY_CLIENT": early}) as node:
         node.worker.wait_ready()
         node.wait_warm()
         assert node.worker.text.count("client.foreign") == 1
-        assert f"Created at {line_of('EARLY: Any = MongoClient(uri)')}" in node.worker.text
+        assert f"Created at {line_of(code)}" in node.worker.text
+        assert len(site.proxy.pids() & node.pids()) == PROCESSES["fork"]
 
 
 def test_strict_mode_starts_nothing_beside_a_client_opened_before_the_fork(site: Site) -> None:

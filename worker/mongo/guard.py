@@ -101,8 +101,8 @@ def _sighting(client: Any) -> Sighting:
 
 
 def _frames() -> tuple[str, ...]:
-    """Return the calling frames outside this file and pymongo, innermost first."""
-    here = os.path.dirname(__file__)
+    """Return the calling frames outside this package and pymongo, innermost first."""
+    here = os.path.dirname(os.path.dirname(__file__)) + os.sep
     found: list[str] = []
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and len(found) < _DEPTH:

@@ -24,8 +24,11 @@ app = create_app(load_settings())
 app.conf.update(task_default_queue="lifecycle")
 app.conf.update(json.loads(os.environ.get("LIFECYCLE_CONF", "{}")))
 
-if uri := os.environ.get("LIFECYCLE_EARLY_CLIENT"):
-    EARLY: Any = MongoClient(uri)
+if early := os.environ.get("LIFECYCLE_EARLY_CLIENT"):
+    if early == "own":
+        EARLY: Any = app.mongo.get_client()
+    else:
+        EARLY = MongoClient(early)
     EARLY.admin.command("ping")
 
 
