@@ -2,15 +2,19 @@
 
 import math
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.mongo.backoff import Backoff
+
+# No deadline: a machine that is busy with other things is no fault.
+QUICK = settings(max_examples=50, deadline=None)
 
 SECONDS = st.floats(min_value=0.001, max_value=3600, allow_nan=False)
 FAILURES = st.integers(min_value=0, max_value=10**9)
 
 
+@QUICK
 @given(base=SECONDS, cap=SECONDS, failures=FAILURES)
 def test_a_ceiling_is_finite_and_never_above_the_cap(base: float, cap: float, failures: int) -> None:
     ceiling = Backoff(base, cap).ceiling(failures)
@@ -18,12 +22,14 @@ def test_a_ceiling_is_finite_and_never_above_the_cap(base: float, cap: float, fa
     assert math.isfinite(ceiling)
 
 
+@QUICK
 @given(base=SECONDS, cap=SECONDS, failures=FAILURES)
 def test_a_ceiling_never_falls_from_one_failure_to_the_next(base: float, cap: float, failures: int) -> None:
     backoff = Backoff(base, cap)
     assert backoff.ceiling(failures + 1) >= backoff.ceiling(failures)
 
 
+@QUICK
 @given(base=SECONDS, cap=SECONDS, failures=FAILURES)
 def test_a_delay_lies_between_nothing_and_the_ceiling(base: float, cap: float, failures: int) -> None:
     backoff = Backoff(base, cap)

@@ -4,13 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymongo import _csot, errors
 
 from worker.mongo import calls
 from worker.mongo.calls import Limits, bounded
 from worker.mongo.classify import classify, driver_attempts
+
+# No deadline: a machine that is busy with other things is no fault.
+QUICK = settings(max_examples=50, deadline=None)
 
 FOREVER = Limits(asked=None, left=None, driver=30)
 SECONDS = st.floats(min_value=-5, max_value=1000, allow_nan=False)
@@ -82,6 +85,7 @@ def end(world: World, **options: Any) -> BaseException | None:
     return None
 
 
+@QUICK
 @given(OUTCOMES, st.integers(min_value=1, max_value=10))
 def test_no_attempt_begins_once_the_attempts_are_spent(outcomes: list[str], attempts: int) -> None:
     """The driver's own attempts count: they add up and do not multiply."""
@@ -92,6 +96,7 @@ def test_no_attempt_begins_once_the_attempts_are_spent(outcomes: list[str], atte
         assert sum(spent[:number]) < attempts
 
 
+@QUICK
 @given(OUTCOMES, st.integers(min_value=1, max_value=10), SECONDS, st.floats(min_value=0, max_value=3))
 def test_no_attempt_begins_and_nothing_is_slept_past_the_deadline(
     outcomes: list[str], attempts: int, deadline: float, works: float
@@ -102,6 +107,7 @@ def test_no_attempt_begins_and_nothing_is_slept_past_the_deadline(
     assert sum(world.slept) <= max(0, deadline)
 
 
+@QUICK
 @given(OUTCOMES, st.integers(min_value=1, max_value=10))
 def test_the_error_raised_is_the_operations_own_last_one(outcomes: list[str], attempts: int) -> None:
     world = World(*outcomes)
@@ -110,6 +116,7 @@ def test_the_error_raised_is_the_operations_own_last_one(outcomes: list[str], at
     assert world.seen == world.raised
 
 
+@QUICK
 @given(OUTCOMES)
 def test_only_transient_errors_are_tried_again(outcomes: list[str]) -> None:
     world = World(*outcomes)
@@ -117,6 +124,7 @@ def test_only_transient_errors_are_tried_again(outcomes: list[str]) -> None:
     assert all(classify(error).is_transient for error in world.raised[:-1])
 
 
+@QUICK
 @given(OUTCOMES)
 def test_a_delay_is_full_jitter_from_a_tenth_of_a_second_to_two(outcomes: list[str]) -> None:
     world = World(*outcomes)
@@ -208,6 +216,7 @@ def test_a_deadline_is_set_only_where_asked_for_or_shorter_than_the_drivers_limi
     assert Limits(asked=asked, left=left, driver=30).deadline == deadline
 
 
+@QUICK
 @given(st.none() | SECONDS, st.none() | SECONDS, st.floats(min_value=0.1, max_value=100))
 def test_a_deadline_is_never_later_than_what_was_asked_or_is_left(
     asked: float | None, left: float | None, driver: float

@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,10 +11,11 @@ import redis
 from celery import Celery
 from celery.app.defaults import NAMESPACES, flatten
 from kombu.exceptions import OperationalError
-from redbeat.schedulers import RedBeatConfig, get_redis
+from redbeat.schedulers import RedBeatConfig, RedBeatScheduler, get_redis
 from redis.sentinel import SentinelConnectionPool
 
 from worker import redis_server
+from worker.beat import Scheduler
 from worker.config import celery_config
 from worker.settings import load_settings
 
@@ -161,6 +162,17 @@ def test_a_program_that_cannot_use_its_redis_ends_with_one_line(caplog: pytest.L
     assert record.getMessage().startswith("redis.refused: REDIS_URL: this Redis is a cluster")
     assert "\n" not in record.getMessage()
     redis_server.refuse(Broker({}))
+
+
+@pytest.mark.parametrize("cluster", [0, 1])
+def test_beat_asks_its_redis_before_it_writes_there(monkeypatch: pytest.MonkeyPatch, cluster: int) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(RedBeatScheduler, "setup_schedule", lambda _self: written.append("entries"))
+    scheduler = Scheduler.__new__(Scheduler)  # its constructor would connect
+    scheduler.app = Broker({"cluster_enabled": cluster})
+    with suppress(SystemExit):
+        scheduler.setup_schedule()
+    assert written == ([] if cluster else ["entries"])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import ast
 import logging
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LEVELS = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}
 
 
+@cache
 def says() -> list[tuple[Path, ast.Call]]:
     """Return every call of say() in the tree."""
     return [

@@ -18,6 +18,9 @@ from worker.errors import ClientClosedError
 from worker.mongo.guard import is_closed
 from worker.mongo.holder import Client, ClientHolder
 
+# No deadline: a machine that is busy with other things is no fault.
+QUICK = settings(max_examples=50, deadline=None)
+
 Built = list[Client]
 
 
@@ -176,7 +179,7 @@ def test_an_override_works_while_the_holder_is_closed(holder: ClientHolder) -> N
         holder.get()
 
 
-@settings(max_examples=50)
+@QUICK
 @given(st.lists(st.sampled_from(["open", "get", "close", "replace"]), max_size=8))
 def test_at_most_one_client_is_open_after_any_order_of_calls(calls: list[str]) -> None:
     built: Built = []

@@ -202,3 +202,12 @@ def test_the_service_asks_its_redis_before_a_worker_starts(monkeypatch: pytest.M
     monkeypatch.setattr("worker.redis_server.refuse", asked.append)
     service._refuse_cluster(instance=SimpleNamespace(app="the app"))
     assert asked == ["the app"]
+
+
+def test_the_services_log_travels_with_its_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spawned child gets the app pickled, and never imports the module that made it."""
+    told: list[bool] = []
+    monkeypatch.setattr("worker.logs.set_up", lambda **options: told.append(options["as_json"]))
+    app = service.create_app(load_settings({"CELERY_PYMONGO_LOG_FORMAT": "json"}, env_file=None))
+    pickle.loads(pickle.dumps(app))  # noqa: S301 - what billiard does
+    assert told == [True, True]

@@ -5,7 +5,7 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.mongo.backoff import Backoff
@@ -13,6 +13,9 @@ from worker.mongo.circuit import Circuit, CircuitState
 from worker.mongo.classify import ErrorClass
 from worker.mongo.health import Ping, Verdict
 from worker.mongo.reconnect import Attempt, Reconnector, Schedule
+
+# No deadline: a machine that is busy with other things is no fault.
+QUICK = settings(max_examples=50, deadline=None)
 
 OK = Ping(Verdict.OK, 1.0)
 REFUSED = Ping(Verdict.DOWN, None, ErrorClass.OUTAGE, "AutoReconnect: refused")
@@ -57,6 +60,7 @@ def lost(*pings: Ping | Exception, can_replace: bool = False) -> World:
     return world
 
 
+@QUICK
 @given(st.lists(st.floats(min_value=0, max_value=100), max_size=30))
 def test_a_failure_is_due_again_within_the_ceiling(waits: list[float]) -> None:
     backoff = Backoff(base=0.5, cap=30)
