@@ -18,21 +18,19 @@ from pymongo.uri_parser import parse_uri
 _HEADER = struct.Struct("<iiii")
 _OP_MSG = 2013
 _OP_QUERY = 2004
-_HELLO = frozenset({"hello", "ismaster"})
 
 
 @dataclass
 class Wire:
-    """One connection as the proxy saw it: `commands` are the names of what the client sent, in order."""
+    """One connection as the proxy saw it: `commands` are the names of what the client sent, in order.
+
+    `is_stream`: it waits for news of the server's state, as exactly one connection of each client does.
+    """
 
     appname: str | None = None
     commands: list[str] = field(default_factory=list)
     is_open: bool = True
-
-    @property
-    def is_monitoring(self) -> bool:
-        """A monitoring socket greets again and again, and says nothing else."""
-        return len(self.commands) > 1 and _HELLO.issuperset(self.commands)
+    is_stream: bool = False
 
     @property
     def pid(self) -> int:
@@ -61,6 +59,10 @@ class WatchingProxy:
     def pids(self) -> set[int]:
         """The processes that have ever said hello."""
         return {wire.pid for wire in self.wires() if wire.appname}
+
+    def clients(self, pid: int) -> int:
+        """How many clients of a process are connected now."""
+        return sum(wire.is_open and wire.is_stream for wire in self.wires([pid]))
 
     def sessions_ended(self, pid: int) -> int:
         """How often a process ended its sessions: once for each client it closed."""
@@ -148,6 +150,7 @@ def _document(message: bytes, start: int) -> dict[str, Any]:
 
 def _note(wire: Wire, command: dict[str, Any]) -> None:
     wire.commands.append(next(iter(command)))
+    wire.is_stream = wire.is_stream or "maxAwaitTimeMS" in command
     metadata = command.get("client")
     if metadata:
         wire.appname = metadata.get("application", {}).get("name")

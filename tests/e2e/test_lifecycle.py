@@ -37,11 +37,17 @@ def names(node: Node) -> set[str]:
     return {f"{owner}/{slot}" for slot in range(PROCESSES[node.kind])}
 
 
+def assert_one_client_each(node: Node, site: Site) -> None:
+    """Clients of one process share its appname; each has one stream of the server's state."""
+    assert {pid: site.proxy.clients(pid) for pid in node.pids()} == dict.fromkeys(node.pids(), 1)
+
+
 def test_the_server_counts_one_client_per_process_and_none_of_main(node: Node, site: Site) -> None:
     sockets = site.sockets(node.deployment)
     assert {int(name.rsplit("/", 1)[1]) for name in sockets} == node.pids()
     assert {name.rsplit("/", 1)[0] for name in sockets} == names(node)
     assert len(sockets) == PROCESSES[node.kind]
+    assert_one_client_each(node, site)
     assert (node.worker.pid in node.pids()) is not node.is_prefork
 
 
@@ -69,7 +75,7 @@ def test_the_pool_is_warm_before_the_first_task(node: Node) -> None:
 def test_many_tasks_share_the_client(node: Node, site: Site) -> None:
     results = [node.send("write", key) for key in range(40)]
     assert sorted(result.get(timeout=20) for result in results) == list(range(40))
-    assert len(site.sockets(node.deployment)) == PROCESSES[node.kind]
+    assert_one_client_each(node, site)
 
 
 def test_a_replaced_client_says_goodbye_and_leaves_no_socket_behind(node: Node, site: Site) -> None:
@@ -79,7 +85,7 @@ def test_a_replaced_client_says_goodbye_and_leaves_no_socket_behind(node: Node, 
     wait_until(lambda: not any(wire.is_open for wire in old), what="the old client's sockets closed")
     assert len(old) >= 1 + MONITORING
     assert sum(wire.commands.count("endSessions") for wire in old) == 1
-    assert len(site.sockets(node.deployment)) == PROCESSES[node.kind]
+    assert_one_client_each(node, site)
     assert node.pids() >= {pid}
 
 
