@@ -2,12 +2,25 @@
 
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .settings import Settings
 
 logger = logging.getLogger("celery_pymongo.sentry")
+
+_QUOTING = ("pymongo.", "bson.")
+_OF_THE_CONNECTION = frozenset(
+    {
+        "AutoReconnect",
+        "ConfigurationError",
+        "ConnectionFailure",
+        "NetworkTimeout",
+        "NotPrimaryError",
+        "ServerSelectionTimeoutError",
+        "WaitQueueTimeoutError",
+    }
+)
 
 FLUSH_SECONDS = 1.0
 """How long a process that ends waits for Sentry: twice over, before and after our own last words."""
@@ -34,6 +47,7 @@ def start(settings: "Settings", *, node: str) -> bool:
         # Frames of pymongo hold filters, commands and replies; task arguments hold documents.
         include_local_variables=False,
         max_request_body_size="never",
+        before_send=_withhold_quotations,
         # The SDK's own wait at a child's end. Ours follows: with a Sentry that hangs the two add up.
         shutdown_timeout=FLUSH_SECONDS,
     )
@@ -48,6 +62,14 @@ def name_node(settings: "Settings", node: str) -> None:
 
         sentry_sdk.set_tag("celery.node", node)
         sentry_sdk.set_tag("celery_pymongo.deployment", settings.deployment)
+
+
+def _withhold_quotations(event: Any, _hint: Any) -> Any:
+    """Drop the text of PyMongo's errors, which quotes keys and values, but for those of the connection."""
+    for told in (event.get("exception") or {}).get("values") or ():
+        if str(told.get("module")).startswith(_QUOTING) and told.get("type") not in _OF_THE_CONNECTION:
+            told["value"] = "its text may quote documents and is withheld"
+    return event
 
 
 def flush(seconds: float) -> None:
