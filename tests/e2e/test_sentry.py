@@ -122,6 +122,18 @@ def test_a_task_that_succeeds_when_retried_is_no_event(node: Worker, sentry: Fak
     assert event["transaction"] == "probe.fail"
 
 
+def test_what_mongodb_says_of_a_document_stays_here(node: Worker, sentry: FakeSentry) -> None:
+    with producer(node.env) as app:
+        for _ in range(2):
+            failed = app.send_task("probe.write", [{"_id": f"{CONTENT} {node.pid}"}])
+            failed.wait(timeout=15, propagate=False)
+        assert failed.state == "FAILURE"
+    wait_until(sentry.events, what="an event")
+    (event,) = sentry.events()
+    assert event["exception"]["values"][-1]["type"] == "DuplicateKeyError"
+    assert CONTENT not in json.dumps(event, ensure_ascii=False)
+
+
 def test_without_a_dsn_nobody_imports_the_sdk(mongo: LocalServer, redis: LocalServer, tmp_path: Path) -> None:
     env = environ(mongo, redis, None)
     probe = tmp_path / "sitecustomize.py"

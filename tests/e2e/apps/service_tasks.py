@@ -64,3 +64,9 @@ def write(self: Task, document: dict[str, Any]) -> int:
     db = self.app.mongo.get_database()
     db.probe.insert_one(document)
     return int(db.probe.count_documents({}))
+
+
+@shared_task(name="probe.print")
+def print_line(text: str) -> None:
+    """Print, as tasks should not."""
+    sys.stdout.write(f"{text}\n")

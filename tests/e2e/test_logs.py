@@ -1,0 +1,126 @@
+"""The log of real workers: JSON that a collector can read, text whose events stand first, nothing twice."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.local.servers import LocalServer
+from tests.e2e.apps.service import ALONE, Beat, beat, call, environment, producer, service
+from tests.e2e.workers import Worker
+from worker.events import Event
+
+QUICK = {"CELERY_PYMONGO_HEALTH_INTERVAL_SECONDS": "1"}
+# What is printed rather than logged: by Celery when it is told to end, by billiard in each spawned child.
+PRINTED = re.compile(r"worker: (Warm|Cold|Hitting)|\[.* child process \d+ calling self.run\(\)")
+
+
+def after_banner(text: str) -> list[str]:
+    """The lines behind Celery's list of tasks (beat has none), but for what it prints at its end."""
+    lines = [line for line in text.rpartition("[tasks]")[2].splitlines() if line.strip()]
+    first = next(number for number, line in enumerate(lines) if line.startswith("{"))
+    return [line for line in lines[first:] if not PRINTED.match(line)]
+
+
+def log_records(text: str) -> list[dict[str, Any]]:
+    """Every record, also those from before the banner."""
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+@pytest.fixture(scope="module", params=["prefork", "spawn", "threads", "solo"])
+def ended(
+    request: pytest.FixtureRequest,
+    mongo: LocalServer,
+    redis: LocalServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Worker:
+    """A worker with JSON logs after a life with tasks of every fate; its log file alone is of interest."""
+    method = "spawn" if request.param == "spawn" else "fork"
+    pool = "prefork" if request.param == "spawn" else request.param
+    env = environment(
+        mongo.uri,
+        redis.uri,
+        CELERY_PYMONGO_LOG_FORMAT="json",
+        CELERY_PYMONGO_POOL_START_METHOD=method,
+        **QUICK,
+    )
+    folder = tmp_path_factory.mktemp(request.param)
+    with service(env, folder, pool=pool, options=ALONE) as node, producer(env) as app:
+        node.wait_ready()
+        call(app, "probe.log", "a line\nof two")
+        assert call(app, "probe.retry_once") == 1
+        failed = app.send_task("probe.fail", [{}])
+        with pytest.raises(Exception, match="failed with 1 document"):
+            failed.get(timeout=10)
+        call(app, "probe.print", "printed")
+        call(app, "mongo.health.check")
+        assert node.terminate() == 0
+    return node
+
+
+def test_every_line_after_the_banner_is_one_json_object(ended: Worker) -> None:
+    records = [json.loads(line) for line in after_banner(ended.text)]
+    assert all({"time", "level", "logger", "message", "pid"} <= record.keys() for record in records)
+    assert any(record["message"] == "a line\nof two" for record in records)
+    assert any("Traceback" in record.get("error", "") for record in records)
+
+
+def test_what_a_task_logs_carries_its_name_and_id(ended: Worker) -> None:
+    of_task = [record for record in log_records(ended.text) if "a line" in record["message"]]
+    assert {record["logger"] for record in of_task} == {"tests.e2e.apps.service_tasks", "some.library"}
+    assert {record.get("task") for record in of_task} == {"probe.log"}
+    assert len({record["task_id"] for record in of_task}) == 1
+
+
+def test_what_a_task_prints_is_in_the_log(ended: Worker) -> None:
+    (printed,) = [record for record in log_records(ended.text) if record["message"] == "printed"]
+    assert printed.get("task") == "probe.print"
+
+
+def test_our_events_carry_their_name_and_happen_once(ended: Worker) -> None:
+    told = [(record["event"], record["pid"]) for record in log_records(ended.text) if "event" in record]
+    names = [name for name, _ in told]
+    assert set(names) <= {str(event) for event in Event}
+    assert [names.count(str(once)) for once in (Event.CLIENT_WARM, Event.CLIENT_CLOSED)] == [1, 1]
+    # Under threads the client is opened before Celery sets up its logging.
+    assert names.count(str(Event.CLIENT_OPENED)) == (0 if ended.pool == "threads" else 1)
+
+
+def test_the_health_that_beat_asks_for_is_quiet_while_it_does_not_change(ended: Worker) -> None:
+    assert not [record for record in log_records(ended.text) if "mongo.health.check" in record["message"]]
+
+
+# --- text ---
+
+
+def test_in_text_the_name_of_an_event_stands_first(
+    mongo: LocalServer, redis: LocalServer, tmp_path: Path
+) -> None:
+    with service(environment(mongo.uri, redis.uri), tmp_path) as node:
+        node.wait_ready()
+        node.wait_for_log("client.warm")
+        node.terminate()
+    messages = [line.partition("] ")[2] for line in node.text.splitlines() if line.startswith("[20")]
+    for event in (Event.CLIENT_OPENED, Event.CLIENT_WARM, Event.CLIENT_CLOSED):
+        assert len([message for message in messages if message.startswith(f"{event}: ")]) == 1
+
+
+# --- beat ---
+
+
+@pytest.fixture
+def json_beat(mongo: LocalServer, redis: LocalServer, tmp_path: Path) -> Iterator[Beat]:
+    env = environment(mongo.uri, redis.uri, CELERY_PYMONGO_LOG_FORMAT="json", **QUICK)
+    with beat(env, tmp_path) as sender:
+        yield sender
+
+
+def test_every_line_of_beat_is_one_json_object(json_beat: Beat) -> None:
+    json_beat.wait_for_sent("mongo.health.check", count=2)
+    assert json_beat.terminate() == 0
+    assert len([json.loads(line) for line in after_banner(json_beat.text)]) > 2
