@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pymongo
 from pymongo import MongoClient
 
 from ..errors import ClientClosedError
 
 Client = MongoClient[dict[str, Any]]
+
+# How long a replaced client waits for the server to confirm the end of its sessions: it may hang, and the
+# driver alone would wait for its socket timeout.
+_REPLACED_SECONDS = 0.5
 
 
 class ClientHolder:
@@ -91,7 +96,8 @@ class ClientHolder:
             if old is None or self._client is not old:
                 return False
             self._client = self._build()
-        old.close()
+        with pymongo.timeout(_REPLACED_SECONDS):
+            old.close()
         return True
 
     @contextmanager
