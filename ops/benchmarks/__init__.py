@@ -1,0 +1,1 @@
+"""Development only: what one pooled client per process costs and brings, measured on real workers."""
