@@ -17,6 +17,7 @@ from celery.concurrency import get_implementation
 from kombu.entity import Queue
 
 from . import events, schedule, sentry
+from .advice import advise
 from .errors import SettingsError
 from .events import Event
 from .process import Mongo, Place
@@ -87,8 +88,12 @@ class Lifecycle:
 
     def celeryd_after_setup(self, **_kwargs: Any) -> None:
         """In MAIN, with logging set up and before any task."""
-        for warning in self._mongo.settings_warnings():
+        risks = advise(self._app.conf, self._longest_time_limit())
+        for warning in self._mongo.settings_warnings() + risks:
             events.say(logger, logging.WARNING, Event.SETTINGS_WARNING, "%s", warning)
+        if risks and self._mongo.settings.strict:
+            logger.error("the strict setting is on: not starting with settings that can lose or double work")
+            raise SystemExit(SettingsError.exit_code)
         if self._is_prefork_main:
             self._refuse_foreign()
         elif self._mongo.holder.client is not None and self._reporter is None:
@@ -141,6 +146,12 @@ class Lifecycle:
             message = "the reporter thread did not end within %.1f s"
             events.say(logger, logging.WARNING, Event.CLIENT_CLOSE_SLOW, message, _REPORTER_SECONDS)
         sentry.flush(sentry.FLUSH_SECONDS)
+
+    def _longest_time_limit(self) -> float | None:
+        """Return the longest hard time limit of the app's tasks but Celery's own; None where one has none."""
+        tasks = [task for name, task in self._app.tasks.items() if not name.startswith("celery.")]
+        limits = [task.time_limit or self._app.conf.task_time_limit for task in tasks]
+        return None if None in limits else max(limits, default=0.0)
 
     def _refuse_foreign(self) -> None:
         if self._mongo.warn_of_foreign() and self._mongo.settings.strict:

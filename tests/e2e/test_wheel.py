@@ -109,6 +109,55 @@ def test_the_shop_gets_health_checks_and_keeps_its_own_entries_and_routes(shop: 
     assert ask(shop, "[app.conf.task_acks_late, app.conf.worker_prefetch_multiplier]") == [False, 4]
 
 
+def test_nothing_else_of_the_configuration_changes(shop: Worker) -> None:
+    """The whole of it, before and after install(app)."""
+    program = """
+from celery import Celery
+from celery_pymongo import install
+
+def whole(app):
+    ours = ("beat_schedule", "task_routes")
+    return {name: repr(app.conf[name]) for name in sorted(app.conf.keys()) if name not in ours}
+
+app = Celery("shop", broker="redis://localhost")
+app.conf.task_routes = [{"a.*": {"queue": "a"}}]
+before = whole(app)
+install(app)
+assert whole(app) == before, set(whole(app).items()) ^ set(before.items())
+assert app.conf.task_routes[0] == {"a.*": {"queue": "a"}}
+assert install(app) is app.mongo
+print("same", len(before))
+"""
+    env = {**os.environ, **{name: str(value) for name, value in shop.env.items()}}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=shop.cwd.parent, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    name, count = done.stdout.split()
+    assert name == "same"
+    assert int(count) > 100
+
+
+def test_settings_that_can_lose_or_double_work_are_named_once_with_what_to_set(shop: Worker) -> None:
+    """Celery's defaults are such settings; they are reported, not changed."""
+    lines = [line for line in shop.text.splitlines() if "settings.warning: " in line]
+    told = [line.split("settings.warning: ")[1].split(":")[0] for line in lines]
+    assert told == [
+        "task_acks_late=False",
+        "task_time_limit is not set",
+        "worker_deduplicate_successful_tasks=False",
+        "broker_transport_options['socket_timeout'] is not set",
+    ]
+
+
+def test_strict_mode_refuses_them(shop: Worker) -> None:
+    """Exit code 78, and no child was ever started."""
+    env = {**shop.env, "CELERY_PYMONGO_STRICT": "true"}
+    with Worker("worker", log=shop.cwd / "strict.log", env=env, cwd=shop.cwd, name="strict") as strict:
+        assert strict.wait() == os.EX_CONFIG
+        assert "ForkPoolWorker" not in strict.text
+        assert "not starting with settings that can lose or double work" in strict.text
+
+
 def test_both_names_in_one_process_are_refused(site: Path, mongo: LocalServer) -> None:
     """Two copies of the state would be two clients."""
     program = "import worker, celery_pymongo; worker.get_client(); celery_pymongo.get_client()"

@@ -28,7 +28,7 @@ LEVELS: list[set[str]] = [
     },
     {"mongo"},
     {"process"},
-    {"schedule", "sentry", "logs", "config", "redis_server", "reporter", "fixes"},
+    {"advice", "schedule", "sentry", "logs", "config", "redis_server", "reporter", "fixes"},
     {"signals", "task", "beat"},
     {"installer"},
     {"celery"},

@@ -1,0 +1,99 @@
+"""Advice on an app's own Celery settings."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from worker.advice import advise
+from worker.config import celery_config
+from worker.settings import load_settings
+
+SAFE: dict[str, Any] = {
+    "broker_url": "redis://localhost",
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "worker_deduplicate_successful_tasks": True,
+    "result_expires": timedelta(days=1),
+    "broker_transport_options": {"visibility_timeout": 3600, "socket_timeout": 5},
+}
+
+
+def conf(**changes: Any) -> Any:
+    app = Celery("x", set_as_current=False)
+    app.conf.update(SAFE | changes)
+    return app.conf
+
+
+def test_the_services_own_settings_need_no_advice():
+    app = Celery("x", set_as_current=False)
+    app.conf.update(celery_config(load_settings({}, env_file=None)))
+    assert advise(app.conf, 300.0) == []
+
+
+def test_safe_settings_need_none():
+    assert advise(conf(), 300.0) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "begins", "ends"),
+    [
+        ({"task_acks_late": False}, "task_acks_late=False:", "set it to True"),
+        ({"task_reject_on_worker_lost": False}, "task_reject_on_worker_lost=False:", "set it to True"),
+        (
+            {"broker_transport_options": {"visibility_timeout": 300, "socket_timeout": 5}},
+            "broker_transport_options['visibility_timeout']=300:",
+            "set it above every time limit",
+        ),
+        (
+            {"worker_cancel_long_running_tasks_on_connection_loss": True},
+            "worker_cancel_long_running_tasks_on_connection_loss=True:",
+            "set it to False",
+        ),
+        (
+            {"worker_deduplicate_successful_tasks": False},
+            "worker_deduplicate_successful_tasks=False:",
+            "set it to True",
+        ),
+        (
+            {"result_expires": 60},
+            "result_expires=60 s:",
+            "set it above broker_transport_options['visibility_timeout']",
+        ),
+        (
+            {"broker_transport_options": {"visibility_timeout": 3600}},
+            "broker_transport_options['socket_timeout'] is not set:",
+            "set it to a few seconds",
+        ),
+    ],
+)
+def test_each_doubtful_setting_gets_one_line_that_says_what_to_set(changes: Any, begins: str, ends: str):
+    (line,) = advise(conf(**changes), 300.0)
+    assert line.startswith(begins)
+    assert line.endswith(ends)
+
+
+def test_a_task_without_a_limit_may_outrun_the_visibility_timeout():
+    (line,) = advise(conf(), None)
+    assert line.startswith("task_time_limit is not set:")
+
+
+def test_results_that_never_expire_are_fine():
+    assert advise(conf(result_expires=None), 300.0) == []
+
+
+def test_celerys_defaults_get_one_line_each():
+    app = Celery("x", broker="redis://localhost", set_as_current=False)
+    assert [line.split(":")[0].split("=")[0] for line in advise(app.conf, None)] == [
+        "task_acks_late",
+        "task_time_limit is not set",
+        "worker_deduplicate_successful_tasks",
+        "broker_transport_options['socket_timeout'] is not set",
+    ]
+
+
+def test_other_brokers_are_left_alone():
+    app = Celery("x", broker="amqp://localhost", set_as_current=False)
+    assert advise(app.conf, None) == []
