@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import psutil  # type: ignore[import-untyped]  # it ships no types
+import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 READY = re.compile(r"\S+@\S+ ready\.")
