@@ -79,7 +79,7 @@ class Site:
         log = self.folder / f"{deployment}-{kind}.log"
         worker = Worker(MODULE, log, pool, queues=(QUEUE, "mongo.health"), env=environment, options=_ALONE)
         with worker:
-            yield Node(kind, deployment, worker, self._sender(environment))
+            yield Node(kind, deployment, worker, self.sender(environment))
 
     def environment(self, kind: str = "fork", deployment: str = "d") -> dict[str, str]:
         """The settings of a process at this site."""
@@ -98,9 +98,11 @@ class Site:
         names = [row.get("appName") or _metadata_name(row) for row in rows]
         return Counter(name for name in names if name and f"/{deployment}/" in name)
 
-    def _sender(self, environment: Mapping[str, str]) -> Celery:
+    def sender(self, environment: Mapping[str, str | None]) -> Celery:
+        """An app that only sends, to workers with this environment."""
+        present = {name: value for name, value in environment.items() if value is not None}
         app = Celery("tests", set_as_current=False)
-        app.conf.update(celery_config(load_settings(environment, env_file=None)))
+        app.conf.update(celery_config(load_settings(present, env_file=None)))
         return app
 
 

@@ -11,25 +11,24 @@ import pytest
 from ops.local.servers import LocalServer
 from tests.e2e.proxy import WatchingProxy
 from tests.e2e.site import Node, Site
+from tests.e2e.workers import Worker
 
 DSN = "http://key@127.0.0.1:9/1"
 """Nothing listens there: only the set-up is looked at."""
 
 
-@pytest.fixture(scope="module", params=["fork", "spawn"])
-def node(
-    request: pytest.FixtureRequest,
-    mongo: LocalServer,
-    redis: LocalServer,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Node]:
-    env = {"SENTRY_DSN": DSN, "CELERY_PYMONGO_LOG_FORMAT": "json"}
+@pytest.fixture(scope="module")
+def site(mongo: LocalServer, redis: LocalServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with WatchingProxy(mongo.uri) as proxy:
-        site = Site(mongo, redis, proxy, Path(tmp_path_factory.mktemp("logs")))
-        with site.node(request.param, env=env) as node:
-            node.worker.wait_ready()
-            node.wait_warm()
-            yield node
+        yield Site(mongo, redis, proxy, Path(tmp_path_factory.mktemp("logs")))
+
+
+@pytest.fixture(scope="module", params=["fork", "spawn"])
+def node(request: pytest.FixtureRequest, site: Site) -> Iterator[Node]:
+    with site.node(request.param, env={"SENTRY_DSN": DSN}) as node:
+        node.worker.wait_ready()
+        node.wait_warm()
+        yield node
 
 
 def test_tasks_and_signals_of_a_child_meet_the_same_client(node: Node) -> None:
@@ -47,15 +46,23 @@ def test_sentry_is_set_up_before_tasks_and_knows_the_node(node: Node) -> None:
     assert tags["celery_pymongo.deployment"] == node.deployment
 
 
-def test_children_write_json_and_are_quiet_about_the_schedule(node: Node) -> None:
-    pid = node.run("place")["pid"]
-    node.sender.send_task("mongo.health.check", queue="mongo.health").get(timeout=20)
-    node.run("place")
-    node.worker.wait_for_log("lifecycle.place.* succeeded", count=2)
-    lines = [json.loads(line) for line in node.worker.text.splitlines() if line.startswith("{")]
-    children = [line for line in lines if line["pid"] in node.pids()]
-    assert pid in {line["pid"] for line in children}
-    # billiard says one line of its own before Celery sets up a spawned child's log.
-    others = [line for line in node.worker.text.splitlines() if "PoolWorker" in line]
-    assert not [line for line in others if "calling self.run()" not in line]
-    assert not [line for line in lines if "mongo.health.check" in line["message"]]
+@pytest.mark.parametrize("kind", ["fork", "spawn"])
+def test_the_service_s_children_write_json_and_are_quiet_about_the_schedule(
+    site: Site, tmp_path: Path, kind: str
+) -> None:
+    """They import none of the modules that set up MAIN's log."""
+    alone = {"CELERY_PYMONGO_INCLUDE": None, "CELERY_PYMONGO_LOG_FORMAT": "json"}
+    env = site.environment(kind, deployment=f"json-{kind}") | alone
+    with Worker("worker", tmp_path / "json.log", env=env, options=["--without-mingle"]) as worker:
+        worker.wait_ready()
+        worker.wait_for_log("client.warm", count=2)
+        sender = site.sender(env)
+        for task in ("mongo.health.check", "mongo.reconnect.run"):
+            sender.send_task(task, queue="mongo.health").get(timeout=20)
+        worker.wait_for_log("mongo.reconnect.run.* succeeded")
+        lines = [json.loads(line) for line in worker.text.splitlines() if line.startswith("{")]
+        assert {line["pid"] for line in lines} >= set(worker.children())
+        assert not [line for line in lines if "mongo.health.check" in line["message"]]
+        # billiard says one line of its own before Celery sets up a spawned child's log.
+        others = [line for line in worker.text.splitlines() if "PoolWorker" in line]
+        assert not [line for line in others if "calling self.run()" not in line]
