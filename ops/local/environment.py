@@ -7,6 +7,7 @@ cut off, even by SIGKILL, is seen and begun again.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -42,6 +43,8 @@ class Environment:
 
     name: str
     locks: tuple[str, ...]
+    has_checkout: bool = False
+    """Whether the checkout itself is installed too, so that `celery … mongo` finds its commands."""
     newest: tuple[int, int] | None = None
     """The newest Python that every pinned package has wheels for, where that is known to matter."""
 
@@ -68,12 +71,18 @@ class Environment:
     def pins(self) -> set[str]:
         """Every requirement of the locks, without its hashes."""
         found = (match for path in self.lock_files for match in PIN.finditer(path.read_text()))
-        return {f"{m['name']}=={m['version']};{(m['marker'] or '').strip()}" for m in found}
+        pins = {f"{m['name']}=={m['version']};{(m['marker'] or '').strip()}" for m in found}
+        return pins | {self._checkout_pin()} if self.has_checkout else pins
+
+    def _checkout_pin(self) -> str:
+        # What is installed of the checkout is what this file says of it: its commands.
+        digest = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+        return f"celery-pymongo=={digest};"
 
 
-RUN = Environment(".venv", ("run", "demo"))
-DEVELOPMENT = Environment(".venv", ("dev", "demo"))
-LOWEST = Environment(".venv-lowest", ("lowest",))
+RUN = Environment(".venv", ("run", "demo"), has_checkout=True)
+DEVELOPMENT = Environment(".venv", ("dev", "demo"), has_checkout=True)
+LOWEST = Environment(".venv-lowest", ("lowest",), has_checkout=True)
 EMBEDDED = Environment(".venv-embedded", ("embedded",), newest=(3, 13))
 
 
@@ -152,6 +161,8 @@ def _make(environment: Environment, *, lock: int) -> None:
     wanted = environment.pins()
     if wanted:
         installer.install()
+    if environment.has_checkout:
+        installer.install_checkout()
     names = {_name(pin) for pin in wanted}
     kept = {pin for pin in before if _name(pin) not in names}
     environment.stamp.write_text("\n".join(sorted(kept | wanted)) + "\n")
@@ -200,6 +211,11 @@ class _Installer:
         if not self._run([*self._pip(), "--require-hashes", "--no-deps", *locks]):
             advice = "no network, or no wheels for this Python or machine?"
             raise SetupError(f"could not install into {self._environment.name}: {advice} See {self._log}")
+
+    def install_checkout(self) -> None:
+        """Install the checkout in place, with the setuptools that the locks pin: nothing is downloaded."""
+        if not self._run([*self._pip(), "--no-deps", "--no-build-isolation", "--editable", str(ROOT)]):
+            raise SetupError(f"could not install the checkout into {self._environment.name}, see {self._log}")
 
     def _pip(self) -> list[str]:
         python = str(self._environment.python)
