@@ -109,6 +109,13 @@ def test_a_wrong_password_is_a_refused_login_however_often_it_is_asked(locked_ou
     assert all("authentication failed" in r["reasons"][0].lower() for r in reports)
 
 
+def test_a_refused_login_makes_the_reconnector_look_again(locked_out: Mongo) -> None:
+    assert locked_out.reconnect()["attempt"] is None
+    assert locked_out.check()["circuit"] == "open"
+    attempt = locked_out.reconnect()["attempt"]
+    assert (attempt["connected"], attempt["error_class"]) == (False, "auth")
+
+
 def test_a_wrong_password_is_not_tried_again_by_call(locked_out: Mongo) -> None:
     calls: list[int] = []
 
