@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import signal
 import threading
 import warnings
 import weakref
@@ -53,6 +54,9 @@ def in_child(answer: Callable[[], str]) -> str:
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
+        # A child that hangs ends by itself, whatever handler it has inherited.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(5)
         try:
             text = answer()
         except BaseException as error:  # noqa: BLE001 - the parent is told; a child must not run the tests on
