@@ -1,0 +1,49 @@
+"""What ends a command of ours: one clear line, and the exit code that says whose turn it is."""
+
+import os
+
+import click
+
+
+class Problem(click.ClickException):
+    """Ends the command with one line on stderr."""
+
+    exit_code = 1
+
+    def show(self, file: object = None) -> None:  # noqa: ARG002 - click's signature; the line is for stderr
+        """Print the line."""
+        click.echo(f"mongo: {self.message}", err=True)
+
+
+class UsageProblem(Problem):
+    """The command was asked for something that is not done."""
+
+    exit_code = os.EX_USAGE
+
+
+class InputProblem(Problem):
+    """The file is there, and what is in it cannot be read as rows."""
+
+    exit_code = os.EX_DATAERR
+
+
+class NoInput(Problem):
+    """The file is missing, a directory, or may not be read."""
+
+    exit_code = os.EX_NOINPUT
+
+
+class AppProblem(Problem):
+    """The app that -A names cannot do this, or -A is missing."""
+
+    exit_code = os.EX_CONFIG
+
+
+class BadRow(ValueError):
+    """A row that cannot become a document: `str()` is why, without a word of its content."""
+
+
+class WrongUsage(click.UsageError):
+    """Arguments that click refuses."""
+
+    exit_code = os.EX_USAGE
