@@ -1,0 +1,111 @@
+"""`mongo dump`: a collection as JSON Lines that `mongo load` brings back as it was."""
+
+import base64
+import gzip
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import bson
+from pymongo.errors import PyMongoError
+
+from .codec import READ_OPTIONS, Document, Refused, shown
+from .problems import Problem
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+
+
+def dump(app: Any, collection: str, *, database: str | None, output: Path | None) -> int:
+    """Write every document of a collection to a new file (0600), or to standard output; return how many.
+
+    One document per line: canonical Extended JSON, which keeps every type; base64 BSON where a document's own
+    `$` names would be taken for types. A file appears under its name when it is whole.
+    """
+    done = 0
+    with _writer(output) as write:
+        try:
+            for line in _lines(app, collection, database):
+                write(line)
+                done += 1
+        except PyMongoError as error:
+            kind = type(error).__name__
+            raise Problem(f"MongoDB is away or refused ({kind}) after {done:,} documents") from None
+        except BrokenPipeError:
+            raise Problem(f"the reader closed the pipe after {done:,} documents") from None
+        except OSError as error:
+            raise Problem(f"cannot write: {error.strerror}, after {done:,} documents") from None
+    return done
+
+
+def _lines(app: Any, name: str, database: str | None) -> Iterator[bytes]:
+    collection = app.mongo.get_database(database).get_collection(name, codec_options=READ_OPTIONS)
+    with collection.find() as cursor:
+        for document in cursor:
+            yield _line(document).encode() + b"\n"
+
+
+def _line(document: Document) -> str:
+    try:
+        return shown(document)
+    except Refused:  # larger than a message may be
+        return base64.b64encode(bson.encode(document)).decode("ascii")
+
+
+@contextmanager
+def _writer(output: Path | None) -> Iterator[Any]:
+    if output is None:
+        yield from _standard_output()
+        return
+    part = output.with_name(f".{output.name}.{os.getpid()}.part")
+    with ExitStack() as stack:
+        if os.path.lexists(output):
+            raise Problem(f"{output} exists and is not written over; choose another --output")
+        file = stack.enter_context(_new_file(part))
+        stack.callback(lambda: part.unlink(missing_ok=True))
+        packed = gzip.GzipFile(fileobj=file, mode="wb") if output.suffix == ".gz" else None
+        yield (packed or file).write
+        if packed:
+            packed.close()
+        file.flush()
+        os.fsync(file.fileno())
+        # Unlike a rename, a link refuses a name that somebody took meanwhile.
+        _link(part, output)
+
+
+def _standard_output() -> Iterator[Any]:
+    if sys.stdout is None:
+        raise Problem("standard output is closed; choose --output FILE")
+    stream = sys.stdout.buffer
+    try:
+        yield stream.write
+        stream.flush()
+    except BrokenPipeError:
+        raise Problem("the reader closed the pipe before the end") from None
+    finally:
+        _give_up(stream)
+
+
+def _give_up(stream: BinaryIO) -> None:
+    """Keep Python from trying a broken pipe again at its exit, with a message of its own."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _new_file(path: Path) -> BinaryIO:
+    try:
+        return os.fdopen(os.open(path, _NEW, 0o600), "wb")
+    except OSError as error:
+        raise Problem(f"cannot write {path.parent}: {error.strerror}") from None
+
+
+def _link(part: Path, output: Path) -> None:
+    try:
+        os.link(part, output)
+    except FileExistsError:
+        raise Problem(f"{output} exists and is not written over; choose another --output") from None

@@ -1,0 +1,269 @@
+"""`mongo load`: a file's rows through the queue into a collection, each one accounted for."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from .batches import Batch, Refusal, Sorter
+from .columns import named_types
+from .flight import Flight, Sent, Target, refuse_app
+from .identity import Identity, SeenKeys
+from .journal import Counts, Journal, default_folder
+from .problems import InputProblem, Problem
+from .progress import Screen
+from .readers import Opened, open_rows
+from .rejects import RejectsFile
+from .rows import Row
+from .source import Source, Survey
+from .stopping import Stopping
+from .unique import ensure_unique
+
+IN_FLIGHT = 16
+
+_POLL_SECONDS = 0.02
+_SAVE_SECONDS = 0.5
+_STOP_SECONDS = 10.0
+_PART_ROWS = 100
+"""Documents of a part of a batch: no more than a worker names when it rejects them."""
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """What the command line says; None is this project's default."""
+
+    file: str
+    collection: str
+    database: str | None = None
+    key: tuple[str, ...] = ()
+    format: str | None = None
+    types: tuple[str, ...] = ()
+    in_flight: int = IN_FLIGHT
+    rejects: Path | None = None
+    state: Path | None = None
+
+
+@dataclass
+class Outcome:
+    """How a load ended; `exit_code` is 0 only where every row is accounted for."""
+
+    file: str
+    collection: str
+    counts: Counts = field(default_factory=Counts)
+    exit_code: int = 0
+    problem: str | None = None
+    rejects: str | None = None
+    resumed_after: int = 0
+    seconds: float = 0.0
+    types: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        told: dict[str, Any] = asdict(self)
+        told |= told.pop("counts") | {"written": self.counts.written}
+        return told | {"complete": self.exit_code == 0, "seconds": round(self.seconds, 3)}
+
+
+def load(app: Any, options: LoadOptions, screen: Screen) -> Outcome:
+    """Load a file and return what became of it. Raises Problem where nothing could be done."""
+    refuse_app(app)
+    named = named_types(options.types)
+    with Source(options.file) as source:
+        survey = source.survey()
+        database = options.database or app.mongo.settings.mongodb_database
+        if not survey.size:
+            screen.say(f"{options.file} is empty: there is nothing to load")
+            return Outcome(options.file, f"{database}.{options.collection}")
+        opened = open_rows(source, survey, format=options.format, types=named)
+        _say_types(screen, opened)
+        ensure_unique(app, database, options, say=screen.say)
+        with SeenKeys() as seen:
+            return _Load(app, options, screen, _Content(source, survey, opened, seen, database)).run()
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What is loaded, and what was seen of it."""
+
+    source: Source
+    survey: Survey
+    opened: Opened
+    seen: SeenKeys
+    database: str
+
+    def load_of(self, target: Target) -> dict[str, Any]:
+        """Return what makes a load the same load, to be resumed."""
+        return {
+            "content": self.survey.digest,
+            "format": self.opened.format,
+            "types": dict(self.opened.types),
+            "into": [self.database, target.collection],
+            "key": list(target.key),
+        }
+
+
+class _Load:
+    """One load under way."""
+
+    def __init__(self, app: Any, options: LoadOptions, screen: Screen, content: "_Content") -> None:
+        target = Target(options.collection, options.database, options.key or ("_id",))
+        self._screen, self._content = screen, content
+        self._sorter = Sorter(
+            content.opened.reader, Identity(options.key, content.survey.digest), content.seen
+        )
+        self._flight = Flight(app, target, limit=options.in_flight)
+        self._journal = Journal(options.state or default_folder(), content.load_of(target))
+        self._rejects = RejectsFile(options.rejects, content.source.label)
+        self._stopping = Stopping()
+        self._progress = self._journal.read()
+        self._batch_counts = Counts()
+        self._saved_at = time.monotonic()
+        self._outcome = Outcome(
+            options.file,
+            f"{content.database}.{options.collection}",
+            self._progress.counts,
+            resumed_after=self._progress.number,
+            types=dict(content.opened.types),
+        )
+
+    def run(self) -> Outcome:
+        started = time.monotonic()
+        self._take_up()
+        try:
+            with self._stopping:
+                self._fly()
+                self._end()
+        except Problem as problem:
+            self._outcome.exit_code, self._outcome.problem = problem.exit_code, problem.message
+        finally:
+            self._keep()
+        self._outcome.seconds = time.monotonic() - started
+        return self._outcome
+
+    # -- the course of it --------------------------------------------------------------------------
+
+    def _take_up(self) -> None:
+        done = self._progress
+        if done.number:
+            self._screen.say(f"going on after row {done.number:,}, where this load was interrupted")
+        if done.rejects:
+            self._rejects.go_on(done.rejects, done.rejects_size)
+        else:
+            self._rejects.refuse_taken()
+
+    def _fly(self) -> None:
+        problem: InputProblem | None = None
+        try:
+            for batch in self._sorter.batches(self._rows(), after=self._progress.number):
+                self._wait_while(partial(self._flight.is_full, batch))
+                self._flight.put(batch)
+                self._turn()
+        except InputProblem as error:
+            problem = InputProblem(f"{self._outcome.file}: {error.message}; the rows before it are loaded")
+        self._wait_while(lambda: self._flight.batches > 0)
+        if problem:
+            raise problem
+
+    def _rows(self) -> Iterator[Row]:
+        return takewhile(lambda _row: self._stopping.number is None, self._content.opened.reader.rows())
+
+    def _wait_while(self, condition: Callable[[], bool]) -> None:
+        while condition() and self._stopping.number is None:
+            if not self._turn():
+                time.sleep(_POLL_SECONDS)
+
+    def _turn(self, *, publish: bool = True) -> bool:
+        acted = self._flight.step(publish=publish)
+        for sent in self._flight.landed():
+            self._settle(sent)
+        if time.monotonic() - self._saved_at > _SAVE_SECONDS:
+            self._save()
+        self._screen.show(self._progress, self._content.survey.size, self._flight.trouble)
+        return acted
+
+    def _end(self) -> None:
+        outcome, counts = self._outcome, self._progress.counts
+        if self._stopping.number is not None:
+            self._land_within(_STOP_SECONDS)
+            outcome.exit_code = self._stopping.exit_code
+            done = f"{self._progress.number:,}"
+            outcome.problem = f"interrupted after row {done}; the same command goes on from there"
+        elif self._content.source.is_changed:
+            raise Problem(f"{outcome.file} was changed while it was read; load it again")
+        elif counts.accounted != counts.read:
+            raise Problem(f"{counts.read - counts.accounted:,} rows are not accounted for; load it again")
+
+    def _land_within(self, seconds: float) -> None:
+        self._screen.say(f"stopping: {self._flight.batches} batches are on their way; again to stop at once")
+        deadline = time.monotonic() + seconds
+        while self._flight.is_any_under_way and time.monotonic() < deadline:
+            if not self._turn(publish=False):
+                time.sleep(_POLL_SECONDS)
+
+    def _keep(self) -> None:
+        self._rejects.close()
+        self._outcome.rejects = str(self._rejects.path) if self._rejects.path else None
+        if self._outcome.exit_code == 0 and self._outcome.problem is None and not self._flight.batches:
+            self._journal.remove()
+        else:
+            self._save()
+            self._outcome.exit_code = self._outcome.exit_code or 1
+        if self._journal.problem:
+            self._screen.say(f"{self._journal.problem}; an interrupted load will start from the beginning")
+
+    def _save(self) -> None:
+        self._saved_at = time.monotonic()
+        self._journal.save(self._progress)
+
+    # -- what became of a batch --------------------------------------------------------------------
+
+    def _settle(self, sent: Sent) -> None:
+        batch, result = sent.batch, sent.result or {}
+        self._count(result, is_counted=sent.is_counted)
+        if result["rejected"] > len(result["errors"]):
+            # The worker names a hundred: asked again in parts, it names them all.
+            parts = batch.parts(_PART_ROWS)
+            parts[-1].refusals, parts[-1].last = batch.refusals, batch.last
+            self._flight.put_first(parts)
+            return
+        refusals = sorted([*batch.refusals, *_refused(batch, result)], key=lambda refusal: refusal.row.number)
+        self._rejects.write(refusals)
+        duplicates = sum(refusal.is_duplicate for refusal in refusals)
+        self._batch_counts.duplicates += duplicates
+        self._batch_counts.rejected += len(refusals) - duplicates
+        if batch.last is not None:
+            self._advance(batch.last)
+
+    def _count(self, result: Mapping[str, Any], *, is_counted: bool) -> None:
+        counts = self._batch_counts
+        counts.inserted += result["inserted"]
+        counts.modified += result["modified"]
+        if is_counted:
+            counts.unchanged += result["unchanged"]
+            counts.duplicates += result["superseded"]
+
+    def _advance(self, last: Row) -> None:
+        # All at once, so that what is saved between two batches fits together.
+        progress, batch = self._progress, self._batch_counts
+        batch.read = last.number - progress.number
+        for name, number in asdict(batch).items():
+            setattr(progress.counts, name, getattr(progress.counts, name) + number)
+        progress.number, progress.end = last.number, last.end
+        if self._rejects.path:
+            progress.rejects, progress.rejects_size = str(self._rejects.path), self._rejects.size
+        self._batch_counts = Counts()
+
+
+def _refused(batch: Batch, result: Mapping[str, Any]) -> Iterable[Refusal]:
+    return [Refusal(batch.sent[error["index"]][0], error["reason"]) for error in result["errors"]]
+
+
+def _say_types(screen: Screen, opened: Opened) -> None:
+    if opened.types:
+        types = ",".join(f"{name}={kind}" for name, kind in opened.types.items())
+        screen.say(f"types: {types}")
+    for note in opened.notes:
+        screen.say(note)
