@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pymongo import MongoClient, errors
+from pymongo import MongoClient, _csot, errors
 
 from worker import process
 from worker.errors import ClientClosedError, ClientInMainError, SettingsError, TwoCopiesError
@@ -199,6 +199,16 @@ def test_a_close_that_takes_longer_than_its_budget_is_said(
     mongo.get_client()
     mongo.close(budget_seconds=0.0)
     assert said(caplog)[-1] == Event.CLIENT_CLOSE_SLOW
+
+
+def test_a_server_that_hangs_is_waited_for_as_long_as_the_budget(mongo: Mongo) -> None:
+    client: Any = mongo.get_client()
+    limits: list[float | None] = []
+    vars(client)["close"] = lambda: limits.append(_csot.remaining())
+    mongo.close(budget_seconds=0.5)
+    assert limits == [pytest.approx(0.5, abs=0.5)]
+    del vars(client)["close"]
+    client.close()
 
 
 def test_a_close_that_fails_never_stops_the_shutdown(mongo: Mongo, caplog: pytest.LogCaptureFixture) -> None:

@@ -78,7 +78,7 @@ def test_an_event_has_no_local_variables_and_no_personal_data(kept: Kept) -> Non
         sentry_sdk.capture_exception(error)
     assert secret not in repr(kept.events)
     options: Any = kept.options
-    assert options["max_request_body_size"] == "never"
+    assert (options["max_request_body_size"], options["include_local_variables"]) == ("never", False)
     assert options["traces_sample_rate"] == 0
     assert not sentry_sdk.get_client().should_send_default_pii()
 
