@@ -51,11 +51,14 @@ class Reporter:
                 events.say(logger, logging.WARNING, Event.REPORTER_ERROR, "%s", health.describe(error))
 
     def _warm(self) -> None:
-        """Connect before the first task does; the driver then fills the minimum pool by itself."""
+        """Connect and read before the first task does; the driver then fills the minimum pool by itself."""
         result = self._mongo.check()
         if result["verdict"] == health.Verdict.OK:
             args = (result["server"], result["latency_ms"])
             events.say(logger, logging.INFO, Event.CLIENT_WARM, "%s answered in %.1f ms", *args)
+            settings = self._mongo.settings
+            timeout = settings.ping_timeout_seconds
+            health.warm(self._mongo.get_client(), settings.mongodb_database, timeout_seconds=timeout)
 
     def _tick(self) -> None:
         if self._mongo.holder.client is None:
