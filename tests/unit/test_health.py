@@ -89,6 +89,22 @@ def test_a_ping_of_a_closed_client_says_so_without_the_network(unconnected: Any)
     assert health.ping(unconnected, timeout_seconds=2).error_class is ErrorClass.CLOSED
 
 
+@pytest.mark.parametrize(
+    "error", [None, errors.AutoReconnect("reset"), errors.OperationFailure("no role", 13)]
+)
+def test_warming_reads_under_the_deadline_and_never_raises(error: Exception | None) -> None:
+    deadlines: list[float | None] = []
+
+    def find_one(_filter: Any) -> None:
+        deadlines.append(_csot.remaining())
+        if error is not None:
+            raise error
+
+    fake: Any = {"app": {"celery_pymongo.warm": SimpleNamespace(find_one=find_one)}}
+    health.warm(fake, "app", timeout_seconds=1.5)
+    assert deadlines == [pytest.approx(1.5, abs=0.5)]
+
+
 def test_what_is_no_fault_of_mongodbs_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         health.ping(client(ZeroDivisionError()), timeout_seconds=2)

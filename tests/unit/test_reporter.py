@@ -21,6 +21,7 @@ class Process:
         self.fails: set[str] = set()
         self.happened = threading.Condition()
         self.holder = SimpleNamespace(client=object())
+        self.settings = SimpleNamespace(ping_timeout_seconds=2.0, mongodb_database="app")
         self.due_in: float | None = None
         self.link = SimpleNamespace(
             wake=threading.Event(), reconnect=lambda: self._step("reconnect"), due_in=lambda: self.due_in
@@ -29,6 +30,10 @@ class Process:
     def check(self) -> dict[str, Any]:
         self._step("check")
         return self.report
+
+    def get_client(self) -> Any:
+        collection = SimpleNamespace(find_one=lambda _filter: self._step("read"))
+        return {"app": {"celery_pymongo.warm": collection}}
 
     def warn_of_foreign(self) -> None:
         self._step("foreign")
@@ -69,7 +74,7 @@ def test_it_warms_the_pool_first_and_then_looks_after_the_client(
 ) -> None:
     reporter.start()
     process.wait_for(lambda: "foreign" in process.steps)
-    assert process.steps[:3] == ["check", "reconnect", "foreign"]
+    assert process.steps[:4] == ["check", "read", "reconnect", "foreign"]
     assert said(caplog) == [Event.CLIENT_WARM]
     assert "MongoDB 8.0 answered in 1.5 ms" in caplog.text
 
