@@ -44,6 +44,7 @@ class Batch:
 class Node:
     """A prefork worker of one of `apps`, alone on its queue; a context manager.
 
+    `use` and `app` name its files and its keys in Redis: no two nodes of a site have both the same.
     `max_tasks` recycles each child after so many; those workers, whatever their app, have our mends of
     Celery's own bugs, since a child is else replaced after up to 5 s.
     """
@@ -51,7 +52,7 @@ class Node:
     def __init__(
         self, site: Site, app: str, *, use: str, concurrency: int, max_tasks: int | None = None
     ) -> None:
-        name = f"{use}-{app.replace('_', '-')}"
+        name = f"{use}-{app}".replace("_", "-")
         self.app = app
         self.concurrency = concurrency
         environment = site.environment_of(name)
