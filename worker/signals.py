@@ -27,7 +27,9 @@ logger = logging.getLogger("celery_pymongo.lifecycle")
 
 # The client goes first: with a server that answers it takes milliseconds, and a hard time limit leaves 0.1 s
 # until SIGKILL. This is for a server that does not: the driver alone would wait 5 s or, if it hangs, 20 s.
-_CLOSE_SECONDS = 0.5
+_CLOSE_SECONDS = 1.0
+# A ping in flight holds a session, which a client that closes meanwhile would not end at the server.
+_PING_SECONDS = 0.03
 _REPORTER_SECONDS = 0.5
 
 
@@ -141,6 +143,7 @@ class Lifecycle:
         reporter, self._reporter = self._reporter, None
         if reporter is not None:
             reporter.stop()
+            reporter.join(_PING_SECONDS)
         self._mongo.close(_CLOSE_SECONDS)
         if reporter is not None and not reporter.join(_REPORTER_SECONDS):
             message = "the reporter thread did not end within %.1f s"
