@@ -62,7 +62,7 @@ def test_each_recycled_child_closes_its_own_client(recycling: Node, site: Site) 
     recycling.worker.wait_for_log("client.closed", count=count)
     for pid in pids:
         wait_gone(site, pid)
-    assert {site.proxy.sessions_ended(pid) for pid in pids} == {1}
+    assert {pid: site.proxy.sessions_ended(pid) for pid in pids} == dict.fromkeys(pids, 1)
 
 
 def test_a_killed_child_is_replaced_by_one_with_its_own_client(recycling: Node, site: Site) -> None:
@@ -124,6 +124,7 @@ def end(node: Node, site: Site, stop: Callable[[Node], None]) -> None:
 
     The other pools cannot end a task (Celery: "does not implement kill_job"), so there all are idle.
     """
+    wait_until(lambda: len(node.pids()) == PROCESSES[node.kind], what="a complete pool")
     pids = node.pids()
     wait_until(lambda: pids <= site.proxy.pids(), what="every process at the server")
     before, asleep = closed_lines(node), node.worker.text.count("asleep in")
