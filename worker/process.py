@@ -54,6 +54,8 @@ class Mongo:
         self.Task: type[Any] = object
         # Set by install(app); see shared().
         self.is_shared = False
+        # The node's hard and soft limit of a task, in seconds: its command line may set them.
+        self.time_limits: tuple[float | None, float | None] = (None, None)
         self._reload = reload
         self._main_pid: int | None = None
         self._pid: int | None = None
@@ -299,6 +301,8 @@ def shared() -> Mongo | None:
 
 def current() -> Mongo:
     """Return the process's Mongo, made from the environment where `install(app)` has not run."""
+    if _current is not None:
+        return _current
     with _first_use:
         if _current is None:
             adopt(Mongo(load_settings(), reload=load_settings))

@@ -81,6 +81,7 @@ class Lifecycle:
 
     def worker_init(self, sender: Any, **_kwargs: Any) -> None:
         """In MAIN, before its pool exists and before logging is set up."""
+        self._mongo.time_limits = (sender.time_limit, sender.soft_time_limit)
         kind = _pool_kind(sender.pool_cls)
         if kind == "prefork":
             self._is_prefork_main = True

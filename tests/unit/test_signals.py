@@ -62,7 +62,9 @@ class World:
         monkeypatch.setattr(self.mongo, "close", told_close)
 
     def worker(self, pool: str, concurrency: Any = 4) -> Any:
-        return SimpleNamespace(pool_cls=pool, hostname=NODE, concurrency=concurrency)
+        return SimpleNamespace(
+            pool_cls=pool, hostname=NODE, concurrency=concurrency, time_limit=20, soft_time_limit=10
+        )
 
 
 @pytest.fixture
@@ -279,3 +281,9 @@ def test_the_newest_lifecycle_hears_each_signal_once(world: World) -> None:
             signal = getattr(signals, name)
             signal.receivers = receivers
             signal.sender_receivers_cache.clear()
+
+
+def test_every_pool_learns_the_time_limits_of_its_node(world: World) -> None:
+    """They may come from the command line, which the app's configuration does not know."""
+    world.lifecycle.worker_init(sender=world.worker("threads"))
+    assert world.mongo.time_limits == (20, 10)

@@ -292,6 +292,13 @@ def test_the_limit_of_the_message_comes_before_the_tasks_and_that_before_the_app
     assert traced(task, timelimit=header) == (None if seconds is None else pytest.approx(seconds))
 
 
+def test_the_limits_of_the_nodes_command_line_are_the_last_to_be_asked(app: Celery) -> None:
+    app.mongo.time_limits = (20, 10)
+    task = make(app, lambda self: self.seconds_left())
+    assert traced(task) == pytest.approx(9)
+    assert traced(task, timelimit=[None, 5]) == pytest.approx(4.5)
+
+
 def test_a_mongo_of_another_app_is_not_used(app: Celery) -> None:
     other = Celery("other", set_as_current=False)
     other.mongo = Mongo(load_settings({"MONGODB_DATABASE": "theirs"}, env_file=None))
