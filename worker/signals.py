@@ -138,8 +138,8 @@ class Lifecycle:
         self._reporter.start()
 
     def _end(self) -> None:
-        """Close in the order: client, reporter, Sentry. The thread may be in the middle of a ping: the
-        closed client ends that at once.
+        """Close in the order: client, reporter, Sentry. A ping of the reporter's that is on its way gets a
+        moment to end; the closed client ends any other.
         """
         reporter, self._reporter = self._reporter, None
         if reporter is not None:

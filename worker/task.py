@@ -76,9 +76,8 @@ class MongoTask(Task):
         hard, soft = self.request.timelimit or (None, None)
         node_hard, node_soft = self.mongo.time_limits
         # As Celery has it: the message's, the task's (or the app's, which the task has taken), the node's.
-        hard = hard or self.time_limit or node_hard
-        soft = soft or self.soft_time_limit or node_soft
-        limit = min(hard or soft, soft or hard) if hard or soft else None
+        limits = (hard or self.time_limit or node_hard, soft or self.soft_time_limit or node_soft)
+        limit = min((seconds for seconds in limits if seconds), default=None)
         return None if limit is None else limit - min(_MARGIN_SECONDS, limit * _MARGIN)
 
     def _retry_if_transient(self, error: Exception) -> None:
