@@ -94,6 +94,7 @@ class _Buffer:
         self._stream = stream
         self._bytes = b""
         self._at = 0
+        self._searched = 0
         self._is_too_long = False
         self.offset = stream.tell()
         self.line = 1

@@ -121,6 +121,7 @@ class _Load:
         self._progress = self._journal.read()
         self._batch_counts = Counts()
         self._saved_at = time.monotonic()
+        self._is_read = False
         self._outcome = Outcome(
             options.file,
             f"{content.database}.{options.collection}",
@@ -159,19 +160,26 @@ class _Load:
         try:
             for batch in self._sorter.batches(self._rows(), after=self._progress.number):
                 self._wait_while(partial(self._flight.is_full, batch))
+                if self._is_stopping:
+                    return
                 self._flight.put(batch)
                 self._turn()
         except InputProblem as error:
             problem = InputProblem(f"{self._outcome.file}: {error.message}; the rows before it are loaded")
+        self._is_read = not self._is_stopping
         self._wait_while(lambda: self._flight.batches > 0)
         if problem:
             raise problem
 
     def _rows(self) -> Iterator[Row]:
-        return takewhile(lambda _row: self._stopping.number is None, self._content.opened.reader.rows())
+        return takewhile(lambda _row: not self._is_stopping, self._content.opened.reader.rows())
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self._stopping.number is not None
 
     def _wait_while(self, condition: Callable[[], bool]) -> None:
-        while condition() and self._stopping.number is None:
+        while condition() and not self._is_stopping:
             if not self._turn():
                 time.sleep(_POLL_SECONDS)
 
@@ -186,8 +194,9 @@ class _Load:
 
     def _end(self) -> None:
         outcome, counts = self._outcome, self._progress.counts
-        if self._stopping.number is not None:
+        if self._is_stopping:
             self._land_within(_STOP_SECONDS)
+        if not self._is_read or self._flight.batches:
             outcome.exit_code = self._stopping.exit_code
             done = f"{self._progress.number:,}"
             outcome.problem = f"interrupted after row {done}; the same command goes on from there"
