@@ -23,6 +23,7 @@ class Event(StrEnum):
     SETTINGS_WARNING = "settings.warning"
     FIX_ACTIVE = "fix.active"
     REDIS_REFUSED = "redis.refused"
+    BEAT_LOCK_LOST = "beat.lock_lost"
 
 
 MEANINGS: dict[Event, str] = {
@@ -41,6 +42,7 @@ MEANINGS: dict[Event, str] = {
     Event.REPORTER_ERROR: "WARNING. The reporter thread met an error of its own and goes on.",
     Event.SETTINGS_WARNING: "WARNING. A setting is accepted but looks wrong.",
     Event.FIX_ACTIVE: "INFO. A defect of this Celery or kombu version is being worked around.",
+    Event.BEAT_LOCK_LOST: "WARNING. Another beat leads, or Redis forgot the lock: beat ends with code 1.",
     Event.REDIS_REFUSED: "ERROR. The Redis server cannot be used, and why; the worker does not start.",
 }
 

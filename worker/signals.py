@@ -4,7 +4,7 @@
 |---|---|---|
 | prefork (fork or spawn) | worker_process_init, in the child | worker_process_shutdown |
 | solo | worker_process_init | worker_shutdown, atexit |
-| threads, gevent | worker_init | worker_shutdown, atexit |
+| threads, gevent | celeryd_after_setup | worker_shutdown, atexit |
 """
 
 import gc
@@ -86,21 +86,23 @@ class Lifecycle:
         if kind == "prefork":
             self._is_prefork_main = True
             self._mongo.enter_main(sender.hostname)
-        elif kind != "solo":
-            self._mongo.enter_process(Place(sender.hostname, _concurrency(sender)))
+        else:
+            # From here on get_client() may be called; the client says that it opens once there is a log.
+            self._mongo.place = Place(sender.hostname, _concurrency(sender) if kind == "shared" else 1)
 
     def celeryd_after_setup(self, **_kwargs: Any) -> None:
         """In MAIN, with logging set up and before any task."""
         risks = advise(self._app.conf, self._longest_time_limit())
-        for warning in self._mongo.settings_warnings() + risks:
+        for warning in self._mongo.settings_warnings() + self._inverted_limits() + risks:
             events.say(logger, logging.WARNING, Event.SETTINGS_WARNING, "%s", warning)
         if risks and self._mongo.settings.strict:
             logger.error("the strict setting is on: not starting with settings that can lose or double work")
             raise SystemExit(SettingsError.exit_code)
         if self._is_prefork_main:
             self._refuse_foreign()
-        elif self._mongo.holder.client is not None and self._reporter is None:
-            # Under solo worker_process_init came before and has started it.
+        elif self._reporter is None:
+            # Not so under solo, where worker_process_init came before.
+            self._mongo.enter_process(self._mongo.place)
             self._start_reporter()
 
     def worker_before_create_process(self, **_kwargs: Any) -> None:
@@ -153,9 +155,20 @@ class Lifecycle:
 
     def _longest_time_limit(self) -> float | None:
         """Return the longest hard time limit of the app's tasks but Celery's own; None where one has none."""
-        tasks = [task for name, task in self._app.tasks.items() if not name.startswith("celery.")]
-        limits = [task.time_limit or self._app.conf.task_time_limit for task in tasks]
+        limits = [task.time_limit for task in self._tasks()]
         return None if None in limits else max(limits, default=0.0)
+
+    def _inverted_limits(self) -> list[str]:
+        """Return a line per task whose hard limit Celery would not keep: it counts from the soft one on."""
+        return [
+            f"task {task.name}: its time limit of {task.time_limit:g} s is not above its soft one of "
+            f"{task.soft_time_limit:g} s and would not be kept; give it a shorter soft_time_limit too"
+            for task in self._tasks()
+            if task.time_limit and task.soft_time_limit and task.time_limit <= task.soft_time_limit
+        ]
+
+    def _tasks(self) -> list[Any]:
+        return [task for name, task in self._app.tasks.items() if not name.startswith("celery.")]
 
     def _refuse_foreign(self) -> None:
         if self._mongo.warn_of_foreign() and self._mongo.settings.strict:

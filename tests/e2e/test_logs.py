@@ -86,9 +86,8 @@ def test_our_events_carry_their_name_and_happen_once(ended: Worker) -> None:
     told = [(record["event"], record["pid"]) for record in log_records(ended.text) if "event" in record]
     names = [name for name, _ in told]
     assert set(names) <= {str(event) for event in Event}
-    assert [names.count(str(once)) for once in (Event.CLIENT_WARM, Event.CLIENT_CLOSED)] == [1, 1]
-    # Under threads the client is opened before Celery sets up its logging.
-    assert names.count(str(Event.CLIENT_OPENED)) == (0 if ended.pool == "threads" else 1)
+    once = (Event.CLIENT_OPENED, Event.CLIENT_WARM, Event.CLIENT_CLOSED)
+    assert [names.count(str(event)) for event in once] == [1, 1, 1]
 
 
 def test_the_health_that_beat_asks_for_is_quiet_while_it_does_not_change(ended: Worker) -> None:

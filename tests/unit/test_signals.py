@@ -145,11 +145,11 @@ def test_a_pool_that_shares_its_process_opens_before_any_task(
     monkeypatch.setattr(module, "get_implementation", lambda _name: shared)
     life = world.lifecycle
     life.worker_init(sender=world.worker(pool, concurrency=20))
-    assert world.mongo.holder.client is not None
-    assert world.story == []
-    life.celeryd_after_setup()
-    assert world.story == ["reporter starts"]
     assert world.mongo.place.concurrency == 20
+    assert world.mongo.holder.client is None
+    life.celeryd_after_setup()
+    assert world.mongo.holder.client is not None
+    assert world.story == ["reporter starts"]
     life.worker_shutdown()
     assert world.mongo.holder.state == "closed"
 
@@ -288,3 +288,20 @@ def test_every_pool_learns_the_time_limits_of_its_node(world: World) -> None:
     """They may come from the command line, which the app's configuration does not know."""
     world.lifecycle.worker_init(sender=world.worker("threads"))
     assert world.mongo.time_limits == (20, 10)
+
+
+def test_a_hard_limit_below_the_soft_one_is_named(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Celery counts the hard limit from the soft one on, so it would come far too late."""
+    world.app.conf.task_soft_time_limit = 270
+    world.app.task(do_nothing, name="x.inverted", time_limit=60, shared=False)
+    world.app.task(do_nothing, name="x.fine", time_limit=60, soft_time_limit=50, shared=False)
+    world.lifecycle.worker_init(sender=world.worker("prefork"))
+    world.lifecycle.celeryd_after_setup()
+    (line,) = [record.getMessage() for record in caplog.records if "its time limit" in record.getMessage()]
+    assert line.startswith(
+        "settings.warning: task x.inverted: its time limit of 60 s is not above its soft one of 270 s"
+    )
+
+
+def do_nothing() -> None:
+    """Do nothing."""
