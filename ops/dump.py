@@ -13,6 +13,7 @@ import bson
 from pymongo.errors import PyMongoError
 
 from .codec import READ_OPTIONS, Document, Refused, shown
+from .place import collection_of
 from .problems import Problem
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -24,10 +25,11 @@ def dump(app: Any, collection: str, *, database: str | None, output: Path | None
     One document per line: canonical Extended JSON, which keeps every type; base64 BSON where a document's own
     `$` names would be taken for types. A file appears under its name when it is whole.
     """
+    found = collection_of(app, database, collection).with_options(codec_options=READ_OPTIONS)
     done = 0
     with _writer(output) as write:
         try:
-            for line in _lines(app, collection, database):
+            for line in _lines(found):
                 write(line)
                 done += 1
         except PyMongoError as error:
@@ -40,8 +42,7 @@ def dump(app: Any, collection: str, *, database: str | None, output: Path | None
     return done
 
 
-def _lines(app: Any, name: str, database: str | None) -> Iterator[bytes]:
-    collection = app.mongo.get_database(database).get_collection(name, codec_options=READ_OPTIONS)
+def _lines(collection: Any) -> Iterator[bytes]:
     with collection.find() as cursor:
         for document in cursor:
             yield _line(document).encode() + b"\n"

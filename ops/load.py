@@ -13,6 +13,7 @@ from .columns import named_types
 from .flight import Flight, Sent, Target, refuse_app
 from .identity import Identity, SeenKeys
 from .journal import Counts, Journal, default_folder
+from .place import collection_of, ensure_unique, refuse_key
 from .problems import InputProblem, Problem
 from .progress import Screen
 from .readers import Opened, open_rows
@@ -20,7 +21,6 @@ from .rejects import RejectsFile
 from .rows import Row
 from .source import Source, Survey
 from .stopping import Stopping
-from .unique import ensure_unique
 
 IN_FLIGHT = 16
 
@@ -71,6 +71,7 @@ def load(app: Any, options: LoadOptions, screen: Screen) -> Outcome:
     """Load a file and return what became of it. Raises Problem where nothing could be done."""
     refuse_app(app)
     named = named_types(options.types)
+    collection_of(app, options.database, options.collection)
     with Source(options.file) as source:
         survey = source.survey()
         database = options.database or app.mongo.settings.mongodb_database
@@ -78,6 +79,7 @@ def load(app: Any, options: LoadOptions, screen: Screen) -> Outcome:
             screen.say(f"{options.file} is empty: there is nothing to load")
             return Outcome(options.file, f"{database}.{options.collection}")
         opened = open_rows(source, survey, format=options.format, types=named)
+        refuse_key(options.key, opened.columns)
         _say_types(screen, opened)
         ensure_unique(app, database, options, say=screen.say)
         with SeenKeys() as seen:
@@ -206,7 +208,8 @@ class _Load:
             raise Problem(f"{counts.read - counts.accounted:,} rows are not accounted for; load it again")
 
     def _land_within(self, seconds: float) -> None:
-        self._screen.say(f"stopping: {self._flight.batches} batches are on their way; again to stop at once")
+        under_way = self._flight.batches
+        self._screen.say(f"stopping once the batches under way ({under_way}) are done; again to stop at once")
         deadline = time.monotonic() + seconds
         while self._flight.is_any_under_way and time.monotonic() < deadline:
             if not self._turn(publish=False):

@@ -91,9 +91,9 @@ class Rate:
         return self._per_second(1)
 
     def seconds_left(self, total: int) -> float | None:
-        """Seconds until so many bytes are done; None while nothing moves."""
-        rate = self._per_second(2)
-        return (total - self._seen[-1][2]) / rate if rate > 0 else None
+        """Seconds until so many bytes are done; None while nothing moves, or once all are."""
+        rate, left = self._per_second(2), total - (self._seen[-1][2] if self._seen else 0)
+        return left / rate if rate > 0 and left > 0 else None
 
     def _per_second(self, place: int) -> float:
         if len(self._seen) < 2:

@@ -19,12 +19,14 @@ _PACKED = (".gz", ".zst")
 
 @dataclass(frozen=True)
 class Opened:
-    """A reader, what it reads, the type of each column, and a note on each that is not what it seemed."""
+    """A reader, what it reads, its columns if it has a header, their types, and a note on each that is not
+    what it seemed."""
 
     reader: Reader
     format: str
     types: Mapping[str, str]
     notes: Sequence[str] = ()
+    columns: Sequence[str] | None = None
 
 
 def open_rows(source: Source, survey: Survey, *, format: str | None, types: Mapping[str, str]) -> Opened:
@@ -68,7 +70,7 @@ def _open_csv(source: Source, format: str, types: Mapping[str, str]) -> Opened:
     unknown = [name for name in types if name not in reader.columns]
     if unknown:
         known = ", ".join(reader.columns)
-        raise UsageProblem(f"--types names the column {unknown[0]}; {source.name} has {known}")
+        raise UsageProblem(f"{source.name}: --types names the column {unknown[0]}; it has {known}")
     notes: list[str] = []
     if set(types) < set(reader.columns):
         guesses = infer(reader.columns, _cells(reader))
@@ -76,7 +78,7 @@ def _open_csv(source: Source, format: str, types: Mapping[str, str]) -> Opened:
         types = {name: guess.kind or "string" for name, guess in guesses.items()} | dict(types)
         reader = CsvRows(source.open(), delimiter=delimiter)
     reader.convert(converters(types))
-    return Opened(reader, format, types, notes)
+    return Opened(reader, format, types, notes, reader.columns)
 
 
 def _cells(reader: CsvRows) -> Iterator[tuple[int, list[str]]]:

@@ -242,6 +242,22 @@ def test_what_cannot_be_loaded_is_one_clear_line(
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--into", "a$b"), "mongo: collection names must not contain '$': 'a$b'\n"),
+        (("--into", "a", "--database", "a b"), "mongo: database names cannot contain the character ' '\n"),
+        (("--into", "a", "--key", "n"), "mongo: --key n: the file has no such column; it has a, b\n"),
+        (("--into", "a", "--key", "$a"), "mongo: --key '$a' names no field\n"),
+        (("--into", "a", "--types", "n=int"), "mongo: a.csv: --types names the column n; it has a, b\n"),
+    ],
+)
+def test_a_name_that_is_none_is_wrong_usage(options: tuple[str, ...], words: str, desk: Desk):
+    (desk.folder / "a.csv").write_text("a,b\n1,2\n")
+    done = desk.run("load", "a.csv", *options)
+    assert (done.returncode, done.stderr) == (64, words)
+
+
 def test_standard_input_is_loaded_as_a_file_is(desk: Desk):
     path = desk.write_rows("rows.jsonl", 50)
     with path.open() as file:

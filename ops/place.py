@@ -1,10 +1,15 @@
-"""The unique index that a key other than `_id` needs, or a batch that runs twice at once inserts twice."""
+"""Where documents are: names that MongoDB takes, and the unique index that a key other than `_id` needs.
+
+Without it a batch that runs twice at once inserts twice.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import pymongo
-from pymongo.errors import PyMongoError
+from pymongo.errors import InvalidName, PyMongoError
+
+from .problems import UsageProblem
 
 _SECONDS = 2.0
 
@@ -21,6 +26,23 @@ class Keyed(Protocol):
         """The fields of the key; none for `_id`."""
 
 
+def collection_of(app: Any, database: str | None, name: str) -> Any:
+    """Return a collection, by the app's own client; no I/O. UsageProblem for a name that is none."""
+    try:
+        return app.mongo.get_database(database)[name]
+    except InvalidName as error:
+        raise UsageProblem(str(error)) from None
+
+
+def refuse_key(key: Sequence[str], columns: Sequence[str] | None) -> None:
+    """Refuse key fields that no row can have, as far as `columns` (None: not known) tell."""
+    for field in key:
+        if not field or field.startswith("$"):
+            raise UsageProblem(f"--key {field!r} names no field")
+        if columns is not None and field not in columns:
+            raise UsageProblem(f"--key {field}: the file has no such column; it has {', '.join(columns)}")
+
+
 def ensure_unique(app: Any, database: str, keyed: Keyed, *, say: Callable[[str], None]) -> None:
     """Make the index in a collection without documents; in another, say that it is missing.
 
@@ -32,7 +54,7 @@ def ensure_unique(app: Any, database: str, keyed: Keyed, *, say: Callable[[str],
     place = f"{database}.{keyed.collection}"
     try:
         with pymongo.timeout(_SECONDS):
-            collection = app.mongo.get_database(database)[keyed.collection]
+            collection = collection_of(app, database, keyed.collection)
             if _has_unique(collection, fields):
                 return
             if collection.find_one({}, {"_id": 1}) is None:
