@@ -46,7 +46,7 @@ def lines(*documents: Any) -> str:
 
 
 def test_a_row_without_an_id_gets_one_of_the_content_and_its_number(seen: SeenKeys):
-    (batch,) = batches(lines({"a": 1}, {"_id": 5}, {"a": 1}), seen)
+    (batch,) = batches("\n" + lines({"a": 1}, {"_id": 5}, {"a": 1}), seen)
     ids = [read_back(line)["_id"] for _, line in batch.sent]
     assert ids == ["a" * 24 + "-1", 5, "a" * 24 + "-3"]
 
@@ -204,8 +204,8 @@ def test_a_journal_that_cannot_be_kept_is_said_and_stops_nothing(tmp_path: Path)
 def test_the_rate_is_that_of_the_last_ten_seconds():
     rate = Rate()
     for second in range(31):
-        rate.see(float(second), rows=100 * max(0, second - 10), size=1000 * second)
-    assert rate.rows == 100
+        rate.see(float(second), rows=10 * second**2, size=1000 * second)
+    assert rate.rows == 10 * (30**2 - 20**2) / 10
     assert rate.seconds_left(40_000) == 10
 
 

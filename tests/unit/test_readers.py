@@ -346,6 +346,8 @@ def test_the_same_content_has_the_same_digest_packed_or_not(tmp_path: Path, sour
     surveys = [source(path).survey() for path in (plain, packed)]
     assert surveys[0].digest == surveys[1].digest
     assert surveys[1].size == len(content)
+    plain.write_bytes(content[:-1])
+    assert source(plain).survey().digest != surveys[1].digest
 
 
 def test_zstandard_is_read(tmp_path: Path, source: Callable[[Path], Source]):
