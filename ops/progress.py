@@ -82,7 +82,7 @@ class Rate:
         """Take note of how much is done now."""
         if not self._seen or now - self._seen[-1][0] >= _RATE_SECONDS / 20:
             self._seen.append((now, rows, size))
-        while len(self._seen) > 2 and now - self._seen[1][0] > _RATE_SECONDS:
+        while len(self._seen) > 2 and now - self._seen[1][0] >= _RATE_SECONDS:
             del self._seen[0]
 
     @property
