@@ -149,10 +149,15 @@ class Flight:
             return self.away
         if any(sent.failures or sent.status == "RETRY" for sent in self._sent):
             return "the workers do not get through to MongoDB and try again; waiting"
-        silent = self._now() - self._last_landing
-        if self._sent and silent > _SILENCE_SECONDS:
+        silent = self._seconds_silent()
+        if silent > _SILENCE_SECONDS:
             return f"no result for {silent:.0f} s: does a worker consume the queue {self.queue}?"
         return None
+
+    def _seconds_silent(self) -> float:
+        """Seconds since a batch landed, but no longer than the next has been on its way."""
+        published = self._sent[0].published if self._sent else None
+        return 0.0 if published is None else self._now() - max(published, self._last_landing)
 
     # -- publishing --------------------------------------------------------------------------------
 

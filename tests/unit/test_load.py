@@ -393,7 +393,9 @@ def test_what_is_overdue_is_sent_again_only_when_its_queue_is_empty(site: Site):
 
 def test_a_silent_queue_is_asked_about(site: Site):
     flight = site.flight()
+    site.seconds += 100
     flight.put(batch(1))
+    assert flight.trouble is None
     flight.step()
     site.seconds += 16
     assert flight.trouble == f"no result for 16 s: does a worker consume the queue {flight.queue}?"
