@@ -13,6 +13,7 @@ import click
 # Twice what it takes on two busy cores: something hangs.
 _BASE_SECONDS = 200
 _PAIR_SECONDS = 15
+_ROUND_SECONDS = 60
 
 
 @click.group()
@@ -51,6 +52,23 @@ def lifecycle(pairs: int, json_path: Path | None) -> None:
     report.show(Console(), site.labels, findings)
     if json_path is not None:
         json_path.write_text(json.dumps(report.to_json(site.labels, findings), indent=1) + "\n")
+
+
+@bench.command()
+@click.option("--rounds", default=6, show_default=True, type=click.IntRange(min=1), help="Of everything.")
+def load(rounds: int) -> None:
+    """Loading a file: rows/s against insert_many in one process, with 1, 2 and 4 worker processes."""
+    from rich.console import Console
+
+    from . import report
+    from .load import LEGEND, measure
+    from .site import open_site
+
+    progress = Console(stderr=True, highlight=False)
+    signal.alarm(_BASE_SECONDS + rounds * _ROUND_SECONDS)
+    with open_site() as site:
+        findings = list(measure(site, rounds=rounds, say=progress.print))
+    report.show(Console(), site.labels, findings, legend=LEGEND)
 
 
 def _fail(sentence: str, code: int = 1) -> NoReturn:

@@ -30,7 +30,9 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
 
 
-def show(console: Console, labels: Mapping[str, str], findings: Iterable[Finding]) -> None:
+def show(
+    console: Console, labels: Mapping[str, str], findings: Iterable[Finding], *, legend: str = _LEGEND
+) -> None:
     """Print the table, with what answered and what ran."""
     table = Table(
         "measure",
@@ -46,7 +48,7 @@ def show(console: Console, labels: Mapping[str, str], findings: Iterable[Finding
     for finding in findings:
         table.add_row(*_cells(finding))
     console.print(table)
-    for line in (_LEGEND, *_context(labels)):
+    for line in (legend, *_context(labels)):
         console.print(line, highlight=False, soft_wrap=True)
 
 
