@@ -25,8 +25,9 @@ logger = logging.getLogger("celery_pymongo.load")
 
 UPSERT_MANY = "mongo.data.upsert_many"
 
-BYTES_IN_FLIGHT = 16 * 1024 * 1024
-"""Characters of all documents in flight; in Redis they take a third more. One batch may always go."""
+BYTES_IN_FLIGHT = 12 * 1024 * 1024
+"""Characters of all documents in flight; in Redis they take a third more, and as much again in its buffers
+while they come and go. One batch may always go."""
 
 _PATIENCE_SECONDS = 60.0
 _PATIENCE_AFTER_TROUBLE_SECONDS = 5.0
