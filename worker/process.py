@@ -247,10 +247,10 @@ class Mongo:
             return
         self._told.add(sighting.site)
         if self._main_pid == os.getpid():
-            message = "a MongoClient is open before the fork and is copied into every child. Created at %s"
+            message = "a MongoClient from before the fork is copied into every child. It was made by %s"
         else:
             message = (
-                "a second MongoClient doubles this process's connections; use get_client(). Created at %s"
+                "a second MongoClient doubles this process's connections; use get_client(). It was made by %s"
             )
         events.say(logger, logging.WARNING, Event.CLIENT_FOREIGN, message, sighting)
 

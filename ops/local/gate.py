@@ -34,6 +34,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line; --help and mistakes end the program."""
     parser = argparse.ArgumentParser(
         prog="ops/test",
+        allow_abbrev=False,
         usage="ops/test [--quick] [-- PYTEST-ARGUMENT ...]",
         description="Lint, formatting, types and tests, up to the first failure.",
     )

@@ -15,7 +15,7 @@ from worker.errors import SettingsError
 from worker.redact import redact_uri
 from worker.settings import Settings, load_settings
 
-from . import demo, health
+from . import demo, health, named
 from .environment import SetupError
 from .interrupts import Interrupts
 from .locks import FolderLock
@@ -44,16 +44,18 @@ def run(options: argparse.Namespace, folder: Path) -> int:
             interrupts = Interrupts()
             interrupts.listen()
             return _Session(options, folder, interrupts).run()
-        except (SettingsError, SetupError, ServerError, StartError) as error:
+        except SettingsError as error:
+            return _refuse(str(error), code=error.exit_code)
+        except (SetupError, ServerError, StartError) as error:
             return _refuse(str(error))
         except OSError as error:
             return _refuse(f"{error.filename or folder}: {error.strerror}")
 
 
-def _refuse(sentence: str) -> int:
+def _refuse(sentence: str, *, code: int = 1) -> int:
     for line in sentence.splitlines():
         print(f"ops/up: {line}", file=sys.stderr)
-    return 1
+    return code
 
 
 class _Session:
@@ -68,6 +70,7 @@ class _Session:
     def run(self) -> int:
         self._prepare_folder()
         self._check_space(NEEDED_MB)
+        named.check(load_settings())
         services = server_services(load_settings(), self._folder, self._options)
         services += celery_services(self._folder, self._options)
         settings = load_settings()  # now with the addresses of those servers

@@ -21,6 +21,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line; --help and mistakes end the program."""
     parser = argparse.ArgumentParser(
         prog="ops/up",
+        allow_abbrev=False,
         description="Start MongoDB and Redis (unless MONGODB_URI and REDIS_URL name others, in the "
         "environment or in .env), a Celery worker and beat; send a public data set through the queue; show "
         "the health until Ctrl-C. A second Ctrl-C hurries the end. Data and logs are kept in .local/.",

@@ -39,7 +39,7 @@ def test_a_client_opened_before_the_fork_is_named_once(site: Site, code: str) ->
         node.worker.wait_ready()
         node.wait_warm()
         assert node.worker.text.count("client.foreign") == 1
-        assert f"Created at {line_of(code)}" in node.worker.text
+        assert f"made by {line_of(code)}" in node.worker.text
         assert len(site.proxy.pids() & node.pids()) == PROCESSES["fork"]
 
 

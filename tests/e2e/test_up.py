@@ -204,6 +204,23 @@ def test_an_occupied_port_is_one_clear_line(up: Callable[..., Up]):
 
 def test_a_wrong_setting_is_said_before_anything_starts(up: Callable[..., Up]):
     refused = up(MONGODB_URI="postgres://elsewhere")
-    assert refused.process.wait(60) == 1
+    assert refused.process.wait(60) == os.EX_CONFIG
     assert refused.output.startswith("ops/up: MONGODB_URI: ")
     assert "starting" not in refused.output
+
+
+@pytest.mark.parametrize("name", ["MONGODB_URI", "REDIS_URL"])
+def test_a_server_that_the_settings_name_and_that_is_not_there_is_one_clear_line(
+    up: Callable[..., Up], name: str
+):
+    address = {
+        "MONGODB_URI": "mongodb://someone:secret@127.0.0.1:1/",
+        "REDIS_URL": "redis://:secret@127.0.0.1:1/0",
+    }
+    refused = up("--once", **{name: address[name]})
+    assert refused.process.wait(60) == 1
+    (line,) = refused.output.splitlines()
+    assert line.startswith(f"ops/up: {name}: ")
+    assert "cannot be used: " in line
+    assert "refused" in line
+    assert "secret" not in line

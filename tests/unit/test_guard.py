@@ -109,6 +109,17 @@ def test_open_clients_of_others_are_sighted(watch: Watch) -> None:
     assert sightings(own_too=False) == []
 
 
+def test_where_no_client_may_be_our_own_is_sighted_before_it_connects(watch: Watch) -> None:
+    """In a prefork MAIN: a database kept at module level would be used in every child."""
+    own = watch.ours(is_open=False)
+    track(own)
+    assert sightings(own_too=False) == []
+    (sighting,) = sightings(own_too=True)
+    assert not sighting.is_open
+    own.close()
+    assert sightings(own_too=True) == []
+
+
 def test_our_client_of_the_process_before_a_fork_is_foreign_in_the_child(
     watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,7 +136,7 @@ def test_a_client_from_before_the_guard_is_sighted_without_its_place(
     del vars(client)["_celery_pymongo_origin"]
     track(client)
     (sighting,) = sightings(own_too=False)
-    assert str(sighting) == "created before celery_pymongo.install(app) ran"
+    assert str(sighting) == "a line that ran before install(app)"
 
 
 def test_a_pymongo_without_a_list_of_clients_shows_none(

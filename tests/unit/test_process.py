@@ -326,6 +326,6 @@ def test_every_open_client_in_a_prefork_main_is_a_hazard(
     client._opened = True  # as its first operation does
     MongoClient._clients[client._topology._topology_id] = client
     assert len(mongo.warn_of_foreign()) == 1
-    assert "is open before the fork and is copied into every child" in caplog.text
+    assert "from before the fork is copied into every child" in caplog.text
     client._opened = False
     client.close()

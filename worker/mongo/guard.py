@@ -27,7 +27,7 @@ class Sighting:
     @property
     def site(self) -> str:
         """The line that created the client, as `file:line in function`."""
-        return self.stack[0] if self.stack else "created before celery_pymongo.install(app) ran"
+        return self.stack[0] if self.stack else "a line that ran before install(app)"
 
     def __str__(self) -> str:
         return "\n  from ".join(self.stack) or self.site
@@ -77,14 +77,20 @@ class ClientGuard:
 
 
 def sightings(*, own_too: bool) -> list[Sighting]:
-    """Return the open clients that are not this process's own; `own_too`: every open client.
+    """Return the open clients that are not this process's own; `own_too`: every open client, and our own
+    even before it has connected.
 
     `MongoClient._clients`, a weak map, is the only list there is of a process's clients; where a later
     PyMongo has none, nothing is seen.
     """
     clients: Any = getattr(MongoClient, "_clients", {})
     others = [c for c in list(clients.values()) if own_too or vars(c).get(_OWNER) != os.getpid()]
-    return [sighting for client in others if (sighting := _sighting(client)).is_open]
+    seen = [(client, _sighting(client)) for client in others]
+    return [sighting for client, sighting in seen if sighting.is_open or _is_idle_own(client)]
+
+
+def _is_idle_own(client: Any) -> bool:
+    return _OWNER in vars(client) and vars(client)[_OWNER] == os.getpid() and not is_closed(client)
 
 
 def is_closed(client: Any) -> bool:
@@ -101,13 +107,14 @@ def _sighting(client: Any) -> Sighting:
 
 
 def _frames() -> tuple[str, ...]:
-    """Return the calling frames outside this package and pymongo, innermost first."""
+    """Return the calling frames outside this package, pymongo and the import system, innermost first."""
     here = os.path.dirname(os.path.dirname(__file__)) + os.sep
     found: list[str] = []
     frame: FrameType | None = sys._getframe(2)
     while frame is not None and len(found) < _DEPTH:
         code = frame.f_code
-        if not code.co_filename.startswith(here) and "/pymongo/" not in code.co_filename:
+        is_machinery = code.co_filename.startswith((here, "<frozen ")) or "/pymongo/" in code.co_filename
+        if not is_machinery:
             found.append(f"{code.co_filename}:{frame.f_lineno} in {code.co_name}")
         frame = frame.f_back
     return tuple(found)
