@@ -142,6 +142,8 @@ def _is_plain(value: object) -> bool:
 
 
 def _document(index: int, line: str) -> Document | Rejected:
+    if line[0] == "[":
+        return Rejected(index, "an array: each line is one document")
     try:
         document = json_util.loads(line, json_options=_READ_JSON) if line[0] == "{" else _from_bson(line)
     except json.JSONDecodeError as error:

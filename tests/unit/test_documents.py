@@ -145,7 +145,7 @@ def test_malformed_extended_json_costs_its_own_document_only(value: Any) -> None
         ('{"a": {"$oid": "secret"}}', "neither Extended JSON nor base64 BSON (InvalidId)"),
         ('{"$oid": "5f5f5f5f5f5f5f5f5f5f5f5f"}', "not a document"),
         ("secret", "neither Extended JSON nor base64 BSON"),
-        ("[1]", "neither Extended JSON nor base64 BSON"),
+        ("[1]", "an array: each line is one document"),
         ('{"a":' * 100_000 + "1" + "}" * 100_000, "(RecursionError)"),
     ],
 )
