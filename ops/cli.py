@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from celery.bin.base import CeleryCommand, handle_preload_options
 
-from .problems import AppProblem, WrongUsage
+from .loading.problems import AppProblem, WrongUsage
 
 if TYPE_CHECKING:
-    from .load import Outcome
+    from .loading.load import Outcome
 
 T = TypeVar("T")
 _INTERRUPTED = 130
@@ -64,9 +64,9 @@ def load(ctx: click.Context, as_json: bool, **options: Any) -> None:
     64 wrong usage; 65 unreadable content; 66 no such file; 78 the app cannot do it; 128 + n signal n.
     """
     app = _app(ctx)
-    from .load import LoadOptions
-    from .load import load as load_file
-    from .progress import Screen
+    from .loading.load import LoadOptions
+    from .loading.load import load as load_file
+    from .loading.progress import Screen
 
     with Screen(quiet=ctx.obj.quiet) as screen:
         outcome = _interruptible(lambda: load_file(app, LoadOptions(**options), screen))
@@ -85,7 +85,7 @@ def load(ctx: click.Context, as_json: bool, **options: Any) -> None:
 def dump(ctx: click.Context, collection: str, **options: Any) -> None:
     """Write COLLECTION as JSON Lines that `load` brings back with every type."""
     app = _app(ctx)
-    from .dump import dump as dump_collection
+    from .loading.dump import dump as dump_collection
 
     count = _interruptible(lambda: dump_collection(app, collection, **options))
     if not ctx.obj.quiet:

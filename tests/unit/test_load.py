@@ -13,16 +13,16 @@ import pytest
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from ops.batches import BATCH_BYTES, BATCH_ROWS, Batch, Refusal, Sorter
-from ops.codec import read_back
-from ops.flight import BatchFailed, Flight, Target, refuse_app
-from ops.identity import Identity, SeenKeys
-from ops.journal import Counts, Journal, Progress
-from ops.json_rows import JsonLines, JsonValues
-from ops.problems import AppProblem, BadRow, InputProblem, Problem
-from ops.progress import Rate
-from ops.rejects import RejectsFile
-from ops.rows import Row
+from ops.loading.batches import BATCH_BYTES, BATCH_ROWS, Batch, Refusal, Sorter
+from ops.loading.codec import read_back
+from ops.loading.flight import BatchFailed, Flight, Target, refuse_app
+from ops.loading.identity import Identity, SeenKeys
+from ops.loading.journal import Counts, Journal, Progress
+from ops.loading.json_rows import JsonLines, JsonValues
+from ops.loading.problems import AppProblem, BadRow, InputProblem, Problem
+from ops.loading.progress import Rate
+from ops.loading.rejects import RejectsFile
+from ops.loading.rows import Row
 
 DIGEST = "a" * 64
 

@@ -16,14 +16,14 @@ from bson import Binary, Decimal128, Int64, ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops import rows as rows_module
-from ops.codec import shown
-from ops.columns import Guess, converters, named_types
-from ops.json_rows import JsonValues
-from ops.problems import BadRow, InputProblem, NoInput, UsageProblem
-from ops.readers import Opened, detect, open_rows
-from ops.rows import ROW_LIMIT, Row
-from ops.source import Source
+from ops.loading import rows as rows_module
+from ops.loading.codec import shown
+from ops.loading.columns import Guess, converters, named_types
+from ops.loading.json_rows import JsonValues
+from ops.loading.problems import BadRow, InputProblem, NoInput, UsageProblem
+from ops.loading.readers import Opened, detect, open_rows
+from ops.loading.rows import ROW_LIMIT, Row
+from ops.loading.source import Source
 
 Make = Callable[..., Opened]
 
@@ -124,7 +124,7 @@ def test_a_csv_row_with_a_fault_costs_itself_alone(opened: Make):
 
 
 def test_a_csv_row_that_is_too_long_is_passed_over_to_its_end(opened: Make, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ops.csv_rows.ROW_LIMIT", 100)
+    monkeypatch.setattr("ops.loading.csv_rows.ROW_LIMIT", 100)
     text = 'a,b\n1,"' + "2,2\n" * 100 + '"\n3,' + "4" * 200 + "\n5,6\n"
     rows = read(opened("a.csv", text))
     assert rows == ["longer than 16 MiB; it ends in line 102", "longer than 16 MiB", {"a": 5, "b": 6}]
@@ -212,7 +212,7 @@ VALUES = [
 def test_an_array_or_values_one_after_the_other_in_pieces_of_any_size(
     indent: int | None, chunk: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("ops.json_rows._CHUNK", chunk)
+    monkeypatch.setattr("ops.loading.json_rows._CHUNK", chunk)
     array = json.dumps(VALUES, indent=indent)
     for text in (array, "\n\n".join(json.dumps(value, indent=indent) for value in VALUES)):
         reader = JsonValues(io.BytesIO(text.encode()), {})
@@ -257,8 +257,8 @@ def test_an_array_that_was_cut_gives_its_rows_and_then_says_so(text: str):
 
 
 def test_an_element_that_is_too_long_is_never_held(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ops.json_rows.ROW_LIMIT", 1000)
-    monkeypatch.setattr("ops.json_rows._CHUNK", 100)
+    monkeypatch.setattr("ops.loading.json_rows.ROW_LIMIT", 1000)
+    monkeypatch.setattr("ops.loading.json_rows._CHUNK", 100)
     text = b'[{"a":1},\n{"s":"' + b"\\\\x" * 5000 + b'"},\n{"a":2}]'
     rows = list(JsonValues(io.BytesIO(text), {}).rows())
     assert [(row.line, row.text, row.problem) for row in rows] == [

@@ -1,4 +1,4 @@
-"""The tasks' codec, found beside this package: `tasks` in a checkout, nested in the wheel.
+"""The tasks' codec, found beside `ops`: `tasks` in a checkout, nested in the wheel.
 
 A copy of its own where both exist: it holds no state. What must be the app's is asked of the app.
 """
@@ -6,7 +6,8 @@ A copy of its own where both exist: it holds no state. What must be the app's is
 from importlib import import_module
 from typing import Any
 
-_TASKS = "tasks" if __package__ == "ops" else f"{__package__.rpartition('.')[0]}.tasks"
+_ROOT = __package__.removesuffix("ops.loading")
+_TASKS = f"{_ROOT}tasks"
 _documents: Any = import_module(f"{_TASKS}.documents")
 
 MESSAGE_LIMIT: int = _documents.MESSAGE_LIMIT

@@ -1,0 +1,1 @@
+"""Files into collections through an app's workers, and collections into files."""
