@@ -60,6 +60,7 @@ class Mongo:
         self._main_pid: int | None = None
         self._pid: int | None = None
         self._told: set[str] = set()
+        self._databases: dict[str, tuple[Any, Any]] = {}
         self.holder = ClientHolder(self._build)
         self.guard = ClientGuard(lambda: self.holder.client is not None, self._say_foreign)
         self._begin()
@@ -90,7 +91,13 @@ class Mongo:
 
     def get_database(self, name: str | None = None) -> Any:
         """Return a database of the one client: `name`, or the one that the settings name."""
-        return self.get_client()[name or self.settings.mongodb_database]
+        client, wanted = self.get_client(), name or self.settings.mongodb_database
+        # PyMongo makes a new object each time, which costs as much as all else that a task of ours adds.
+        owner, database = self._databases.get(wanted, (None, None))
+        if owner is not client:
+            database = client[wanted]
+            self._databases[wanted] = (client, database)
+        return database
 
     def use_client(self, client: Any) -> AbstractContextManager[Any]:
         """Hand out another client, or a fake, while a `with` block runs: for tests of tasks."""
