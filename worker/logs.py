@@ -48,11 +48,14 @@ def set_up(*, as_json: bool, quiet: Collection[str]) -> None:
     What the quiet tasks find out is logged as events of their own.
     """
 
+    # One object: Celery sets up twice, and a logger takes the same filter once.
+    hush = QuietSchedule(quiet)
+
     def on_setup(logger: logging.Logger, **_kwargs: Any) -> None:
         # At DEBUG the driver logs whole commands, and documents with them.
         logging.getLogger("pymongo").setLevel(logging.INFO)
         for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat"):
-            logging.getLogger(name).addFilter(QuietSchedule(quiet))
+            logging.getLogger(name).addFilter(hush)
         if as_json:
             for handler in logger.handlers:
                 handler.setFormatter(JsonFormatter())
