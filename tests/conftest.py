@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
@@ -24,6 +25,10 @@ from ops.local.identify import ASK  # noqa: E402  # needs the line above
 from ops.local.servers import LocalServer, mongo_server, redis_server  # noqa: E402  # as above
 
 UNIT_TIMEOUT_SECONDS = 10
+
+# The unit suite stays under ten seconds; `pytest --hypothesis-profile=default` looks longer.
+settings.register_profile("quick", max_examples=30)
+settings.load_profile("quick")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
