@@ -56,7 +56,8 @@ def test_the_service_s_children_write_json_and_are_quiet_about_the_schedule(
     env = site.environment(kind, deployment=f"json-{kind}") | alone
     with Worker("worker", tmp_path / "json.log", env=env, options=["--without-mingle"]) as worker:
         worker.wait_ready()
-        worker.wait_for_log("client.warm", count=2)
+        # The member, since a line's message names the event too.
+        worker.wait_for_log('"event": "client.warm"', count=2)
         sender = site.sender(env)
         for task in ("mongo.health.check", "mongo.reconnect.run"):
             sender.send_task(task, queue="mongo.health").get(timeout=20)
