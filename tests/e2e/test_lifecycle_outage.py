@@ -77,7 +77,7 @@ def test_each_process_says_once_that_mongodb_is_away_and_once_that_it_is_back(no
     assert node.worker.text.count("circuit.opened") == 3  # one of them died
     seconds = [float(text) for text in re.findall(r"answers again after ([\d.]+) s", node.worker.text)]
     assert len(seconds) == 2
-    assert max(seconds) > ALIVE_SECONDS + 1
+    assert max(seconds) > ALIVE_SECONDS  # it is logged to a tenth of a second
     assert node.run("write", 0) == 0
 
 
