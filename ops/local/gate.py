@@ -6,6 +6,7 @@ Needs nothing installed: it makes the environments itself.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -29,8 +30,8 @@ class Step:
     name: str
     module: Sequence[str]
     environment: Environment = DEVELOPMENT
-    again: Sequence[str] = ()
-    """What is run once more, alone, where the step failed: for tests that meet a busy machine's clock."""
+    has_second_run: bool = False
+    """Whether files with failures run once more, alone: their tests may have met a busy machine's clock."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -65,7 +66,7 @@ def steps(*, quick: bool, pytest: Sequence[str]) -> list[Step]:
         return checks
     return [
         *checks,
-        Step("tests with servers", servers, again=["pytest", "-q", "--last-failed", *servers[-2:]]),
+        Step("tests with servers", servers, has_second_run=True),
         Step("tests with the lowest versions", lowest, LOWEST),
     ]
 
@@ -76,12 +77,21 @@ def run_step(step: Step) -> bool:
     began = time.monotonic()
     ensure(step.environment)
     code = _run(step, step.module)
-    if code == 1 and step.again:
-        print(f"== {step.name}: what failed, once more and alone: {' '.join(step.again)}", flush=True)
-        code = _run(step, step.again)
+    if code == 1 and step.has_second_run and (failed := _failed_files()):
+        print(f"== {step.name}: once more and alone: {' '.join(failed)}", flush=True)
+        code = _run(step, ["pytest", "-q", *failed])
     verdict = "ok" if code == 0 else f"FAILED (exit code {code})"
     print(f"== {step.name}: {verdict}, {time.monotonic() - began:.1f} s", flush=True)
     return code == 0
+
+
+def _failed_files() -> list[str]:
+    """Return the files of the tests that failed last; tests of one file may build on each other."""
+    try:
+        told = json.loads((ROOT / ".pytest_cache" / "v" / "cache" / "lastfailed").read_text())
+    except (OSError, ValueError):
+        return []
+    return sorted({name.partition("::")[0] for name in told})
 
 
 def _run(step: Step, module: Sequence[str]) -> int:
