@@ -1,6 +1,5 @@
 """`install(app)`: what a Celery app has to say to get its MongoDB client."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,8 +12,6 @@ from .process import Mongo, adopt, shared
 from .settings import Settings, load_settings
 from .signals import Lifecycle
 from .task import MongoTask
-
-logger = logging.getLogger("celery_pymongo")
 
 # In a checkout the packages stand side by side; in the wheel `tasks` is nested in this one. Imported
 # with this module: Celery's command line has the working directory on its path only while it imports.
