@@ -376,6 +376,43 @@ class Settings(BaseModel):
             option="timeoutMS",
         ),
     ] = None
+    long_hold_seconds: Annotated[
+        float,
+        Field(ge=0.1, le=86_400),
+        Setting(
+            "CELERY_PYMONGO_LONG_HOLD_SECONDS",
+            "s",
+            "A task that holds a connection longer is named, with its stack; again when it lets go.",
+        ),
+    ] = 5.0
+    command_statistics: Annotated[
+        bool,
+        Setting(
+            "CELERY_PYMONGO_COMMAND_STATISTICS",
+            "switch",
+            "Times every command, by its name and outcome; costs some microseconds each.",
+        ),
+    ] = False
+    history_database: Annotated[
+        str,
+        Field(pattern=r'^[^/\\. "$\x00]+$'),
+        bytes_within(63),
+        Setting(
+            "CELERY_PYMONGO_HISTORY_DATABASE",
+            "name",
+            "Where snapshots are kept for good; the user needs readWrite there.",
+            'a database name: 1 to 63 bytes without / \\ . " $ or a space',
+        ),
+    ] = "celery_pymongo"
+    history_days: Annotated[
+        int,
+        Field(ge=0, le=3650),
+        Setting(
+            "CELERY_PYMONGO_HISTORY_DAYS",
+            "days",
+            "How long they are kept in MongoDB; 0 keeps none there, and Redis still has the last two days.",
+        ),
+    ] = 30
     task_soft_time_limit_seconds: Annotated[
         float,
         Field(ge=0.1, le=604_800),
