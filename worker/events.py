@@ -19,6 +19,17 @@ class Event(StrEnum):
     RECONNECT_FAILED = "reconnect.failed"
     HEALTH_CHANGED = "health.changed"
     TASK_RETRY = "task.retry"
+    POOL_LONG_HOLD = "pool.long_hold"
+    POOL_LEAK = "pool.leak"
+    POOL_RETURNED = "pool.returned"
+    POOL_DRIFT = "pool.drift"
+    FLIGHT_DUMPED = "flight.dumped"
+    PROCESS_LOST = "process.lost"
+    NODE_LOST = "node.lost"
+    REGISTRY_AWAY = "registry.away"
+    REGISTRY_BACK = "registry.back"
+    HISTORY_REFUSED = "history.refused"
+    BOARD_PRIVATE = "board.private"
     REPORTER_ERROR = "reporter.error"
     SETTINGS_WARNING = "settings.warning"
     FIX_ACTIVE = "fix.active"
@@ -39,6 +50,18 @@ MEANINGS: dict[Event, str] = {
     Event.RECONNECT_FAILED: "INFO. A reconnection attempt failed; when the next one is due.",
     Event.HEALTH_CHANGED: "WARNING (INFO when ok). The verdict of this process's health check changed.",
     Event.TASK_RETRY: "WARNING. A task met a transient error and will run again: which, when, attempt n.",
+    Event.POOL_LONG_HOLD: "WARNING. A task has held a connection for long: which, how long, and where in its "
+    "code it is.",
+    Event.POOL_LEAK: "WARNING. A task ended and left a session, a transaction, a cursor or a client open.",
+    Event.POOL_RETURNED: "INFO. What was held for long, or left open, came back after all.",
+    Event.POOL_DRIFT: "WARNING. The pool can no longer be asked for its gauges; events alone are counted.",
+    Event.FLIGHT_DUMPED: "WARNING. The flight recorder's last records, and why they are shown now.",
+    Event.PROCESS_LOST: "ERROR. A process ended without a goodbye: its last task, report and records.",
+    Event.NODE_LOST: "ERROR. All processes of a node fell silent: it was killed, or its host is gone.",
+    Event.REGISTRY_AWAY: "WARNING. Redis takes no reports. Said once; tasks are not affected.",
+    Event.REGISTRY_BACK: "INFO. Redis takes reports again, and how long it did not.",
+    Event.HISTORY_REFUSED: "WARNING. MongoDB does not let us keep the history; Redis has the last days.",
+    Event.BOARD_PRIVATE: "WARNING. No shared memory for the board, or no row left: remote control sees less.",
     Event.REPORTER_ERROR: "WARNING. The reporter thread met an error of its own and goes on.",
     Event.SETTINGS_WARNING: "WARNING. A setting is accepted but looks wrong.",
     Event.FIX_ACTIVE: "INFO. A defect of this Celery or kombu version is being worked around.",
