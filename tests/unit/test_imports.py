@@ -17,6 +17,9 @@ LEVELS: list[set[str]] = [
     {
         "errors",
         "events",
+        "memory",
+        "report",
+        "post_mortem",
         "redact",
         "uris",
         "settings_types",

@@ -1,0 +1,76 @@
+"""What a process says of itself at each tick: one small JSON document."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .memory import SERVER_BYTES_PER_CONNECTION
+
+MAX_BYTES = 1536
+"""What a row of the board holds, and what the registry takes."""
+
+# What goes first where a report is too long, the least missed first.
+_SPARE = ("wait_buckets", "queues", "server", "busy", "rtt", "use", "rate")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who reports: what stays the same from the process's start to its end.
+
+    `host` names the running kernel and `born` the process's start in its clock ticks: a pid alone is used
+    again. `started` is unix seconds, `slots` how many processes the node should have.
+    """
+
+    node: str
+    slot: int
+    pid: int
+    host: str
+    born: int | None
+    started: float
+    version: str
+    kind: str
+    appname: str
+
+    @property
+    def member(self) -> str:
+        """The name of the report: a successor in the same slot takes its place."""
+        return f"{self.node}/{self.slot}"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What changes from report to report. Seconds, but `at`, which is unix time; see docs/architecture.md."""
+
+    at: float
+    slots: int
+    queues: list[str]
+    task: dict[str, Any] | None
+    circuit: str
+    outage: float
+    ok: float | None
+    error: str | None
+    server: str | None
+    uss: int | None
+    totals: dict[str, Any]
+    counts: dict[str, int] = field(default_factory=dict)
+    busy: list[int] = field(default_factory=list)
+
+
+def build(origin: Origin, moment: Moment) -> dict[str, Any]:
+    """Return the report as plain JSON types."""
+    told: dict[str, Any] = asdict(moment)
+    totals, counts, uss = told.pop("totals"), told.pop("counts"), told.pop("uss")
+    memory = {"uss": uss, "server": totals["pool"]["size"] * SERVER_BYTES_PER_CONNECTION}
+    count = totals["count"] | counts
+    return {"v": 1} | asdict(origin) | told | totals | {"count": count, "memory": memory}
+
+
+def encode(report: dict[str, Any]) -> bytes:
+    """Return the report in at most MAX_BYTES; where names are long, what is missed least is left out."""
+    kept = dict(report)
+    for name in ("", *_SPARE):
+        kept.pop(name, None)
+        text = json.dumps(kept, separators=(",", ":")).encode()
+        if len(text) <= MAX_BYTES:
+            break
+    return text
