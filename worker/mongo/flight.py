@@ -1,0 +1,115 @@
+"""The flight recorder: the last events of a process's pool, in a ring of fixed-size records over a buffer.
+
+On the board the buffer is shared memory, so the ring of a process that was killed can still be read.
+
+| offset | bytes | field | |
+|---|---|---|---|
+| 0 | 8 | sequence | from 1 on, at place (sequence - 1) % records; 0: never written |
+| 8 | 8 | at | Unix seconds |
+| 16 | 8 | number | see `Kind` |
+| 24 | 1 | kind | a `Kind` |
+| 25 | 64 | text | UTF-8, cut, padded with zero bytes |
+| 92 | 4 | check | the low half of the sequence, written last: a record that was cut short is told by it |
+"""
+
+import struct
+import time
+from collections.abc import Iterator
+from enum import IntEnum
+from itertools import count
+from typing import Any
+
+RECORDS = 200
+TEXT_BYTES = 64
+_RECORD = struct.Struct(f"<QddB{TEXT_BYTES}s3xI")
+_SEQUENCE = struct.Struct(f"<Q{_RECORD.size - 8}x")
+_LOW = 0xFFFFFFFF
+# Bytes that a ring takes.
+SIZE = RECORDS * _RECORD.size
+
+
+class Kind(IntEnum):
+    """What a record tells. A number keeps its meaning for ever: another version may read it.
+
+    `number` is what the right column says, else 0; `text` is the server ("host:port"), or what stands there.
+    """
+
+    label: str
+
+    CLIENT_OPENED = 1, "client.opened"  # text: the application name
+    CLIENT_REPLACED = 2, "client.replaced"  # text: why
+    CLIENT_CLOSED = 3, "client.closed"  # number: seconds that closing took
+    CONNECTION_CREATED = 4, "connection.created"
+    CONNECTION_READY = 5, "connection.ready"  # number: ms from its creation
+    CONNECTION_CLOSED = 6, "connection.closed"  # text: server and reason
+    CHECKOUT_FAILED = 7, "checkout.failed"  # number: ms waited; text: server and reason
+    SLOW_CHECKOUT = 8, "checkout.slow"  # number: ms waited
+    POOL_CLEARED = 9, "pool.cleared"
+    POOL_READY = 10, "pool.ready"
+    HEARTBEAT_FAILED = 11, "heartbeat.failed"  # text: server and class of the error
+    HEARTBEAT_FOUND = 12, "heartbeat.found"
+    CIRCUIT = 13, "circuit"  # text: the new state
+    RECONNECT = 14, "reconnect"  # number: of the attempt; text: what came of it
+    LONG_HOLD = 15, "hold.long"  # number: seconds; text: the task's name
+    LEAK = 16, "leak"  # number: seconds; text: what, and the task's name
+    RETURNED = 17, "returned"  # number: seconds held; text: the task's name
+    DRIFT = 18, "drift"  # number: by how much a gauge was wrong
+    ERROR = 19, "error"  # text: its class
+
+    def __new__(cls, number: int, label: str) -> "Kind":
+        """A member is its number; `label` is its name in reports."""
+        member = int.__new__(cls, number)
+        member._value_ = number
+        member.label = label
+        return member
+
+
+_LABELS = {int(kind): kind.label for kind in Kind}
+
+
+class FlightRecorder:
+    """A ring of `records` records at the start of a writable buffer; it goes on where the ring ends.
+
+    One process writes, from any thread; anyone reads, at any time.
+    """
+
+    def __init__(self, buffer: Any, records: int = RECORDS) -> None:
+        self._buffer = memoryview(buffer)[: records * _RECORD.size]
+        self._records = records
+        # next() of it is atomic: no two threads write the same record.
+        self._sequences = count(self._newest() + 1)
+
+    def record(self, kind: Kind, number: float = 0.0, text: str = "") -> None:
+        """Write one record over the oldest. Never raises: it is called from the driver's callbacks."""
+        try:
+            sequence = next(self._sequences)
+            place = (sequence - 1) % self._records * _RECORD.size
+            cut = text.encode(errors="replace")[:TEXT_BYTES]
+            _RECORD.pack_into(self._buffer, place, sequence, time.time(), number, kind, cut, sequence & _LOW)
+        except Exception:  # noqa: BLE001, S110 - what cannot be recorded must not disturb what happens
+            pass
+
+    def read(self, newest: int | None = None) -> list[dict[str, Any]]:
+        """Return the records, oldest first; only so many of the newest where a number is given.
+
+        A record that is being written meanwhile, or whose writer died in it, is left out.
+        """
+        last = self._newest()
+        wanted = self._records if newest is None else min(newest, self._records)
+        return list(self._complete(range(max(last - wanted, 0) + 1, last + 1)))
+
+    def _complete(self, sequences: range) -> Iterator[dict[str, Any]]:
+        for sequence in sequences:
+            place = (sequence - 1) % self._records * _RECORD.size
+            written, at, number, kind, text, check = _RECORD.unpack_from(self._buffer, place)
+            if written == sequence and check == sequence & _LOW:
+                yield {
+                    "at": round(at, 3),
+                    "kind": _LABELS.get(kind, f"kind {kind}"),
+                    "number": number,
+                    "text": text.rstrip(b"\0").decode(errors="ignore"),
+                }
+
+    def _newest(self) -> int:
+        sequences: Iterator[tuple[int]] = _SEQUENCE.iter_unpack(self._buffer)
+        return max(sequence for (sequence,) in sequences)
