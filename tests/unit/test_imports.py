@@ -30,6 +30,7 @@ LEVELS: list[set[str]] = [
         "settings",
     },
     {"mongo"},
+    {"redis_client", "registry", "publisher"},
     {"process"},
     {"advice", "schedule", "sentry", "logs", "config", "redis_server", "reporter", "fixes"},
     {"signals", "task", "beat"},

@@ -1,0 +1,83 @@
+"""When a report is sent, and what is said where Redis is away: once that it is, once that it is back."""
+
+import logging
+import random
+from collections.abc import Callable
+
+from redis import RedisError
+
+from . import events
+from .events import Event
+from .mongo.backoff import Backoff
+from .registry import Published, Registry, TooLargeError
+
+logger = logging.getLogger("celery_pymongo.registry")
+
+
+class Publisher:
+    """Reports of one process: sent at once while Redis takes them, after a backoff while it does not.
+
+    One thread uses it. Times are monotonic seconds, given by the caller.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        backoff: Backoff,
+        *,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._registry = registry
+        self._backoff = backoff
+        self._uniform = uniform
+        self._failures = 0
+        self._away_since = 0.0
+        self._due_at = float("-inf")
+
+    @property
+    def is_away(self) -> bool:
+        """True from a report that Redis did not take to the next that it takes."""
+        return self._failures > 0
+
+    def publish(self, now: float, member: str, report: bytes) -> Published | None:
+        """Send a report if one is due; None where none is or Redis fails. Blocks as the client may."""
+        if now < self._due_at:
+            return None
+        try:
+            published = self._registry.publish(member, report)
+        except (RedisError, OSError, TooLargeError) as error:
+            self._fail(now, error)
+            return None
+        self._succeed(now)
+        return published
+
+    def goodbye(self, member: str) -> bool:
+        """Take leave, unless Redis is away; False where it was not heard. Never raises."""
+        if self.is_away:
+            return False
+        try:
+            self._registry.goodbye(member)
+        except (RedisError, OSError) as error:
+            logger.debug("no goodbye: %s", type(error).__name__)
+            return False
+        return True
+
+    def _fail(self, now: float, error: Exception) -> None:
+        delay = self._backoff.delay(self._failures, self._uniform)
+        self._due_at = now + delay
+        self._failures += 1
+        if self._failures > 1:
+            return
+        self._away_since = now
+        # The class alone: texts of redis-py name hosts, and those of others may name more.
+        name = type(error).__name__
+        message = "Redis does not take this process's reports (%s); tried again in %.1f s, then with backoff"
+        events.say(logger, logging.WARNING, Event.REGISTRY_AWAY, message, name, delay, error=name)
+
+    def _succeed(self, now: float) -> None:
+        if self._failures:
+            seconds = now - self._away_since
+            message = "Redis takes this process's reports again, after %.1f s"
+            events.say(logger, logging.INFO, Event.REGISTRY_BACK, message, seconds, seconds=seconds)
+        self._failures = 0
+        self._due_at = float("-inf")
