@@ -1,0 +1,124 @@
+"""One operation run many times, in one thread or in several at once, and what came of it."""
+
+import threading
+import time
+from array import array
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from math import ceil, inf
+from typing import Any
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a trial does: an operation `times` times in each of `threads`, within `seconds` in all.
+
+    An operation may take `patience` seconds, and none begins where less is left: that the trial ends is
+    never an operation's failure.
+    """
+
+    threads: int
+    times: int
+    seconds: float
+    patience: float
+
+
+@dataclass
+class Outcome:
+    """What came of a trial: seconds of each operation that succeeded, and errors by class."""
+
+    took: "array[float]" = field(default_factory=lambda: array("d"))
+    errors: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    def add(self, other: "Outcome") -> None:
+        """Take in another thread's."""
+        self.took.extend(other.took)
+        self.errors.update(other.errors)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types; `in_flight` is how many successful operations ran at a time on average."""
+        seconds = max(self.seconds, 1e-9)
+        return {
+            "done": len(self.took),
+            "seconds": round(self.seconds, 3),
+            "per_second": round(len(self.took) / seconds, 1),
+            "in_flight": round(sum(self.took) / seconds, 2),
+            "latency_ms": summary(self.took),
+            "errors": dict(self.errors),
+        }
+
+
+class Trial:
+    """Runs `operation` as planned; `classify` names the class of an error of MongoDB's."""
+
+    def __init__(
+        self, operation: Callable[[], object], plan: Plan, *, classify: Callable[[Exception], Any]
+    ) -> None:
+        self._operation = operation
+        self._plan = plan
+        self._classify = classify
+        self._may_begin = threading.Event()
+        self._last_start = -inf
+
+    def run(self) -> Outcome:
+        """Run all threads to their end; errors of MongoDB's and the network's are counted, others raised."""
+        plan, outcome = self._plan, Outcome()
+        with ThreadPoolExecutor(plan.threads, "mongo-trial") as pool:
+            try:
+                # With the context of the task: its name on what is held, its deadline on what is done.
+                runs = [pool.submit(copy_context().run, self._run_one) for _ in range(plan.threads)]
+                started = time.monotonic()
+                self._last_start = started + plan.seconds - plan.patience
+                self._may_begin.set()
+                for run in runs:
+                    outcome.add(run.result())
+                outcome.seconds = time.monotonic() - started
+            finally:
+                # Interrupted, as by a soft time limit, each thread ends with the operation that it is in.
+                self._last_start = -inf
+                self._may_begin.set()
+        return outcome
+
+    def _run_one(self) -> Outcome:
+        outcome = Outcome()
+        # All are there before the first begins: else the first might be done before the last is made.
+        self._may_begin.wait()
+        for _ in range(self._plan.times):
+            if time.monotonic() > self._last_start or not self._attempt(outcome):
+                break
+        return outcome
+
+    def _attempt(self, outcome: Outcome) -> bool:
+        """Run the operation once; False where doing it again cannot help."""
+        started = time.monotonic()
+        try:
+            with pymongo.timeout(self._plan.patience):
+                self._operation()
+        except (PyMongoError, OSError) as error:
+            error_class = self._classify(error)
+            outcome.errors[str(error_class)] += 1
+            return bool(error_class.is_transient)
+        outcome.took.append(time.monotonic() - started)
+        return True
+
+
+def summary(seconds: Sequence[float]) -> dict[str, Any]:
+    """Return count, extremes, average and nearest-rank percentiles in ms; None where there is no value."""
+    if not seconds:
+        return {"n": 0} | dict.fromkeys(("min", "avg", "p50", "p95", "p99", "max"))
+    ordered = sorted(seconds)
+    ranks = {f"p{percent}": ceil(len(ordered) * percent / 100) for percent in (50, 95, 99)}
+    found = {
+        "min": ordered[0],
+        "avg": sum(ordered) / len(ordered),
+        **{name: ordered[rank - 1] for name, rank in ranks.items()},
+        "max": ordered[-1],
+    }
+    return {"n": len(ordered)} | {name: round(1000 * value, 3) for name, value in found.items()}
