@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 SECONDS = 1.0
 """How long Redis may take to connect, and to answer one command."""
 
+HASTY_SECONDS = 0.025
+"""The same for a goodbye: a process that is told to end has a tenth of a second left."""
+
 _SENTINEL_PORT = 26379
 
 

@@ -1,8 +1,8 @@
 """Who is there: one report per process in Redis, by Redis' own clock, and what became of the others.
 
 What its Redis user must be allowed, as an ACL: `~<prefix>:<deployment>:*` with `+select +evalsha +script|load
-+time +get +set +del +mget +expire +zadd +zrange +zrem +zremrangebyscore +zremrangebyrank`; to read only,
-`+select +time +get +mget +zrange`.
++time +get +set +del +mget +expire +zadd +zrange +zrevrange +zrem +zremrangebyscore +zremrangebyrank`; to read
+only, `+select +time +get +mget +zrange +zrevrange`.
 
 Redis may lose its memory at any time: the next reports bring back all of it but the post-mortems.
 """
@@ -163,10 +163,7 @@ class Registry:
 
     def postmortems(self, count: int = 50) -> list[dict[str, Any]]:
         """Return the newest post-mortems, the latest first; each is kept for a day at least, 200 at most."""
-        return [
-            json.loads(text)
-            for text in self._redis.zrange(self._key("post-mortems"), 0, count - 1, desc=True)
-        ]
+        return [json.loads(text) for text in self._redis.zrevrange(self._key("post-mortems"), 0, count - 1)]
 
     def lead(self, name: str, seconds: float) -> bool:
         """Take the lease of this name for so long; False where somebody holds it."""
