@@ -61,7 +61,8 @@ def load(ctx: click.Context, as_json: bool, **options: Any) -> None:
     are reported as duplicates. Interrupted, the same command goes on where it stopped.
 
     Exit codes: 0 every row is accounted for (written, unchanged, or in the file of rejected rows); 1 not;
-    64 wrong usage; 65 unreadable content; 66 no such file; 78 the app cannot do it; 128 + n signal n.
+    64 wrong usage; 65 unreadable content; 66 no such file; 75 the same load runs already; 78 the app cannot
+    do it; 128 + n signal n.
     """
     app = _app(ctx)
     from .loading.load import LoadOptions

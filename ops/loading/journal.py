@@ -1,14 +1,16 @@
 """How far a load has come, kept in a file, so that the same command goes on where it was interrupted."""
 
+import fcntl
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
+
+from .problems import UnderWay
 
 _VERSION = 1
 
@@ -62,13 +64,29 @@ class Progress:
 class Journal:
     """The progress of one load: of this content, into this collection, by this key and these types.
 
-    A folder that cannot be written costs the resuming, not the load: `problem` then says why.
+    Entered, it is this process's alone until it ends, however it ends: an flock on the file. A folder that
+    cannot be written costs the resuming and the lock, not the load: `problem` then says why.
     """
 
     def __init__(self, folder: Path, load: Mapping[str, Any]) -> None:
         name = hashlib.sha256(json.dumps(load, sort_keys=True).encode()).hexdigest()[:32]
         self._path = folder / f"{name}.json"
+        self._file = -1
         self.problem: str | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._file = _locked(self._path)
+        except BlockingIOError:
+            raise UnderWay("the same load runs in another process; let it end, or stop it there") from None
+        except OSError as error:
+            self._tell(error)
+        return self
+
+    def __exit__(self, *_details: object) -> None:
+        if self._file >= 0 and not os.fstat(self._file).st_size:
+            self.remove()
+        self._unlock()
 
     def read(self) -> Progress:
         """Return what an interrupted load has done; nothing where there was none, or none that is legible."""
@@ -79,19 +97,53 @@ class Journal:
         return Progress()
 
     def save(self, progress: Progress) -> None:
-        """Write the progress: wholly or not at all."""
+        """Write the progress, in place: the lock is the file's. What is cut off is not legible."""
+        if self._file < 0:
+            return
+        text = json.dumps(progress.to_dict()).encode()
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with tempfile.NamedTemporaryFile("w", dir=self._path.parent, delete=False) as file:
-                json.dump(progress.to_dict(), file)
-            os.replace(file.name, self._path)
+            os.pwrite(self._file, text, 0)
+            os.ftruncate(self._file, len(text))
         except OSError as error:
-            self.problem = f"cannot save the progress in {self._path.parent}: {error.strerror}"
+            self._tell(error)
 
     def remove(self) -> None:
-        """Forget the load: it is complete."""
-        with suppress(OSError):
-            self._path.unlink()
+        """Forget the load: it is complete. From here on another process may begin it."""
+        if self._file >= 0:
+            with suppress(OSError):
+                self._path.unlink()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _tell(self, error: OSError) -> None:
+        self.problem = f"cannot save the progress in {self._path.parent}: {error.strerror}"
+
+
+def _locked(path: Path) -> int:
+    """Return an open file that is locked; BlockingIOError where another process has the lock."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(file)
+            raise
+        if _has_name(file, path):
+            return file
+        os.close(file)
+
+
+def _has_name(file: int, path: Path) -> bool:
+    # Its last holder may have removed it before we had the lock, which then locks nobody out.
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def default_folder() -> Path:

@@ -12,8 +12,8 @@ from .batches import Batch, Refusal, Sorter
 from .columns import named_types
 from .flight import Flight, Sent, Target, refuse_app
 from .identity import Identity, SeenKeys
-from .journal import Counts, Journal, default_folder
-from .place import collection_of, ensure_unique, refuse_key
+from .journal import Counts, Journal, Progress, default_folder
+from .place import collection_of, ensure_unique, is_empty, refuse_key, servers_of
 from .problems import InputProblem, Problem
 from .progress import Screen
 from .readers import Opened, open_rows
@@ -80,31 +80,36 @@ def load(app: Any, options: LoadOptions, screen: Screen) -> Outcome:
             return Outcome(options.file, f"{database}.{options.collection}")
         opened = open_rows(source, survey, format=options.format, types=named)
         refuse_key(options.key, opened.columns)
-        _say_types(screen, opened)
-        ensure_unique(app, database, options, say=screen.say)
-        with SeenKeys() as seen:
-            return _Load(app, options, screen, _Content(source, survey, opened, seen, database)).run()
+        same = _same(app, options, survey, opened)
+        with SeenKeys() as seen, Journal(options.state or default_folder(), same) as journal:
+            _say_types(screen, opened)
+            ensure_unique(app, database, options, say=screen.say)
+            content = _Content(source, survey, opened, seen, journal, database)
+            return _Load(app, options, screen, content).run()
 
 
 @dataclass(frozen=True)
 class _Content:
-    """What is loaded, and what was seen of it."""
+    """What is loaded, what was seen of it, and how far it came before."""
 
     source: Source
     survey: Survey
     opened: Opened
     seen: SeenKeys
+    journal: Journal
     database: str
 
-    def load_of(self, target: Target) -> dict[str, Any]:
-        """Return what makes a load the same load, to be resumed."""
-        return {
-            "content": self.survey.digest,
-            "format": self.opened.format,
-            "types": dict(self.opened.types),
-            "into": [self.database, target.collection],
-            "key": list(target.key),
-        }
+
+def _same(app: Any, options: LoadOptions, survey: Survey, opened: Opened) -> dict[str, Any]:
+    """Return what makes a load the same load, to be resumed and never to run twice at once."""
+    database = options.database or app.mongo.settings.mongodb_database
+    return {
+        "content": survey.digest,
+        "format": opened.format,
+        "types": dict(opened.types),
+        "into": [servers_of(app), database, options.collection],
+        "key": list(options.key or ("_id",)),
+    }
 
 
 class _Load:
@@ -112,15 +117,15 @@ class _Load:
 
     def __init__(self, app: Any, options: LoadOptions, screen: Screen, content: "_Content") -> None:
         target = Target(options.collection, options.database, options.key or ("_id",))
-        self._screen, self._content = screen, content
+        self._options, self._screen, self._content = options, screen, content
         self._sorter = Sorter(
             content.opened.reader, Identity(options.key, content.survey.digest), content.seen
         )
         self._flight = Flight(app, target, limit=options.in_flight)
-        self._journal = Journal(options.state or default_folder(), content.load_of(target))
+        self._journal = content.journal
         self._rejects = RejectsFile(options.rejects, content.source.label)
         self._stopping = Stopping()
-        self._progress = self._journal.read()
+        self._progress = self._begin(app)
         self._batch_counts = Counts()
         self._saved_at = time.monotonic()
         self._is_read = False
@@ -147,6 +152,13 @@ class _Load:
         return self._outcome
 
     # -- the course of it --------------------------------------------------------------------------
+
+    def _begin(self, app: Any) -> Progress:
+        done, options = self._journal.read(), self._options
+        if done.counts.written and is_empty(app, self._content.database, options.collection):
+            self._screen.say(f"{options.collection} was emptied since this load was interrupted: begun again")
+            return Progress()
+        return done
 
     def _take_up(self) -> None:
         done = self._progress

@@ -34,6 +34,21 @@ def collection_of(app: Any, database: str | None, name: str) -> Any:
         raise UsageProblem(str(error)) from None
 
 
+def servers_of(app: Any) -> str:
+    """Return the hosts that the app's URI names: of it all, what says where the documents are."""
+    uri: str = app.mongo.settings.mongodb_uri.get_secret_value()
+    return uri.partition("://")[2].partition("/")[0].rpartition("@")[2]
+
+
+def is_empty(app: Any, database: str, name: str) -> bool:
+    """Whether a collection is known to hold nothing; MongoDB may be away now."""
+    try:
+        with pymongo.timeout(_SECONDS):
+            return collection_of(app, database, name).find_one({}, {"_id": 1}) is None
+    except PyMongoError:
+        return False
+
+
 def refuse_key(key: Sequence[str], columns: Sequence[str] | None) -> None:
     """Refuse key fields that no row can have, as far as `columns` (None: not known) tell."""
     for field in key:

@@ -39,6 +39,12 @@ class AppProblem(Problem):
     exit_code = os.EX_CONFIG
 
 
+class UnderWay(Problem):
+    """Another process does the same; later it can be done again."""
+
+    exit_code = os.EX_TEMPFAIL
+
+
 class BadRow(ValueError):
     """A row that cannot become a document: `str()` is why, without a word of its content."""
 

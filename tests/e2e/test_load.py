@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,8 +51,10 @@ class Desk:
 
     def rows_done(self) -> int:
         """How far the load that runs has come, as its journal has it."""
-        journals = [json.loads(path.read_text()) for path in self.state.rglob("*.json")]
-        return max((journal["number"] for journal in journals), default=0)
+        with suppress(ValueError):  # nothing was written yet
+            journals = [json.loads(path.read_text()) for path in self.state.rglob("*.json")]
+            return max((journal["number"] for journal in journals), default=0)
+        return 0
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Start a command of ours in the folder."""
@@ -299,6 +301,32 @@ def test_an_interrupted_load_goes_on_where_it_was(number: signal.Signals, desk: 
     lines = [json.loads(line)["line"] for line in Path(told["rejects"]).read_text().splitlines()]
     assert lines == list(range(1000, ROWS + 1, 1000))
     assert [path for path in desk.state.rglob("*") if path.is_file()] == []
+
+
+def test_the_same_load_at_the_same_time_is_refused_until_the_first_has_ended(desk: Desk):
+    desk.write_rows("rows.jsonl")
+    first = desk.start("load", "rows.jsonl", "--into", "twice", "--in-flight", "1")
+    wait_until(lambda: desk.rows_done() > 0, what="progress", seconds=SECONDS)
+    second = desk.run("load", "rows.jsonl", "--into", "twice")
+    first.kill()
+    desk.end(first)
+    assert (second.returncode, second.stderr) == (
+        os.EX_TEMPFAIL,
+        "mongo: the same load runs in another process; let it end, or stop it there\n",
+    )
+    assert desk.load("rows.jsonl", "twice")["resumed_after"] > 0
+
+
+def test_a_load_into_a_collection_that_was_emptied_begins_again(desk: Desk):
+    desk.write_rows("rows.jsonl")
+    process = desk.start("load", "rows.jsonl", "--into", "emptied", "--in-flight", "1")
+    wait_until(lambda: desk.rows_done() > 0, what="progress", seconds=SECONDS)
+    process.send_signal(signal.SIGTERM)
+    assert desk.end(process).returncode == 128 + signal.SIGTERM
+    desk.database.emptied.drop()
+    told = desk.load("rows.jsonl", "emptied")
+    assert (told["resumed_after"], told["inserted"]) == (0, ROWS)
+    assert desk.database.emptied.count_documents({}) == ROWS
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import stat
@@ -19,7 +20,7 @@ from ops.loading.flight import BatchFailed, Flight, Target, refuse_app
 from ops.loading.identity import Identity, SeenKeys
 from ops.loading.journal import Counts, Journal, Progress
 from ops.loading.json_rows import JsonLines, JsonValues
-from ops.loading.problems import AppProblem, BadRow, InputProblem, Problem
+from ops.loading.problems import AppProblem, BadRow, InputProblem, Problem, UnderWay
 from ops.loading.progress import Rate
 from ops.loading.rejects import RejectsFile
 from ops.loading.rows import Row
@@ -174,11 +175,15 @@ def test_rejected_rows_that_cannot_be_written_end_the_load(tmp_path: Path):
 def test_the_journal_remembers_a_load_until_it_is_complete(tmp_path: Path):
     load = {"content": DIGEST, "into": ["app", "a"]}
     progress = Progress(5, 100, Counts(read=5, inserted=3, rejected=2), "rejects", 70)
-    Journal(tmp_path / "new", load).save(progress)
-    assert Journal(tmp_path / "new", load).read() == progress
-    assert Journal(tmp_path / "new", load | {"into": ["app", "b"]}).read() == Progress()
-    Journal(tmp_path / "new", load).remove()
-    assert Journal(tmp_path / "new", load).read() == Progress()
+    with Journal(tmp_path / "new", load) as journal:
+        journal.save(Progress(4, 90, rejects="a longer path"))
+        journal.save(progress)
+    with Journal(tmp_path / "new", load | {"into": ["app", "b"]}) as other:
+        assert other.read() == Progress()
+    with Journal(tmp_path / "new", load) as journal:
+        assert journal.read() == progress
+        journal.remove()
+        assert journal.read() == Progress()
     assert list((tmp_path / "new").iterdir()) == []
 
 
@@ -186,19 +191,53 @@ def test_the_journal_remembers_a_load_until_it_is_complete(tmp_path: Path):
     "text", ["", "{", "[]", '{"version": 1}', '{"version": 2}', '{"version": 1, "counts": 5}']
 )
 def test_an_illegible_journal_is_no_journal(text: str, tmp_path: Path):
-    journal = Journal(tmp_path, {})
-    journal.save(Progress(5))
-    (path,) = tmp_path.iterdir()
-    path.write_text(text)
-    assert journal.read() == Progress()
+    with Journal(tmp_path, {}) as journal:
+        journal.save(Progress(5))
+        (path,) = tmp_path.iterdir()
+        path.write_text(text)
+        assert journal.read() == Progress()
 
 
 def test_a_journal_that_cannot_be_kept_is_said_and_stops_nothing(tmp_path: Path):
     (tmp_path / "file").touch()
-    journal = Journal(tmp_path / "file", {})
-    journal.save(Progress(5))
+    with Journal(tmp_path / "file", {}) as journal:
+        journal.save(Progress(5))
+        journal.remove()
     assert journal.problem is not None
     assert "cannot save the progress" in journal.problem
+
+
+def test_the_same_load_twice_at_once_is_refused_and_another_is_not(tmp_path: Path):
+    with Journal(tmp_path, {"content": "a"}) as first:
+        with (
+            pytest.raises(UnderWay, match="the same load runs in another process"),
+            Journal(tmp_path, {"content": "a"}),
+        ):
+            pass
+        with Journal(tmp_path, {"content": "b"}):
+            pass
+        first.save(Progress(5))
+    with Journal(tmp_path, {"content": "a"}) as second:
+        assert second.read() == Progress(5)
+
+
+def test_a_journal_that_its_last_holder_removed_meanwhile_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    lock = fcntl.flock
+    removed: list[Path] = []
+
+    def late(file: int, how: int) -> None:
+        if not removed:
+            removed.append(next(tmp_path.iterdir()))
+            removed[0].unlink()
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with Journal(tmp_path, {}) as journal:
+        journal.save(Progress(5))
+        assert journal.read() == Progress(5)
+        assert list(tmp_path.iterdir()) == removed
 
 
 def test_the_rate_is_that_of_the_last_ten_seconds():
