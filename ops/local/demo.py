@@ -1,115 +1,93 @@
-"""A public data set, sent through the queue: four years of Seattle's weather, a document per day."""
+"""A public data set through the queue: four years of Seattle's weather, loaded as a person would load it."""
 
 from __future__ import annotations
 
-import csv
-import logging
-import threading
+import shlex
+import signal
+import sys
 import time
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import pymongo
-from redis.exceptions import RedisError
+from .child import Child
+from .environment import ROOT
 
-from tasks.data import send_upsert_many
-
-COLLECTION = "demo_seattle_weather"
+COLLECTION = "demo_weather"
 FILE = "seattle-weather.csv"
-BATCH = 500
-LOAD_SECONDS = 60.0
-NUMBERS = ("precipitation", "temp_max", "temp_min", "wind")
+STOP_SECONDS = 12.0
+"""A little more than the command itself gives the batches that are under way."""
+
+_POLL_SECONDS = 0.05
 
 
-class LoadError(RuntimeError):
-    """The data set did not arrive; the sentence says how far it came."""
+def command(state: Path) -> list[str]:
+    """Return the command, with paths as one would type them in the checkout.
+
+    Raises:
+        FileNotFoundError: the data set is not installed.
+    """
+    celery = str(_near(Path(sys.executable).with_name("celery")))
+    load = [celery, "-A", "worker", "mongo", "load", str(_near(_data_file()))]
+    return [*load, "--into", COLLECTION, "--key", "date", "--state", str(_near(state))]
 
 
-def data_file() -> Path:
-    """The data set in the vega_datasets package, which is found but not imported: that would take pandas."""
+def _data_file() -> Path:
+    # Found but not imported: that would take pandas.
     spec = find_spec("vega_datasets")
     if spec is None or spec.origin is None:
-        raise LoadError("the data set is not installed: start with ops/up, which installs it")
+        raise FileNotFoundError(None, "not installed here: start with ops/up, which installs it", FILE)
     return Path(spec.origin).parent / "_data" / FILE
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The rows with their types: the date is the `_id`, so sending them again changes nothing."""
-    with path.open(newline="") as lines:
-        return [_document(row) for row in csv.DictReader(lines)]
+def _near(path: Path) -> Path:
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
 
 
-def _document(row: dict[str, str]) -> dict[str, Any]:
-    day = datetime.strptime(row["date"], "%Y/%m/%d").replace(tzinfo=UTC)
-    return {"_id": day, "weather": row["weather"], **{name: float(row[name]) for name in NUMBERS}}
+class Load:
+    """The command beside the services; what it prints is passed on to `say`, line by line.
 
-
-def load(app: Any, settings: Any) -> str:
-    """Send the data set in batches, wait for the worker, and return a line with the server's own count.
-
-    Raises:
-        LoadError: something was missing at the end.
+    `variables` are those that a person must set to run it in another terminal.
     """
-    documents = read(data_file())
-    batches = [documents[start : start + BATCH] for start in range(0, len(documents), BATCH)]
-    began = time.monotonic()
-    results = [send_upsert_many(app, COLLECTION, batch) for batch in batches]
-    pending = _wait(results, began + LOAD_SECONDS)
-    seconds = time.monotonic() - began
-    there, where = _count(settings), f"{settings.mongodb_database}.{COLLECTION}"
-    if pending or there < len(documents):
-        raise LoadError(
-            f"{FILE}: {where} holds {there} of {len(documents)} documents after {seconds:.0f} s; "
-            f"{pending} of {len(batches)} messages were not done, see worker.log"
-        )
-    return (
-        f"{FILE}: {len(documents)} documents sent in {len(batches)} messages; "
-        f"{where} holds {there}, counted at the server after {seconds:.1f} s"
-    )
 
+    def __init__(self, folder: Path, variables: Mapping[str, str], *, say: Callable[[str], None]) -> None:
+        argv = command(folder / "loads")
+        self._child = Child("load", argv, log=folder / "logs" / "load.log")
+        assignments = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
+        self._shown = " ".join([*assignments, shlex.join(argv)])
+        self._say = say
+        self._read = 0
 
-def _wait(results: list[Any], deadline: float) -> int:
-    """Wait until the worker is done with every message; return how many it is not done with, or failed."""
-    pending = results
-    while pending and time.monotonic() < deadline:
-        pending = [result for result in pending if not _is_done(result)]
-        time.sleep(0.1)
-    for result in results:
-        result.forget()
-    return len(pending)
+    def start(self) -> None:
+        """Start it, and say how to."""
+        self._say(f"load: {self._shown}")
+        self._child.start()
 
+    def has_ended(self) -> bool:
+        """Pass on what it printed; say whether that was all."""
+        is_running = self._child.is_running  # asked first, or its last words could be missed
+        self._pass_on()
+        return not is_running
 
-def _is_done(result: Any) -> bool:
-    try:
-        return bool(result.state == "SUCCESS")
-    except RedisError:  # the broker is away for a moment: the supervisor brings it back
-        return False
+    @property
+    def code(self) -> int | None:
+        """How it ended: 0 where every row is accounted for; negative for a signal."""
+        return self._child.returncode
 
+    def stop(self, *, is_hurried: Callable[[], bool]) -> None:
+        """Ask it to stop, which keeps how far it came; make it where that takes long or there is a hurry."""
+        self._child.signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while not self._child.wait(_POLL_SECONDS):
+            if is_hurried() or time.monotonic() > deadline:
+                self._child.kill()
+        self._pass_on()
 
-def _count(settings: Any) -> int:
-    """How many there are, asked of the server by a client that no worker knows."""
-    uri = settings.mongodb_uri.get_secret_value()
-    with pymongo.MongoClient[dict[str, Any]](uri, timeoutMS=10_000, appname="ops/up") as client:
-        return client[settings.mongodb_database][COLLECTION].count_documents({})
-
-
-class Loader(threading.Thread):
-    """Sends the data set beside the supervision; `line` is what there is to say of it at the end."""
-
-    def __init__(self, app: Any, settings: Any) -> None:
-        super().__init__(name="loader", daemon=True)
-        self._app = app
-        self._settings = settings
-        self.line = ""
-        self.is_failed = False
-
-    def run(self) -> None:
-        try:
-            self.line = load(self._app, self._settings)
-        except Exception as error:  # told in one line, and the rest goes on
-            logging.getLogger(__name__).warning("the data set was not loaded", exc_info=True)
-            self.is_failed = True
-            known = isinstance(error, LoadError)
-            self.line = str(error) if known else f"{FILE} was not loaded ({type(error).__name__})"
+    def _pass_on(self) -> None:
+        with self._child.log.open("rb") as log:
+            log.seek(self._read)
+            text = log.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.decode(errors="replace").splitlines():
+            self._say(f"load: {line}")

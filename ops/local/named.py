@@ -8,7 +8,8 @@ import pymongo
 import redis
 from pymongo.errors import PyMongoError
 
-from worker.mongo.health import describe
+from worker.mongo import health
+from worker.redact import redact_uri
 from worker.settings import Settings
 
 from .servers import ServerError
@@ -28,6 +29,12 @@ def check(settings: Settings) -> None:
         _check_redis(settings)
 
 
+def describe(name: str, uri: str, *, port: int | None) -> str:
+    """Say which server is used, and that a port of our own was asked for in vain."""
+    unused = "" if port is None else f"; --{name}-port is not used"
+    return f"{name}: {redact_uri(uri)}, as the settings name it{unused}"
+
+
 def _check_mongo(settings: Settings) -> None:
     uri = settings.mongodb_uri
     options = settings.client_options(1) | {"serverSelectionTimeoutMS": SECONDS * 1000}
@@ -35,7 +42,7 @@ def _check_mongo(settings: Settings) -> None:
         with pymongo.MongoClient[dict[str, Any]](uri.get_secret_value(), **options) as client:
             client.admin.command("ping")
     except PyMongoError as error:
-        raise ServerError(f"MONGODB_URI: {uri} cannot be used: {describe(error)}") from None
+        raise ServerError(f"MONGODB_URI: {uri} cannot be used: {health.describe(error)}") from None
 
 
 def _check_redis(settings: Settings) -> None:

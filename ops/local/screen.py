@@ -8,11 +8,13 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.text import Text
 
 REDRAW_SECONDS = 1.0
 QUIET_SECONDS = 10.0
+ECHO = "^C^C"
 
 
 class Screen:
@@ -46,7 +48,9 @@ class Screen:
             self.say(line)
             return
         text = Text(f"{time.strftime('%H:%M:%S')} {line}", no_wrap=True, overflow="ellipsis")
-        self._guard(lambda: self._live.update(text, refresh=True))
+        # The terminal echoes ^C behind it: wrapped, it would push up a line that nobody takes away.
+        bounded = Constrain(text, self._console.width - len(ECHO))
+        self._guard(lambda: self._live.update(bounded, refresh=True))
 
     def __enter__(self) -> Self:
         if self._is_terminal:

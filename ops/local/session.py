@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shutil
 import sys
 import time
@@ -12,7 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from worker.errors import SettingsError
-from worker.redact import redact_uri
 from worker.settings import Settings, load_settings
 
 from . import demo, health, named
@@ -27,7 +27,8 @@ from .supervisor import Service, StartError, Supervisor
 TICK_SECONDS = 0.1
 ONCE_SECONDS = 120.0
 SLOW_SECONDS = 16.0
-KEPT = ("mongo", "redis")
+KEPT = ("mongo", "redis", "loads")
+VARIABLES = {"mongo": "MONGODB_URI", "redis": "REDIS_URL"}
 
 NEEDED_MB = 64
 """Empty databases and one run's logs; with less free, servers would start and then fail one by one."""
@@ -64,7 +65,7 @@ class _Session:
         self._folder = folder.resolve()
         self._interrupts = interrupts
         self._screen = Screen(on_closed=interrupts.ask)
-        self._loader: demo.Loader | None = None
+        self._load: demo.Load | None = None
         self._is_failed = False
 
     def run(self) -> int:
@@ -79,8 +80,9 @@ class _Session:
             with self._screen:
                 self._begin(supervisor)
                 self._tell(services, settings)
-                self._watch(supervisor, settings)
+                self._watch(supervisor)
         finally:
+            self._stop_load()
             supervisor.stop(is_hurried=lambda: self._interrupts.is_hurried)
         self._screen.say("all is stopped")
         return 1 if self._is_failed or (self._options.once and self._interrupts.is_stopping) else 0
@@ -91,7 +93,7 @@ class _Session:
                 shutil.rmtree(self._folder / name)
         logs = self._folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        for log in ("worker.log", "beat.log", "up.log"):
+        for log in ("worker.log", "beat.log", "load.log", "up.log"):
             with suppress(FileNotFoundError):
                 (logs / log).replace(logs / f"{log}.1")
         logging.raiseExceptions = False  # a full disk is said in one line, not by every record
@@ -133,9 +135,10 @@ class _Session:
         names = {service.name for service in services}
         for name, uri in (("mongo", settings.mongodb_uri), ("redis", settings.redis_url)):
             if name not in names:
-                self._screen.say(f"{name}: {redact_uri(uri.get_secret_value())}, as the settings name it")
+                port = getattr(self._options, f"{name}_port")
+                self._screen.say(named.describe(name, uri.get_secret_value(), port=port))
 
-    def _watch(self, supervisor: Supervisor, settings: Settings) -> None:
+    def _watch(self, supervisor: Supervisor) -> None:
         """Keep everything running and show its health until a signal, or until `--once` has seen enough."""
         if self._interrupts.is_stopping:
             return
@@ -144,13 +147,12 @@ class _Session:
         feed = health.Feed(app)
         feed.start()
         if not self._options.no_data:
-            self._loader = demo.Loader(app, settings)
-            self._loader.start()
+            self._start_load(supervisor)
         deadline = time.monotonic() + ONCE_SECONDS
         while not self._interrupts.is_stopping:
             supervisor.tick()
             self._check_space(LEFT_MB)
-            self._tell_load()
+            self._attend_load()
             self._show_health(feed, supervisor.away())
             if self._options.once and self._is_enough(feed, deadline):
                 break
@@ -162,19 +164,33 @@ class _Session:
             feed.forget()
         self._screen.health(*health.describe(feed.answer, away=away, now=time.monotonic()))
 
-    def _tell_load(self) -> None:
-        loader = self._loader
-        if loader is not None and loader.line:
-            self._screen.say(loader.line)
-            self._is_failed = loader.is_failed
-            self._loader = None
+    def _start_load(self, supervisor: Supervisor) -> None:
+        ours = (VARIABLES[service.name] for service in supervisor.services if service.name in VARIABLES)
+        variables = {name: os.environ[name] for name in ours}
+        load = demo.Load(self._folder, variables, say=self._screen.say)
+        load.start()
+        self._load = load
+
+    def _attend_load(self) -> None:
+        if self._load is None or not self._load.has_ended():
+            return
+        if self._load.code:
+            self._screen.say(
+                f"load: it ended with code {self._load.code}; the same command goes on from there"
+            )
+            self._is_failed = True
+        self._load = None
+
+    def _stop_load(self) -> None:
+        if self._load is not None:
+            self._load.stop(is_hurried=lambda: self._interrupts.is_hurried)
 
     def _is_enough(self, feed: health.Feed, deadline: float) -> bool:
         if time.monotonic() > deadline:
             self._screen.say(f"not done after {ONCE_SECONDS:.0f} s, see {_near(self._folder / 'logs')}")
             self._is_failed = True
             return True
-        return self._loader is None and feed.answer is not None
+        return self._load is None and feed.answer is not None
 
 
 def _near(path: Path) -> Path:

@@ -125,12 +125,18 @@ def test_it_loads_the_data_and_a_second_start_is_refused_until_sigterm_ends_all(
 ):
     first = up("--fresh")
     port = int(first.wait_for(r"mongo: .* on 127\.0\.0\.1:(\d+)")[1])
-    first.wait_for(r"1461 documents sent in 3 messages; app\.demo_seattle_weather holds 1461")
+    shown = first.wait_for(
+        r" load: (MONGODB_URI=\S+ REDIS_URL=\S+ \.venv/bin/celery -A worker mongo load .+)$"
+    )[1]
+    first.wait_for(r" load: .* into app\.demo_weather: 1,461 rows read = 1,461 written \(1,461 new\)")
     first.wait_for(r"^\S+ ok · ping [\d.]+ ms · (SecantusDB|MongoDB) ")
     with pymongo.MongoClient[dict[str, object]](f"mongodb://127.0.0.1:{port}/", timeoutMS=10_000) as client:
-        hottest = client.app.demo_seattle_weather.find_one(sort=[("temp_max", -1)])
+        hottest = client.app.demo_weather.find_one(sort=[("temp_max", -1)])
     assert hottest is not None
-    assert hottest["temp_max"] == 35.6
+    assert (hottest["temp_max"], str(hottest["date"])) == (35.6, "2014-08-11 00:00:00")
+    copy = ["sh", "-c", shown]
+    copied = subprocess.run(copy, cwd=checkout, check=True, capture_output=True, text=True, timeout=60)
+    assert "1,461 rows read = 0 written (0 new) + 1,461 unchanged" in copied.stdout
 
     second = up()
     assert second.process.wait(30) == 1
@@ -149,7 +155,7 @@ def test_sigkill_leaves_no_process_and_the_next_start_works_with_the_same_data(
     checkout: Path, up: Callable[..., Up]
 ):
     killed = up()
-    killed.wait_for(r"demo_seattle_weather holds 1461")
+    killed.wait_for(r" load: .* 1,461 rows read = ")
     children = killed.children()
     killed.process.send_signal(signal.SIGKILL)
     killed.process.wait(10)

@@ -1,11 +1,13 @@
 """What `ops/up` reads, decides and says, without anything running."""
 
 import argparse
-from datetime import UTC, datetime
+import re
+from pathlib import Path
 
 import pytest
 
-from ops.local import demo
+from ops.local import demo, named
+from ops.local.environment import ROOT
 from ops.local.gate import steps
 from ops.local.health import PATIENCE_SECONDS, Answer, describe
 from ops.local.screen import QUIET_SECONDS, Screen
@@ -119,14 +121,28 @@ def test_a_reader_that_has_gone_asks_for_the_end_once(monkeypatch: pytest.Monkey
     assert asked == [1]
 
 
-def test_the_data_set_keeps_its_types_and_has_a_document_per_day():
-    documents = demo.read(demo.data_file())
-    assert documents[0] == {
-        "_id": datetime(2012, 1, 1, tzinfo=UTC),
-        "weather": "drizzle",
-        "precipitation": 0.0,
-        "temp_max": 12.8,
-        "temp_min": 5.0,
-        "wind": 4.7,
-    }
-    assert len({document["_id"] for document in documents}) == 1461
+def test_the_data_set_is_loaded_by_the_command_that_a_person_would_type():
+    celery, *words = demo.command(ROOT / ".local" / "loads")
+    assert Path(celery).name == "celery"
+    assert words[:4] == ["-A", "worker", "mongo", "load"]
+    assert (ROOT / words[4]).read_text().startswith("date,precipitation,")
+    assert words[5:] == ["--into", "demo_weather", "--key", "date", "--state", ".local/loads"]
+
+
+def test_a_port_that_is_asked_for_in_vain_is_said():
+    uri = "redis://:secret@there:6379/0"
+    plain = "redis: redis://***@there:6379/0, as the settings name it"
+    assert named.describe("redis", uri, port=None) == plain
+    assert named.describe("redis", uri, port=6380) == f"{plain}; --redis-port is not used"
+
+
+def test_the_line_of_health_leaves_room_for_the_terminals_echo_of_an_interrupt(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", "40"), ("LINES", "30")):
+        monkeypatch.setenv(name, value)
+    with Screen(on_closed=pytest.fail) as screen:
+        screen.health("ok", "ok · " + "x" * 100)
+        drawn = re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]", "", capsys.readouterr().out).splitlines()[-1]
+    assert drawn.endswith("xx…")
+    assert len(drawn.strip("\r")) == 40 - len("^C^C")
