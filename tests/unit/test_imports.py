@@ -31,6 +31,8 @@ LEVELS: list[set[str]] = [
     },
     {"mongo"},
     {"redis_client", "registry", "publisher"},
+    {"fleet", "totals", "layers", "strain", "verdicts", "snapshot"},
+    {"process_identity", "double_buffer", "board_file", "board_row", "board"},
     {"process"},
     {"advice", "schedule", "sentry", "logs", "config", "redis_server", "reporter", "fixes"},
     {"signals", "task", "beat"},

@@ -77,7 +77,7 @@ class FlightRecorder:
         self._buffer = memoryview(buffer)[: records * _RECORD.size]
         self._records = records
         # next() of it is atomic: no two threads write the same record.
-        self._sequences = count(self._newest() + 1)
+        self._sequences = count(_newest(self._buffer) + 1)
 
     def record(self, kind: Kind, number: float = 0.0, text: str = "") -> None:
         """Write one record over the oldest. Never raises: it is called from the driver's callbacks."""
@@ -94,22 +94,34 @@ class FlightRecorder:
 
         A record that is being written meanwhile, or whose writer died in it, is left out.
         """
-        last = self._newest()
+        # A record that is written meanwhile differs between two copies.
+        ring, again = bytes(self._buffer), bytes(self._buffer)
+        last = _newest(ring)
         wanted = self._records if newest is None else min(newest, self._records)
-        return list(self._complete(range(max(last - wanted, 0) + 1, last + 1)))
+        found = []
+        for sequence in range(max(last - wanted, 0) + 1, last + 1):
+            start = (sequence - 1) % self._records * _RECORD.size
+            record = ring[start : start + _RECORD.size]
+            if record == again[start : start + _RECORD.size] and _is_whole(record, sequence):
+                found.append(_told(record))
+        return found
 
-    def _complete(self, sequences: range) -> Iterator[dict[str, Any]]:
-        for sequence in sequences:
-            place = (sequence - 1) % self._records * _RECORD.size
-            written, at, number, kind, text, check = _RECORD.unpack_from(self._buffer, place)
-            if written == sequence and check == sequence & _LOW:
-                yield {
-                    "at": round(at, 3),
-                    "kind": _LABELS.get(kind, f"kind {kind}"),
-                    "number": number,
-                    "text": text.rstrip(b"\0").decode(errors="ignore"),
-                }
 
-    def _newest(self) -> int:
-        sequences: Iterator[tuple[int]] = _SEQUENCE.iter_unpack(self._buffer)
-        return max(sequence for (sequence,) in sequences)
+def _newest(ring: memoryview | bytes) -> int:
+    sequences: Iterator[tuple[int]] = _SEQUENCE.iter_unpack(ring)
+    return max(sequence for (sequence,) in sequences)
+
+
+def _is_whole(record: bytes, sequence: int) -> bool:
+    written, *_, check = _RECORD.unpack(record)
+    return bool(written == sequence and check == sequence & _LOW)
+
+
+def _told(record: bytes) -> dict[str, Any]:
+    _, at, number, kind, text, _ = _RECORD.unpack(record)
+    return {
+        "at": round(at, 3),
+        "kind": _LABELS.get(kind, f"kind {kind}"),
+        "number": number,
+        "text": text.rstrip(b"\0").decode(errors="ignore"),
+    }

@@ -1,0 +1,143 @@
+"""The board: memory that a node's processes share, a row for each slot; MAIN reads it without waiting.
+
+It is a file, so that the children of a spawning pool find it by its path, and so that the last words of a
+node whose MAIN was killed are found by the next worker on the host.
+
+| offset | bytes | field | |
+|---|---|---|---|
+| 0 | 8 | magic | written last: a board is whole or none |
+| 8 | 4 | version | of this layout and of the row's (`board_row`) and the flight recorder's (`mongo.flight`) |
+| 12 | 4 | slots | number of rows |
+| 16 | 8 | main_pid | |
+| 24 | 8 | main_born | start of MAIN in clock ticks since the boot; 0: unknown |
+| 32 | 8 | expected | how many slots there should be now |
+| 40 | 8 | host | `process_identity.boot_id()` |
+| 48 | 128 | deployment | text, UTF-8, padded with zero bytes |
+| 176 | 256 | node | likewise |
+| 448 | 2072 | queues | a double buffer for 1024 bytes |
+| 4096 | slots x `board_row.SIZE` | rows | |
+"""
+
+import mmap
+import os
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+from . import board_file, board_row, process_identity
+from .board_row import Row
+from .double_buffer import DoubleBuffer, size_of
+
+# Counts up whenever a layout changes: a board of another version is refused.
+VERSION = 1
+_MAGIC = b"CPMBOARD"
+_HEADER = struct.Struct("<II3Q8s128s256s")
+_HEADER_AT = len(_MAGIC)
+_EXPECTED_AT, _QUEUES_AT, _QUEUES_BYTES, _ROWS_AT = 32, 448, 1024, 4096
+
+
+class NoBoardError(ValueError):
+    """What stands under this path is no board, not whole, or of another version."""
+
+
+class Board:
+    """The rows of one node. MAIN creates it before its pool starts, its children inherit or attach it.
+
+    Its memory is let go with the last reference to it and its rows.
+    """
+
+    def __init__(self, memory: mmap.mmap, path: Path | None) -> None:
+        """Raises NoBoardError; see `create` and `attach`."""
+        self._memory = memory
+        self._view = memoryview(memory)
+        self.path = path
+        slots, self.main_pid, self.main_born, host, deployment, node = _read_header(self._view)
+        self.host, self.deployment, self.node = _text(host), _text(deployment), _text(node)
+        self._expected = self._view[_EXPECTED_AT : _EXPECTED_AT + 8].cast("Q")
+        end = _QUEUES_AT + size_of(_QUEUES_BYTES)
+        self._queues = DoubleBuffer(self._view[_QUEUES_AT:end], _QUEUES_BYTES)
+        starts = range(_ROWS_AT, _ROWS_AT + slots * board_row.SIZE, board_row.SIZE)
+        self.rows = [Row(self._view[start : start + board_row.SIZE]) for start in starts]
+
+    @classmethod
+    def create(cls, *, node: str, deployment: str, slots: int) -> "Board":
+        """Make MAIN's board. Where no file can be had it is memory without a `path`: forks inherit it."""
+        pid, born = os.getpid(), process_identity.born(os.getpid()) or 0
+        name = f"{board_file.prefix(deployment)}{board_file.digest(node)}.{pid}-{born}"
+        path, memory = board_file.make(name, _ROWS_AT + slots * board_row.SIZE)
+        host = process_identity.boot_id().encode()
+        texts = (host, deployment.encode(), node.encode())
+        _HEADER.pack_into(memory, _HEADER_AT, VERSION, slots, pid, born, slots, *texts)
+        memory[:_HEADER_AT] = _MAGIC
+        return cls(memory, path)
+
+    @classmethod
+    def attach(cls, path: Path | str) -> "Board":
+        """Map a board that another process made. Raises OSError, NoBoardError."""
+        try:
+            memory = board_file.attach(Path(path))
+        except ValueError as error:
+            raise NoBoardError(f"{path}: {error}") from error
+        return cls(memory, Path(path))
+
+    @property
+    def expected(self) -> int:
+        """How many slots there should be now."""
+        return self._expected[0]
+
+    @expected.setter
+    def expected(self, slots: int) -> None:
+        self._expected[0] = slots
+
+    @property
+    def queues(self) -> str:
+        """The queues that MAIN consumes, as MAIN wrote them; empty before."""
+        return (self._queues.read() or b"").decode()
+
+    @queues.setter
+    def queues(self, text: str) -> None:
+        """Write the queues; text of more than 1024 bytes is not taken."""
+        self._queues.write(text.encode())
+
+    @property
+    def is_main_alive(self) -> bool:
+        """Whether the MAIN that made the board lives."""
+        return process_identity.is_alive(self.main_pid, self.main_born or None)
+
+    def unlink(self) -> None:
+        """Take the file away; whoever has it mapped goes on. Idempotent."""
+        if self.path is not None:
+            with suppress(OSError):
+                self.path.unlink()
+
+
+def leftovers(deployment: str) -> list[Board]:
+    """Return the boards of this user's nodes on this host whose MAIN died and left them."""
+    found = []
+    for path in board_file.find(deployment):
+        with suppress(OSError, NoBoardError):
+            board = Board.attach(path)
+            if _is_left_over(board, deployment):
+                found.append(board)
+    return found
+
+
+def _is_left_over(board: Board, deployment: str) -> bool:
+    # Whether a process of another container lives cannot be told by its pid.
+    here = board.host == process_identity.boot_id()
+    return here and board.deployment == deployment and not board.is_main_alive
+
+
+def _read_header(view: memoryview) -> tuple[int, int, int, bytes, bytes, bytes]:
+    if len(view) < _ROWS_AT or view[:_HEADER_AT] != _MAGIC:
+        raise NoBoardError("not a board, or not a whole one")
+    version, slots, pid, born, _, host, deployment, node = _HEADER.unpack_from(view, _HEADER_AT)
+    if version != VERSION:
+        raise NoBoardError(f"a board of version {version}, not {VERSION}")
+    if len(view) != _ROWS_AT + slots * board_row.SIZE:
+        raise NoBoardError(f"{len(view)} bytes are not a board of {slots} slots")
+    return slots, pid, born, host, deployment, node
+
+
+def _text(padded: bytes) -> str:
+    return padded.rstrip(b"\0").decode(errors="ignore")
