@@ -1,0 +1,179 @@
+"""The snapshot: sums, percentiles of what was merged, outliers, and a bound on its size."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.fleet_reports import fleet, node, report, seen
+from worker import totals
+from worker.fleet import Fleet
+from worker.mongo.histogram import BOUNDS, BUCKETS, Histogram
+from worker.mongo.server_connections import Connections
+from worker.snapshot import MAX_BYTES, snapshot
+
+
+def taken(found: Fleet, connections: Connections | None = None) -> dict[str, Any]:
+    document = snapshot(found, deployment="test", connections=connections)
+    assert json.loads(json.dumps(document)) == document
+    return document
+
+
+def waited(*seconds: float, slot: int = 0) -> dict[str, Any]:
+    """A report of these waits."""
+    histogram = Histogram()
+    for wait in seconds:
+        histogram.observe(wait)
+    times = histogram.read()
+    return report(slot=slot, wait=times.to_dict(), wait_buckets=list(times.counts))
+
+
+def test_totals_are_sums_over_those_who_are_not_lost() -> None:
+    busy = {"size": 3, "in_use": 2, "idle": 1, "waiting": 4}
+    processes = [
+        seen(report(slot=0, slots=3, pool=busy, count={"timeouts": 2})),
+        seen(report(slot=1, slots=3, pool=busy, count={"timeouts": 1}), silent=10),
+        seen(report(slot=2, slots=3, pool=busy), silent=20),
+    ]
+    document = taken(fleet(*processes, alive=False))
+    added = document["totals"]
+    assert added["processes"] == 2
+    assert added["pool"] == {"size": 6, "in_use": 4, "idle": 2, "waiting": 8, "min": 2, "max": 200}
+    assert (added["count"]["timeouts"], added["count"]["created"]) == (3, 2)
+    assert added["rate"]["checked_out"] == 3.0
+    assert added["memory"] == {"server": 2 << 20}
+    assert document["circuits"] == {"closed": 2}
+
+
+def test_a_pool_without_a_maximum_leaves_the_fleet_without_one() -> None:
+    unbounded = report(slot=1, pool={"max": None})
+    assert totals.add_up([report(), unbounded])["pool"]["max"] is None
+    assert totals.usage(unbounded) == 0.0
+
+
+def test_percentiles_are_of_all_waits_together_and_no_average_of_percentiles() -> None:
+    """99 fast waits in one process and one slow one in another: the average of their p99 would be 1 s."""
+    added = totals.add_up([waited(*[0.0002] * 99), waited(2.0, slot=1)])["wait"]
+    assert added["n"] == 100
+    assert added["p50"] < 0.25
+    assert added["p99"] < 0.3
+    assert added["max"] == 2000.0
+    assert abs(added["avg"] - 20.198) < 0.01
+
+
+@given(st.lists(st.lists(st.floats(0, 20), max_size=20), max_size=5))
+def test_the_percentiles_of_processes_are_those_of_one_that_saw_it_all(waits: list[list[float]]) -> None:
+    together = totals.add_up([waited(*seconds) for seconds in waits])["wait"]
+    one = waited(*[wait for seconds in waits for wait in seconds])["wait"]
+    assert together["n"] == one["n"]
+    for name in ("avg", "p50", "p99", "max"):
+        if one[name] is None:
+            assert together[name] is None
+        else:
+            assert abs(together[name] - one[name]) < 0.01 + one[name] / 1000
+
+
+def test_reports_whose_buckets_were_left_out_or_are_anothers_do_not_count_in_percentiles() -> None:
+    short = waited(5.0, slot=1) | {"wait_buckets": [1, 2]}
+    left_out = waited(5.0, slot=2)
+    del left_out["wait_buckets"]
+    added = totals.add_up([waited(0.001), short, left_out])["wait"]
+    assert (added["n"], added["max"]) == (1, 1.0)
+    assert len(BOUNDS) + 1 == BUCKETS
+
+
+def test_outliers_are_the_ten_worst_and_never_those_with_nothing() -> None:
+    task = {"name": "shop.bill", "id": "1"}
+    processes = [
+        seen(report(slot=slot, slots=20, pool={"in_use": slot, "max": 20}, task=task)) for slot in range(20)
+    ]
+    found = taken(fleet(*processes))["outliers"]
+    assert [row["process"] for row in found["in_use"]] == [f"w1@h/{slot}" for slot in range(19, 9, -1)]
+    assert found["in_use"][0] == {"process": "w1@h/19", "value": 0.95, "task": "shop.bill"}
+    assert (found["wait_p99_ms"], found["timeouts"]) == ([], [])
+
+
+def test_coverage_names_everyone_who_is_not_live() -> None:
+    processes = [
+        *node("a@h", 2),
+        seen(report("b@h", 0, slots=4), silent=10),
+        seen(report("b@h", 1, slots=4), silent=61),
+        seen(report("b@h", 2, slots=4)),
+    ]
+    assert taken(fleet(*processes))["coverage"] == {
+        "seen": 4,
+        "expected": 6,
+        "counts": {"live": 3, "stale": 1, "busy": 0, "lost": 1, "missing": 1},
+        "stale": ["b@h/0"],
+        "busy": [],
+        "lost": ["b@h/1"],
+        "missing": ["b@h/3"],
+    }
+
+
+def test_there_is_a_row_per_node_and_those_in_trouble_come_first() -> None:
+    cut_off = [seen(report("z@h", slot, slots=2, circuit="open")) for slot in range(2)]
+    nodes = taken(fleet(*node("a@h", 1), *node("b@h", 1, pool={"in_use": 1}), *cut_off))["nodes"]
+    assert (nodes["count"], nodes["left_out"]) == (3, 0)
+    assert list(nodes["rows"]) == ["z@h", "b@h", "a@h"]
+    assert nodes["rows"]["z@h"] == {
+        "slots": 2,
+        "live": 2,
+        "missing": 0,
+        "not_closed": 2,
+        "kind": "prefork",
+        "size": 2,
+        "in_use": 0,
+        "waiting": 0,
+    }
+
+
+# --- the server's side ---
+
+
+def test_what_the_server_counts_stands_beside_what_the_processes_report() -> None:
+    counts = {"cp/test/w1@h/0/100": 3, "cp/test/w1@h/1/101": 4, "cp/test/script/0/9": 2}
+    connections = Connections(12, 800, 40, "$currentOp", counts, 3)
+    found = taken(fleet(*node(slots=2, pool={"size": 2})), connections)["server"]
+    assert found == {
+        "current": 12,
+        "available": 800,
+        "total_created": 40,
+        "source": "$currentOp",
+        "ours": {"w1@h": {"counted": 7, "reported": 8}},
+        "strays": 2,
+        "others": 3,
+    }
+
+
+def test_what_the_server_does_not_tell_is_unknown_and_no_zero() -> None:
+    found = taken(fleet(*node(slots=1)), Connections(source="not permitted"))["server"]
+    assert found["source"] == "not permitted"
+    assert {found[name] for name in ("current", "available", "ours", "strays", "others")} == {None}
+    assert taken(fleet())["server"] is None
+
+
+# --- size ---
+
+
+def large(nodes: int, slots: int, name: str) -> Fleet:
+    return fleet(
+        *[
+            seen(
+                report(f"w{number}@{name}", slot, slots=slots + 1, count={"timeouts": 1}), silent=number % 80
+            )
+            for number in range(nodes)
+            for slot in range(slots)
+        ]
+    )
+
+
+def test_the_document_is_bounded_whatever_the_fleet_and_its_names() -> None:
+    connections = Connections(1, 1, 1, "currentOp", {}, 0)
+    document = taken(large(1000, 1, "ä" * 300), connections)
+    assert len(json.dumps(document)) <= MAX_BYTES
+    rows = document["nodes"]["rows"]
+    assert len(rows) + document["nodes"]["left_out"] == document["nodes"]["count"] == 1000

@@ -1,0 +1,216 @@
+"""What the facts mean: each layer, the worst of them, and reasons that name names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.fleet_reports import NOW, fleet, node, report, seen
+from worker.fleet import Fleet
+from worker.layers import Queue
+from worker.mongo.health import Verdict
+from worker.verdicts import Facts, Judgement, judge, settle, since
+
+OK: dict[str, Any] = {"verdict": "ok", "reasons": []}
+DOWN: dict[str, Any] = {"verdict": "down", "reasons": ["outage: AutoReconnect: refused"]}
+EMPTY = fleet()
+
+
+def judged(found: Fleet | None, ping: dict[str, Any] = OK, **facts: Any) -> Judgement:
+    facts.setdefault("queues", [])
+    facts.setdefault("beat", 1.0)
+    return judge(Facts(own="w1@h/0", ping=ping, fleet=found, **facts))
+
+
+def lasting(found: Fleet, seconds: float) -> dict[str, dict[str, float]]:
+    """What is so now, since so many seconds ago."""
+    return {what: dict.fromkeys(members, NOW - seconds) for what, members in since(found, {}).items()}
+
+
+def test_a_healthy_fleet_is_ok_for_no_reason() -> None:
+    found = judged(fleet(*node(slots=3)))
+    assert (found.verdict, found.reasons, found.unknown) == ("ok", [], [])
+    assert set(found.layers) == {"liveness", "reachability", "pool", "consuming", "beat"}
+    assert found.nodes["w1@h"].verdict is Verdict.OK
+
+
+def test_what_is_unknown_is_listed_and_spoils_nothing() -> None:
+    found = judged(None, queues=None, beat=None)
+    assert found.verdict is Verdict.OK
+    assert found.unknown == ["liveness", "pool", "consuming", "beat"]
+    assert judged(EMPTY, queues=None, beat=None).unknown == ["liveness", "pool", "consuming", "beat"]
+
+
+# --- liveness ---
+
+
+def test_a_lost_process_degrades_and_is_named() -> None:
+    found = judged(fleet(*node(slots=3)[:2], seen(report(slot=2, slots=3), silent=20), alive=False))
+    assert (found.verdict, found.reasons) == ("degraded", ["1 of 3 processes is lost: w1@h/2"])
+    assert found.nodes["w1@h"].reasons == ["1 of 3 processes is lost: w1@h/2"]
+
+
+def test_a_fleet_that_is_lost_as_a_whole_is_down() -> None:
+    gone = [seen(report(slot=slot, slots=2), silent=20) for slot in range(2)]
+    found = judged(fleet(*gone, alive=False))
+    assert found.verdict is Verdict.DOWN
+    assert found.layers["liveness"] is Verdict.DOWN
+
+
+def test_busy_and_stale_processes_are_no_reason() -> None:
+    silent = [seen(report(slot=1, slots=3), silent=100), seen(report(slot=2, slots=3), silent=10)]
+    assert judged(fleet(*node(slots=3)[:1], *silent, alive=True)).verdict is Verdict.OK
+
+
+def test_a_slot_that_is_being_filled_is_no_reason_and_one_that_stays_empty_is() -> None:
+    found = fleet(*node(slots=3)[:2])
+    assert judged(found, since=since(found, {})).verdict is Verdict.OK
+    assert judged(found, since=lasting(found, 14)).verdict is Verdict.OK
+    assert judged(found, since=lasting(found, 15)).reasons == ["1 of 3 processes is missing: w1@h/2"]
+
+
+def test_at_most_ten_are_named() -> None:
+    gone = [seen(report(slot=slot, slots=13), silent=20) for slot in range(1, 13)]
+    reason = judged(fleet(*node(slots=1), *gone, alive=False)).reasons[0]
+    assert reason.startswith("12 of 13 processes are lost: w1@h/1, w1@h/2, ")
+    assert reason.endswith("w1@h/10 and 2 more")
+
+
+# --- reachability ---
+
+
+def test_a_ping_that_fails_is_down_where_nobody_vouches_for_mongodb() -> None:
+    idle = node("w2@h", 1, ok=None)
+    found = judged(fleet(*node(slots=1), *idle), DOWN)
+    assert found.verdict is Verdict.DOWN
+    assert found.reasons == ["w1@h/0 cannot use MongoDB: outage: AutoReconnect: refused"]
+    assert judged(None, DOWN).verdict is Verdict.DOWN
+
+
+@pytest.mark.parametrize(("ok", "verdict"), [(1.0, "degraded"), (11.4, "degraded"), (11.6, "down")])
+def test_a_process_that_used_mongodb_a_moment_ago_proves_that_it_is_there(ok: float, verdict: str) -> None:
+    """Its report is half a second old."""
+    assert judged(fleet(*node(slots=1), *node("w2@h", 1, ok=ok)), DOWN).verdict == verdict
+
+
+def test_open_circuits_somewhere_degrade_and_the_node_where_all_are_open_is_down() -> None:
+    cut_off = node("w2@h", 2, circuit="open", outage=33.4)
+    found = judged(fleet(*node(slots=2), *cut_off))
+    assert found.verdict is Verdict.DEGRADED
+    assert found.reasons == ["2 of 3 processes are cut off from MongoDB, for 33 s: w2@h/0, w2@h/1"]
+    assert {name: layer.verdict for name, layer in found.nodes.items()} == {"w1@h": "ok", "w2@h": "down"}
+
+
+def test_open_circuits_everywhere_are_down() -> None:
+    found = judged(fleet(*node(slots=3, circuit="open", outage=5.0)), DOWN)
+    assert found.verdict is Verdict.DOWN
+    assert len(found.reasons) == 2
+    assert found.layers["pool"] is Verdict.UNKNOWN
+
+
+def test_a_circuit_that_is_being_tried_is_not_closed() -> None:
+    assert judged(fleet(*node(slots=1), *node("w2@h", 1, circuit="half-open"))).verdict is Verdict.DEGRADED
+
+
+@pytest.mark.parametrize("verdict", ["degraded", "unknown"])
+def test_a_ping_that_fails_for_another_cause_degrades(verdict: str) -> None:
+    ping = {"verdict": verdict, "reasons": ["overload: WaitQueueTimeoutError: no connection"]}
+    found = judged(None, ping)
+    assert (found.verdict, len(found.reasons)) == ("degraded", 1)
+
+
+# --- pool ---
+
+
+def test_operations_that_wait_for_ten_seconds_degrade() -> None:
+    found = fleet(*node(slots=2, pool={"waiting": 3}))
+    assert judged(found, since=since(found, {})).verdict is Verdict.OK
+    assert judged(found, since=lasting(found, 9)).verdict is Verdict.OK
+    assert judged(found, since=lasting(found, 12)).reasons == [
+        "operations have waited for a connection for 12 s in 2 processes: w1@h/0, w1@h/1"
+    ]
+
+
+def test_a_pool_that_stays_nearly_full_degrades_but_for_a_pool_of_one() -> None:
+    full = fleet(*node(slots=1, pool={"in_use": 9, "max": 10}))
+    assert judged(full, since=lasting(full, 20)).reasons == [
+        "more than 80% of the pool in use for 20 s in 1 process: w1@h/0"
+    ]
+    for pool in ({"in_use": 8, "max": 10}, {"in_use": 1, "max": 1}, {"in_use": 99, "max": None}):
+        assert since(fleet(*node(slots=1, pool=pool)), {})["full"] == {}
+
+
+def test_slow_checkouts_degrade_but_not_those_few_that_had_to_connect() -> None:
+    assert judged(fleet(*node(slots=1, wait={"n": 20, "p99": 140.0}))).reasons == [
+        "checkouts waited up to 140 ms (p99) in 1 process: w1@h/0"
+    ]
+    assert judged(fleet(*node(slots=1, wait={"n": 19, "p99": 140.0}))).verdict is Verdict.OK
+    assert judged(fleet(*node(slots=1, wait={"n": 99, "p99": 99.0}))).verdict is Verdict.OK
+
+
+def test_checkouts_that_failed_in_the_last_minute_degrade() -> None:
+    found = judged(fleet(*node(slots=1, rate={"failed": 0.05})))
+    assert found.reasons == ["up to 3 checkouts failed in the last minute in 1 process: w1@h/0"]
+
+
+def test_in_an_outage_the_pools_of_those_cut_off_are_no_further_reason() -> None:
+    cut_off = node("w2@h", 1, circuit="open", rate={"failed": 3.0})
+    assert judged(fleet(*node(slots=1), *cut_off)).layers["pool"] is Verdict.OK
+
+
+def test_what_lasts_is_remembered_from_check_to_check_and_forgotten_when_it_ends() -> None:
+    found = fleet(*node(slots=2, pool={"waiting": 1}))
+    first = since(found, {"waiting": {"w1@h/0": NOW - 30, "gone@h/0": 1.0}})
+    assert first["waiting"] == {"w1@h/0": NOW - 30, "w1@h/1": NOW}
+    assert since(fleet(*node(slots=2)), first)["waiting"] == {}
+
+
+# --- consuming ---
+
+
+@pytest.mark.parametrize(
+    ("queue", "reasons"),
+    [
+        (Queue("celery", 0), []),
+        (Queue("celery", 9, None), []),
+        (Queue("celery", 9, 60.0), []),
+        (Queue("celery", 9, 75.2), ["9 messages in celery, the oldest for 75 s"]),
+        (Queue("bills", 1, 0.1), ["nobody consumes the 1 message in bills"]),
+        (Queue("bills", 0), []),
+    ],
+)
+def test_a_queue_that_is_not_worked_off_degrades(queue: Queue, reasons: list[str]) -> None:
+    assert judged(fleet(*node(slots=2)), queues=[queue]).reasons == reasons
+
+
+def test_whether_anybody_consumes_is_unknown_where_not_everybody_tells() -> None:
+    untold = node("w2@h", 1, queues=None)
+    for found in (fleet(*node(slots=1), *untold), EMPTY, None):
+        assert judged(found, queues=[Queue("bills", 1)]).layers["consuming"] is Verdict.OK
+
+
+# --- beat ---
+
+
+def test_a_beat_that_stopped_degrades() -> None:
+    assert judged(None, beat=30.0).verdict is Verdict.OK
+    assert judged(None, beat=31.0).reasons == ["beat has not ticked for 31 s: nothing is sent on schedule"]
+
+
+# --- together ---
+
+
+def test_the_worst_wins_and_comes_first() -> None:
+    found = judged(fleet(*node(slots=3)[:2], seen(report(slot=2, slots=3), silent=20), alive=False), DOWN)
+    assert found.verdict is Verdict.DEGRADED, "w1@h/1 vouches"
+    alone = judged(fleet(*node(slots=1), seen(report(slot=1), silent=20), alive=False), DOWN, beat=99.0)
+    assert alone.verdict is Verdict.DOWN
+    assert [reason.split()[0] for reason in alone.reasons] == ["w1@h/0", "1", "beat"]
+
+
+def test_a_verdict_holds_since_it_last_changed() -> None:
+    assert settle(None, Verdict.OK, 5.0) == 5.0
+    before = {"verdict": "ok", "since": 3.0}
+    assert settle(before, Verdict.OK, 5.0) == 3.0
+    assert settle(before, Verdict.DOWN, 5.0) == 5.0

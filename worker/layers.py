@@ -1,0 +1,151 @@
+"""The layers of health but the pool: what the fleet, MongoDB, the queues and beat each say."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .fleet import Fleet, Process, State
+from .mongo.health import Verdict
+
+MESSAGE_SECONDS = 60.0
+"""A message that waits longer says that the fleet cannot keep up."""
+
+BEAT_SECONDS = 30.0
+"""Beat ticks every 5 s or more often and pulses every 2 s at the most; a new leader takes some 15 s."""
+
+VOUCH_SECONDS = 12.0
+"""How fresh another process's success must be to prove that MongoDB is there: heartbeats come every 10 s."""
+
+MISSING_SECONDS = 15.0
+"""How long a slot may be empty: Celery often replaces a child only at its next look, every 5 s."""
+
+_NAMES = 10
+_SEVERITY = {Verdict.DOWN: 0, Verdict.DEGRADED: 1, Verdict.OK: 2}
+
+Since = Mapping[str, Mapping[str, float]]
+"""Since when something is so, by what and by process; unix seconds."""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A queue in the broker; `oldest` is the age of its oldest message in seconds, None where unknown."""
+
+    name: str
+    depth: int
+    oldest: float | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The verdict of one layer, or of a node, with its reasons, the most severe first."""
+
+    verdict: Verdict
+    reasons: list[str] = field(default_factory=list)
+
+
+def worst(layers: Iterable[Layer]) -> Layer:
+    """Return the worst verdict, and all reasons, the most severe first; what is unknown spoils nothing."""
+    known = [layer for layer in layers if layer.verdict is not Verdict.UNKNOWN]
+    # The order of layers where they are equally bad.
+    known.sort(key=lambda layer: _SEVERITY[layer.verdict])
+    if not known:
+        return Layer(Verdict.UNKNOWN)
+    return Layer(known[0].verdict, [reason for layer in known for reason in layer.reasons])
+
+
+def liveness(fleet: Fleet | None, since: Since) -> Layer:
+    """Is every process there? `since` says since when slots are missing."""
+    if fleet is None or not fleet.processes:
+        return Layer(Verdict.UNKNOWN)
+    empty = since.get("missing", {})
+    lost = fleet.names(State.LOST)
+    missing = [slot for slot in fleet.missing if fleet.at - empty.get(slot, fleet.at) >= MISSING_SECONDS]
+    verdict = Verdict.DEGRADED if fleet.present else Verdict.DOWN
+    found = [f"{count(lost, fleet.expected)} lost: {names(lost)}"] if lost else []
+    found += [f"{count(missing, fleet.expected)} missing: {names(missing)}"] if missing else []
+    return Layer(verdict if found else Verdict.OK, found)
+
+
+def reachability(fleet: Fleet | None, ping: Mapping[str, Any], own: str) -> Layer:
+    """Does MongoDB answer? `ping` is `Link.check()` of the process `own`; the others have their circuits."""
+    verdict = Verdict(ping["verdict"])
+    others = [process for process in fleet.present if process.member != own] if fleet else []
+    told = circuits(others)
+    if verdict is Verdict.OK:
+        return replace(told, verdict=Verdict.DEGRADED) if told.reasons else Layer(Verdict.OK)
+    if verdict is Verdict.UNKNOWN or any(map(_vouches, others)):
+        # Not MongoDB's fault, or not everybody's.
+        verdict = Verdict.DEGRADED
+    why = "; ".join(ping.get("reasons") or ["no answer"])
+    return Layer(verdict, [f"{own} cannot use MongoDB: {why}", *told.reasons])
+
+
+def circuits(among: Sequence[Process]) -> Layer:
+    """Who is cut off from MongoDB?"""
+    away = [p for p in among if p.report.get("circuit", "closed") != "closed"]
+    if not away:
+        return Layer(Verdict.OK if among else Verdict.UNKNOWN)
+    longest = max(p.report.get("outage") or 0.0 for p in away)
+    members = [p.member for p in away]
+    reason = f"{count(members, len(among))} cut off from MongoDB, for {longest:.0f} s: {names(members)}"
+    return Layer(Verdict.DOWN if len(away) == len(among) else Verdict.DEGRADED, [reason])
+
+
+def _vouches(process: Process) -> bool:
+    success = process.report.get("ok")
+    is_fresh = success is not None and success + process.silence <= VOUCH_SECONDS
+    return is_fresh and process.report.get("circuit") == "closed"
+
+
+def consuming(fleet: Fleet | None, queues: Sequence[Queue] | None) -> Layer:
+    """Are the queues worked off?"""
+    if queues is None:
+        return Layer(Verdict.UNKNOWN)
+    consumed = _consumed(fleet)
+    found = [reason for queue in queues if queue.depth and (reason := _waits(queue, consumed))]
+    return Layer(Verdict.DEGRADED if found else Verdict.OK, found)
+
+
+def _waits(queue: Queue, consumed: set[str] | None) -> str | None:
+    messages = f"{queue.depth} message{'s' if queue.depth > 1 else ''} in {queue.name}"
+    if consumed is not None and queue.name not in consumed:
+        return f"nobody consumes the {messages}"
+    if queue.oldest is not None and queue.oldest > MESSAGE_SECONDS:
+        return f"{messages}, the oldest for {queue.oldest:.0f} s"
+    return None
+
+
+def _consumed(fleet: Fleet | None) -> set[str] | None:
+    """Return the queues that somebody consumes; None where not every process tells."""
+    told = [process.report.get("queues") for process in fleet.present] if fleet else []
+    if not told or None in told:
+        return None
+    return {name for names in told for name in names or ()}
+
+
+def beat(silence: float | None) -> Layer:
+    """Does beat tick? `silence` is seconds since it last did; None where none ever has."""
+    if silence is None:
+        return Layer(Verdict.UNKNOWN)
+    if silence <= BEAT_SECONDS:
+        return Layer(Verdict.OK)
+    return Layer(Verdict.DEGRADED, [f"beat has not ticked for {silence:.0f} s: nothing is sent on schedule"])
+
+
+# --- sentences ----------------------------------------------------------------------------------------
+
+
+def count(members: Sequence[str], of: int) -> str:
+    """Return '2 of 8 processes are'."""
+    return f"{len(members)} of {of} processes {'is' if len(members) == 1 else 'are'}"
+
+
+def processes(members: Collection[str]) -> str:
+    """Return how many processes these are, and which."""
+    return f"{len(members)} process{'es' if len(members) > 1 else ''}: {names(members)}"
+
+
+def names(members: Collection[str]) -> str:
+    """Return at most ten of the names, and how many there are more."""
+    shown = ", ".join(list(members)[:_NAMES])
+    return shown if len(members) <= _NAMES else f"{shown} and {len(members) - _NAMES} more"

@@ -1,0 +1,129 @@
+"""The snapshot: one bounded JSON document of the whole fleet."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from . import totals
+from .fleet import Fleet, Node, Process, State
+from .mongo.server_connections import MONITORING_SOCKETS, Connections
+
+T = TypeVar("T")
+
+MAX_BYTES = 64 * 1024
+"""The most that a snapshot has as JSON, whatever the fleet's size and names."""
+
+# The parts that grow with the fleet. Beside them: 30 outliers and the totals.
+_NODES_BYTES, _SERVER_BYTES, _NAMES_BYTES = 28_000, 8_000, 2_000
+_NAME = 120
+
+
+def snapshot(fleet: Fleet, *, deployment: str, connections: Connections | None = None) -> dict[str, Any]:
+    """Return the document. Lists of names and nodes end where the document would grow too large: the counts
+    beside them are of all. Lost processes are in no total.
+    """
+    present = fleet.present
+    reports = [process.report for process in present]
+    return {
+        "at": round(fleet.at, 3),
+        "deployment": deployment,
+        "coverage": coverage(fleet),
+        "circuits": dict(Counter(report.get("circuit", "unknown") for report in reports)),
+        "totals": totals.add_up(reports),
+        "nodes": _nodes(fleet),
+        "outliers": totals.outliers([(_cut(process.member), process.report) for process in present]),
+        "server": None if connections is None else _server(fleet, connections),
+    }
+
+
+def coverage(fleet: Fleet) -> dict[str, Any]:
+    """Return how many processes are seen and expected, and those that are not live, by name."""
+    names = {state.value: fleet.names(state) for state in State} | {"missing": fleet.missing}
+    counts = {state: len(members) for state, members in names.items()}
+    return {
+        "seen": len(fleet.present),
+        "expected": fleet.expected,
+        "counts": counts,
+        **{state: fit(map(_cut, names[state]), _NAMES_BYTES) for state in names if state != State.LIVE},
+    }
+
+
+def fit(items: Iterable[T], limit: int) -> list[T]:
+    """Return as many of the first items as have `limit` bytes of JSON together."""
+    kept: list[T] = []
+    for item in items:
+        limit -= len(json.dumps(item)) + 2
+        if limit < 0:
+            break
+        kept.append(item)
+    return kept
+
+
+def _nodes(fleet: Fleet) -> dict[str, Any]:
+    """Return a row per node, those in trouble first, then the busiest; and how many are left out."""
+    rows = [(_cut(node.name), _row(node)) for node in sorted(fleet.nodes.values(), key=_rank)]
+    kept = fit(rows, _NODES_BYTES)
+    return {"count": len(rows), "left_out": len(rows) - len(kept), "rows": dict(kept)}
+
+
+def _rank(node: Node) -> tuple[bool, int, str]:
+    is_well = not node.missing and all(_is_well(process) for process in node.processes)
+    in_use = sum(process.report.get("pool", {}).get("in_use", 0) for process in node.present)
+    return (is_well, -in_use, node.name)
+
+
+def _is_well(process: Process) -> bool:
+    return process.state is State.LIVE and process.report.get("circuit") == "closed"
+
+
+def _row(node: Node) -> dict[str, Any]:
+    pools = [process.report.get("pool", {}) for process in node.present]
+    states = Counter(process.state.value for process in node.processes)
+    return {
+        "slots": node.slots,
+        **states,
+        "missing": len(node.missing),
+        "not_closed": sum(process.report.get("circuit") != "closed" for process in node.present),
+        "kind": next((process.report.get("kind") for process in node.processes), None),
+        **{name: sum(pool.get(name) or 0 for pool in pools) for name in ("size", "in_use", "waiting")},
+    }
+
+
+def _server(fleet: Fleet, connections: Connections) -> dict[str, Any]:
+    """Return what the server says of its connections, ours by node beside what the processes report.
+
+    `reported` is pool connections to all members and two monitoring sockets, so it is what one member
+    counts where there is one, and the most that it may count where there are several.
+    """
+    told = {
+        "current": connections.current,
+        "available": connections.available,
+        "total_created": connections.total_created,
+        "source": connections.source,
+    }
+    counts = connections.by_appname
+    if counts is None:
+        return told | {"ours": None, "strays": None, "others": None}
+    ours = {node.name: _ours(node, counts) for node in fleet.nodes.values() if node.present}
+    kept = fit(sorted(ours.items(), key=lambda row: -row[1]["counted"]), _SERVER_BYTES)
+    known = sum(row["counted"] for row in ours.values())
+    return told | {
+        "ours": dict(kept),
+        # Ours by name, of no process that reports: a script's, or those of a process that just died.
+        "strays": sum(counts.values()) - known,
+        "others": connections.others,
+    }
+
+
+def _ours(node: Node, counts: Mapping[str, int]) -> dict[str, int]:
+    reports = [process.report for process in node.present]
+    sizes = (report.get("pool", {}).get("size", 0) + MONITORING_SOCKETS for report in reports)
+    return {
+        "counted": sum(counts.get(str(report.get("appname")), 0) for report in reports),
+        "reported": sum(sizes),
+    }
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"

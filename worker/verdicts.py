@@ -1,0 +1,92 @@
+"""What the facts mean: a verdict per layer, the worst of them, and reasons for the person who is on call."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import layers, strain
+from .fleet import Fleet, Node
+from .layers import Layer, Queue, Since
+from .mongo.health import Verdict
+
+# A document is kept of them; in a larger trouble the first are reason enough.
+_REMEMBERED = 200
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known now; None is unknown. `ping` is `Link.check()` of the process `own`, `beat` seconds since
+    beat's last tick, `since` what `since()` returns.
+    """
+
+    own: str
+    ping: Mapping[str, Any]
+    fleet: Fleet | None = None
+    queues: Sequence[Queue] | None = None
+    beat: float | None = None
+    since: Since = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict of the whole: the worst of its layers; what is unknown spoils nothing."""
+
+    verdict: Verdict
+    reasons: list[str]
+    layers: dict[str, Verdict]
+    nodes: dict[str, Layer]
+
+    @property
+    def unknown(self) -> list[str]:
+        """The layers of which nothing is known."""
+        return [name for name, verdict in self.layers.items() if verdict is Verdict.UNKNOWN]
+
+
+def judge(facts: Facts) -> Judgement:
+    """Return the verdict that these facts support."""
+    fleet = facts.fleet
+    judged = {
+        "liveness": layers.liveness(fleet, facts.since),
+        "reachability": layers.reachability(fleet, facts.ping, facts.own),
+        "pool": strain.judge(fleet, facts.since),
+        "consuming": layers.consuming(fleet, facts.queues),
+        "beat": layers.beat(facts.beat),
+    }
+    whole = layers.worst(judged.values())
+    return Judgement(
+        verdict=whole.verdict,
+        reasons=whole.reasons,
+        layers={name: layer.verdict for name, layer in judged.items()},
+        nodes={}
+        if fleet is None
+        else {node.name: _of_node(fleet, node, facts) for node in fleet.nodes.values()},
+    )
+
+
+def since(fleet: Fleet, before: Since) -> dict[str, dict[str, float]]:
+    """Return since when slots are missing, operations wait and pools are nearly full, by process.
+
+    `before` is what the last check found: what is so then and now counts as so between.
+    """
+    reports = {process.member: process.report for process in fleet.present}
+    found = {
+        "missing": fleet.missing,
+        "waiting": [member for member, report in reports.items() if strain.is_waiting(report)],
+        "full": [member for member, report in reports.items() if strain.is_full(report)],
+    }
+    return {
+        what: {member: before.get(what, {}).get(member, fleet.at) for member in members[:_REMEMBERED]}
+        for what, members in found.items()
+    }
+
+
+def settle(previous: Mapping[str, Any] | None, verdict: Verdict, now: float) -> float:
+    """Return since when this verdict holds: as long as the previous one, where that is the same."""
+    is_same = previous is not None and previous.get("verdict") == verdict
+    return float(previous["since"]) if is_same and previous else now
+
+
+def _of_node(fleet: Fleet, node: Node, facts: Facts) -> Layer:
+    alone = Fleet(fleet.at, {node.name: node})
+    of_pools = strain.judge(alone, facts.since)
+    return layers.worst([layers.liveness(alone, facts.since), layers.circuits(node.present), of_pools])
