@@ -30,6 +30,7 @@ LEVELS: list[set[str]] = [
         "settings",
     },
     {"mongo"},
+    {"attribution", "findings"},
     {"redis_client", "registry", "publisher"},
     {"fleet", "totals", "layers", "strain", "verdicts", "snapshot"},
     {"process_identity", "double_buffer", "board_file", "board_row", "board"},
