@@ -6,9 +6,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from pymongo import MongoClient
+from pymongo.client_session import ClientSession
 from pymongo.driver_info import DriverInfo
 
 from .holder import Client
+from .leaks import remember_session
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -33,6 +35,17 @@ class Identity:
         return head[: _APPNAME_BYTES - len(tail)].decode(errors="ignore") + tail
 
 
+class WatchedClient(MongoClient[dict[str, Any]]):
+    """A client that knows which task started a session. Those that PyMongo makes for an operation come from
+    elsewhere, and end with it.
+    """
+
+    def start_session(self, *args: Any, **kwargs: Any) -> ClientSession:
+        session = super().start_session(*args, **kwargs)
+        remember_session(session)
+        return session
+
+
 def build_client(
     settings: "Settings", identity: Identity, *, concurrency: int, listeners: Sequence[Any] = ()
 ) -> Client:
@@ -41,7 +54,7 @@ def build_client(
     No I/O: the first operation connects. Raises pymongo's ConfigurationError for options that only
     pymongo can judge.
     """
-    return MongoClient(
+    return WatchedClient(
         settings.mongodb_uri.get_secret_value(),
         connect=False,
         appname=identity.appname(settings.appname),

@@ -3,18 +3,20 @@
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from types import FrameType
 from typing import Any
 
 from pymongo import MongoClient
 
+from .stacks import describe
+from .work import current_work
+
 _ORIGIN = "_celery_pymongo_origin"
 _OWNER = "_celery_pymongo_owner"
-_DEPTH = 12
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class ClientGuard:
         @wraps(original)
         def remember_origin(client: Any, *args: Any, **kwargs: Any) -> None:
             # Into the instance's own dict: MongoClient turns unknown attributes into databases.
-            vars(client)[_ORIGIN] = _frames()
+            vars(client)[_ORIGIN] = describe(sys._getframe(1), ("pymongo",))
             original(client, *args, **kwargs)
             self._created(client)
 
@@ -73,7 +75,16 @@ class ClientGuard:
         if getattr(self._making, "ours", False):
             vars(client)[_OWNER] = os.getpid()
         elif self._is_watching():
-            self._on_second(_sighting(client))
+            _remember(client)
+            self._on_second(sighting_of(client))
+
+
+def _remember(client: Any) -> None:
+    """Note that the current work made this client: it should be closed when the work ends."""
+    work = current_work.get()
+    if work is not None:
+        alive = [other for other in work.clients or () if other() is not None]
+        work.clients = [*alive, weakref.ref(client)]
 
 
 def sightings(*, own_too: bool) -> list[Sighting]:
@@ -85,7 +96,7 @@ def sightings(*, own_too: bool) -> list[Sighting]:
     """
     clients: Any = getattr(MongoClient, "_clients", {})
     others = [c for c in list(clients.values()) if own_too or vars(c).get(_OWNER) != os.getpid()]
-    seen = [(client, _sighting(client)) for client in others]
+    seen = [(client, sighting_of(client)) for client in others]
     return [sighting for client, sighting in seen if sighting.is_open or _is_idle_own(client)]
 
 
@@ -98,23 +109,10 @@ def is_closed(client: Any) -> bool:
     return bool(vars(client).get("_closed"))
 
 
-def _sighting(client: Any) -> Sighting:
+def sighting_of(client: Any) -> Sighting:
+    """Return whether a client is open now, and where it was created."""
     state = vars(client)
     return Sighting(
         is_open=bool(state.get("_opened")) and not is_closed(client),
         stack=state.get(_ORIGIN, ()),
     )
-
-
-def _frames() -> tuple[str, ...]:
-    """Return the calling frames outside this package, pymongo and the import system, innermost first."""
-    here = os.path.dirname(os.path.dirname(__file__)) + os.sep
-    found: list[str] = []
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None and len(found) < _DEPTH:
-        code = frame.f_code
-        is_machinery = code.co_filename.startswith((here, "<frozen ")) or "/pymongo/" in code.co_filename
-        if not is_machinery:
-            found.append(f"{code.co_filename}:{frame.f_lineno} in {code.co_name}")
-        frame = frame.f_back
-    return tuple(found)

@@ -8,11 +8,21 @@ from typing import Any
 
 
 class Work:
-    """One run of a task. Times are monotonic seconds. `sessions` and `clients` are weak references to what
-    the task opened and has to end itself, None until there is one.
+    """One run of a task. Times are monotonic seconds. `sessions` and `clients` are what the task opened and
+    has to end itself, weakly referenced, None until there is one: sessions with the stacks that started them.
     """
 
-    __slots__ = ("__weakref__", "clients", "ended_at", "id", "name", "outer", "sessions", "started_at")
+    __slots__ = (
+        "__weakref__",
+        "clients",
+        "ended_at",
+        "id",
+        "is_suspect",
+        "name",
+        "outer",
+        "sessions",
+        "started_at",
+    )
 
     def __init__(self, name: str, task_id: str, started_at: float, *, outer: "Work | None" = None) -> None:
         self.name = name
@@ -21,7 +31,9 @@ class Work:
         self.ended_at: float | None = None
         # The work that runs this one within itself, as task.apply() does.
         self.outer = outer
-        self.sessions: list[weakref.ref[Any]] | None = None
+        # Whether to record where it borrows: an earlier run held something for long, or left it open.
+        self.is_suspect = False
+        self.sessions: weakref.WeakKeyDictionary[Any, tuple[str, ...]] | None = None
         self.clients: list[weakref.ref[Any]] | None = None
 
     def __repr__(self) -> str:
