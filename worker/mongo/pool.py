@@ -1,7 +1,7 @@
 """What the pool of a client did and holds: counters from events, gauges from the pool itself."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pymongo import monitoring
@@ -19,6 +19,16 @@ class PoolGauges:
     waiting: int
     min: int
     max: int | None
+
+    def plus(self, other: "PoolGauges") -> "PoolGauges":
+        """Return this pool with the connections of another one of the same server, within its own limits."""
+        return replace(
+            self,
+            size=self.size + other.size,
+            in_use=self.in_use + other.in_use,
+            idle=self.idle + other.idle,
+            waiting=self.waiting + other.waiting,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -39,16 +49,47 @@ def read_gauges(client: Client) -> dict[str, PoolGauges] | None:
 
 
 def _gauges(pool: Any) -> PoolGauges:
-    in_use, idle = pool.active_sockets, len(pool.conns)
+    # Both before any call: another thread, of which the numbers would then tell two moments, runs at calls.
+    in_use, operations = pool.active_sockets, pool.operation_count
+    idle = len(pool.conns)
     return PoolGauges(
         size=in_use + idle,
         in_use=in_use,
         idle=idle,
-        waiting=max(0, pool.operation_count - in_use),
+        waiting=max(0, operations - in_use),
         min=pool.opts.min_pool_size,
         # PyMongo's 0 is no maximum.
         max=pool.opts.max_pool_size or None,
     )
+
+
+@dataclass(frozen=True)
+class PoolInside:
+    """What else a pool knows: how many connections it is making, and the ids of the idle ones."""
+
+    connecting: int
+    idle: frozenset[int]
+
+
+def read_inside(client: Client) -> dict[str, PoolInside]:
+    """Return what else each server's pool knows by `host:port`; nothing where PyMongo no longer has it."""
+    try:
+        servers = list(client._topology._servers.items())
+        return {f"{host}:{port}": _inside(server.pool) for (host, port), server in servers}
+    except AttributeError:
+        return {}
+
+
+def _inside(pool: Any) -> PoolInside:
+    # list() of a deque is atomic, iterating over it is not.
+    return PoolInside(pool._pending, frozenset(connection.id for connection in list(pool.conns)))
+
+
+def read_round_trips(client: Client) -> dict[str, float]:
+    """Return the driver's moving average of each server's round-trip time in seconds, by `host:port`."""
+    servers = client.topology_description.server_descriptions().items()
+    times = {f"{host}:{port}": server.round_trip_time for (host, port), server in servers}
+    return {name: seconds for name, seconds in times.items() if seconds is not None}
 
 
 class PoolCounters(monitoring.ConnectionPoolListener):

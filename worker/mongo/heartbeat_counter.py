@@ -1,0 +1,42 @@
+"""Counts the heartbeats that failed, and records when a server is lost and found."""
+
+from collections.abc import Callable
+
+from pymongo import monitoring
+
+from .flight import Kind
+from .pool_events import Address, Errors, Record, harmless
+from .server_counts import ServerCounts
+
+
+class HeartbeatCounter(monitoring.ServerHeartbeatListener):
+    """Counts the heartbeats of one client. `counts_of` finds a server's counters."""
+
+    def __init__(
+        self, counts_of: Callable[[Address], ServerCounts], *, record: Record, errors: Errors
+    ) -> None:
+        self.errors = errors
+        self._counts_of = counts_of
+        self._record = record
+        self._lost: set[Address] = set()
+
+    def started(self, event: monitoring.ServerHeartbeatStartedEvent) -> None:
+        """Nothing to count."""
+
+    @harmless
+    def succeeded(self, event: monitoring.ServerHeartbeatSucceededEvent) -> None:
+        """A server that was lost answers again."""
+        if event.connection_id in self._lost:
+            self._lost.discard(event.connection_id)
+            host, port = event.connection_id
+            self._record(Kind.HEARTBEAT_FOUND, 0.0, f"{host}:{port}")
+
+    @harmless
+    def failed(self, event: monitoring.ServerHeartbeatFailedEvent) -> None:
+        """Count it. A check that the driver itself cancelled says nothing, see `heartbeats`."""
+        reason = type(event.reply).__name__
+        if reason != "_OperationCancelled":
+            self._counts_of(event.connection_id).heartbeats_failed += 1
+            self._lost.add(event.connection_id)
+            host, port = event.connection_id
+            self._record(Kind.HEARTBEAT_FAILED, 0.0, f"{host}:{port} {reason}")
