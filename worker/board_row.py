@@ -145,11 +145,8 @@ class Row:
     def set_work(self, name: str, task_id: str) -> None:
         """Say which task runs from now on."""
         number = next(self._works)
-        work = (
-            name.encode(errors="replace")[:_NAME_BYTES],
-            task_id.encode(errors="replace")[:_ID_BYTES],
-        )
-        _WORK.pack_into(self._buffer, _WORK_AT, number, time.monotonic(), *work, number)
+        cut, cut_id = name.encode("utf-8", "replace"), task_id.encode("utf-8", "replace")
+        _WORK.pack_into(self._buffer, _WORK_AT, number, time.monotonic(), cut, cut_id, number)
 
     def clear_work(self) -> None:
         """Say that no task runs."""

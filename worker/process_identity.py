@@ -11,6 +11,7 @@ _PID_NAMESPACE = "/proc/self/ns/pid"
 # The third and the twenty-second field of /proc/<pid>/stat, counted from behind the program's name, which
 # may itself hold blanks and brackets.
 _STATE, _STARTED = 0, 19
+_STAT_BYTES = 1024
 _ENDED = {b"Z", b"X", b"x"}
 
 
@@ -31,7 +32,9 @@ def boot_id() -> str:
 def born(pid: int) -> int | None:
     """Return when a live process started, in clock ticks since the boot; None where it cannot be known."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        # Unbuffered and not by Path: MAIN asks for each of its children while it runs nothing else.
+        with open(f"/proc/{pid}/stat", "rb", 0) as file:
+            fields = file.read(_STAT_BYTES).rpartition(b")")[2].split(maxsplit=_STARTED + 1)
     except OSError:
         return None
     return None if fields[_STATE] in _ENDED else int(fields[_STARTED])

@@ -84,8 +84,9 @@ class FlightRecorder:
         try:
             sequence = next(self._sequences)
             place = (sequence - 1) % self._records * _RECORD.size
-            cut = text.encode(errors="replace")[:TEXT_BYTES]
-            _RECORD.pack_into(self._buffer, place, sequence, time.time(), number, kind, cut, sequence & _LOW)
+            encoded = text.encode("utf-8", "replace")
+            check = sequence & _LOW
+            _RECORD.pack_into(self._buffer, place, sequence, time.time(), number, kind, encoded, check)
         except Exception:  # noqa: BLE001, S110 - what cannot be recorded must not disturb what happens
             pass
 
@@ -98,13 +99,14 @@ class FlightRecorder:
         ring, again = bytes(self._buffer), bytes(self._buffer)
         last = _newest(ring)
         wanted = self._records if newest is None else min(newest, self._records)
-        found = []
-        for sequence in range(max(last - wanted, 0) + 1, last + 1):
-            start = (sequence - 1) % self._records * _RECORD.size
-            record = ring[start : start + _RECORD.size]
-            if record == again[start : start + _RECORD.size] and _is_whole(record, sequence):
-                found.append(_told(record))
-        return found
+        sequences = range(max(last - wanted, 0) + 1, last + 1)
+        places = ((sequence - 1) % self._records * _RECORD.size for sequence in sequences)
+        return [
+            _told(record)
+            for sequence, place in zip(sequences, places, strict=True)
+            if (record := ring[place : place + _RECORD.size]) == again[place : place + _RECORD.size]
+            and _is_whole(record, sequence)
+        ]
 
 
 def _newest(ring: memoryview | bytes) -> int:
@@ -113,8 +115,7 @@ def _newest(ring: memoryview | bytes) -> int:
 
 
 def _is_whole(record: bytes, sequence: int) -> bool:
-    written, *_, check = _RECORD.unpack(record)
-    return bool(written == sequence and check == sequence & _LOW)
+    return record[:8] == sequence.to_bytes(8, "little") and record[-4:] == record[:4]
 
 
 def _told(record: bytes) -> dict[str, Any]:
