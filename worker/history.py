@@ -1,0 +1,196 @@
+"""What the fleet was: snapshots of the last days in Redis, and of the last weeks in MongoDB.
+
+In Redis a capped stream, readable while MongoDB is away (`+xadd +xrange +xrevrange +expire`; Redis 6.2). In
+MongoDB a collection whose `_id` is the stream's, `at` its time and `snapshot` the rest; the user needs
+readWrite on its database.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+
+from . import events
+from .events import Event
+from .mongo import calls
+from .mongo.classify import classify
+from .registry import TooLargeError
+
+if TYPE_CHECKING:
+    import redis
+
+logger = logging.getLogger("celery_pymongo.history")
+
+LENGTH = 11_520
+"""How many snapshots Redis keeps: 48 hours, one each 15 s."""
+
+SNAPSHOT_BYTES = 8192
+"""The most that one may have: together they take 90 MiB of Redis at most."""
+
+_KEPT_SECONDS = 7 * 86_400
+_PER_CALL = 1000
+_PER_BATCH = 100
+_OFF_SECONDS = 3600.0
+
+_DUPLICATE_KEY = 11_000
+# IndexOptionsConflict, IndexKeySpecsConflict: the index is there with another age.
+_INDEX_CONFLICTS = (85, 86)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One snapshot; `at` is unix seconds by Redis' clock, as is the time in its id."""
+
+    id: str
+    at: float
+    snapshot: dict[str, Any]
+
+
+class History:
+    """The history of one deployment. `key` prefixes keys (`settings.key`); `days` 0 keeps none in MongoDB.
+
+    What asks Redis raises redis.RedisError where it fails.
+    """
+
+    def __init__(
+        self,
+        redis: "redis.Redis",
+        key: Callable[..., str],
+        *,
+        days: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._redis: Any = redis
+        self._stream = key("history")
+        self._days = days
+        self._clock = clock
+        self._off_until = float("-inf")
+        self._is_told = False
+        self._indexed: str | None = None
+
+    def append(self, snapshot: dict[str, Any]) -> str:
+        """Add a snapshot and return its id; a deployment that is given up leaves nothing after a week.
+
+        Raises TooLargeError above SNAPSHOT_BYTES.
+        """
+        text = json.dumps(snapshot, separators=(",", ":")).encode()
+        if len(text) > SNAPSHOT_BYTES:
+            raise TooLargeError(f"a snapshot of {len(text)} bytes; {SNAPSHOT_BYTES} is the most")
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.xadd(self._stream, {"snapshot": text}, maxlen=LENGTH, approximate=True)
+            pipe.expire(self._stream, _KEPT_SECONDS)
+            added: bytes = pipe.execute()[0]
+        return added.decode()
+
+    def read(
+        self, *, since: float | None = None, until: float | None = None, count: int | None = None
+    ) -> list[Entry]:
+        """Return the newest `count` snapshots from `since` to `until` (unix seconds), the oldest first."""
+        first = "-" if since is None else int(since * 1000)
+        last = "+" if until is None else int(until * 1000)
+        return [_entry(*pair) for pair in reversed(self._redis.xrevrange(self._stream, last, first, count))]
+
+    def backfill(self, collection: Any, *, seconds: float = 2.0) -> int:
+        """Insert what the stream has beyond the collection, and return how many; never raises for MongoDB.
+
+        At most 1000 snapshots and `seconds` per call, the oldest first, so that what is cut short goes on
+        with the next call. Without the privileges it says so once and is off for an hour.
+        """
+        if self._days == 0 or self._clock() < self._off_until:
+            return 0
+        inserted = 0
+        try:
+            with calls.bounded(seconds):
+                self._ensure_index(collection)
+                for batch in self._beyond(collection):
+                    inserted += _insert(collection, batch)
+        except PyMongoError as error:
+            self._fail(error)
+        else:
+            self._is_told = False
+        return inserted
+
+    def _beyond(self, collection: Any) -> Iterator[list[Entry]]:
+        newest = collection.find_one({}, {"_id": 1}, sort=[("_id", -1)])
+        start = f"({newest['_id']}" if newest else "-"
+        found = self._redis.xrange(self._stream, start, "+", _PER_CALL)
+        if not found and newest and self._is_behind(newest["_id"]):
+            # Redis lost its stream, and its clock went back: the new ids are below those that were kept.
+            found = self._redis.xrange(self._stream, "-", "+", _PER_CALL)
+        entries = [_entry(*pair) for pair in found]
+        for place in range(0, len(entries), _PER_BATCH):
+            yield entries[place : place + _PER_BATCH]
+
+    def _is_behind(self, kept: str) -> bool:
+        newest = self._redis.xrevrange(self._stream, count=1)
+        return bool(newest) and _order(newest[0][0].decode()) < _order(kept)
+
+    def _ensure_index(self, collection: Any) -> None:
+        if self._indexed == collection.full_name:
+            return
+        age = self._days * 86_400
+        try:
+            collection.create_index("at", expireAfterSeconds=age)
+        except OperationFailure as error:
+            if error.code not in _INDEX_CONFLICTS:
+                raise
+            # collMod would keep the index, and asks for more than readWrite.
+            collection.drop_index("at_1")
+            collection.create_index("at", expireAfterSeconds=age)
+        self._indexed = collection.full_name
+
+    def _fail(self, error: PyMongoError) -> None:
+        name = type(error).__name__
+        if classify(error).is_transient:
+            # An outage is told elsewhere; the stream keeps what is missing.
+            logger.debug("the history waits: %s", name)
+            return
+        self._off_until = self._clock() + _OFF_SECONDS
+        if self._is_told:
+            return
+        self._is_told = True
+        message = (
+            "MongoDB does not take the history (%s, code %s): it is kept in Redis alone, tried again hourly"
+        )
+        code = getattr(error, "code", None)
+        events.say(logger, logging.WARNING, Event.HISTORY_REFUSED, message, name, code, error=name, code=code)
+
+
+def collection_name(deployment: str) -> str:
+    """Return the collection of a deployment's history."""
+    return f"history_{deployment}"
+
+
+def _insert(collection: Any, batch: list[Entry]) -> int:
+    """Insert what is not there yet, in order: what is cut short is continued behind the last one."""
+    ids = [entry.id for entry in batch]
+    there = {found["_id"] for found in collection.find({"_id": {"$in": ids}}, {"_id": 1})}
+    missing = [_document(entry) for entry in batch if entry.id not in there]
+    if not missing:
+        return 0
+    try:
+        return len(collection.insert_many(missing, ordered=True).inserted_ids)
+    except BulkWriteError as error:
+        if any(part["code"] != _DUPLICATE_KEY for part in error.details["writeErrors"]):
+            raise
+        # Another process is at it: the rest is its.
+        return int(error.details["nInserted"])
+
+
+def _document(entry: Entry) -> dict[str, Any]:
+    return {"_id": entry.id, "at": datetime.fromtimestamp(entry.at, UTC), "snapshot": entry.snapshot}
+
+
+def _entry(stream_id: bytes, fields: dict[bytes, bytes]) -> Entry:
+    name = stream_id.decode()
+    return Entry(name, _order(name)[0] / 1000, json.loads(fields[b"snapshot"]))
+
+
+def _order(stream_id: str) -> tuple[int, int]:
+    milliseconds, _, number = stream_id.partition("-")
+    return int(milliseconds), int(number)
