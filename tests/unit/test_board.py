@@ -323,7 +323,10 @@ def test_only_boards_of_a_dead_main_of_this_deployment_and_host_are_left_over(bo
     (folder / f"{board_file.prefix('test')}broken").write_bytes(b"")
     (found,) = leftovers("test")
     assert (found.node, found.is_main_alive) == ("dead", False)
-    assert [other.deployment for other in leftovers("test.eu")] == ["test.eu"]
+    (europe,) = leftovers("test.eu")
+    assert europe.path is not None
+    europe.path.rename(folder / f"{board_file.prefix('test')}by-its-name-alone")
+    assert [other.node for other in leftovers("test")] == ["dead"]
     assert found.path is not None
     content = bytearray(found.path.read_bytes())
     content[40:48] = b"elsewher"
