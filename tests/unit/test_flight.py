@@ -66,6 +66,26 @@ def test_a_record_whose_writer_died_in_it_is_left_out(cut):
     assert texts(recorder) == ["one", "two"] if whole else texts(recorder) == ["one"]
 
 
+def test_a_record_that_is_written_while_it_is_read_is_left_out():
+    class Changing:
+        """What is read of a buffer while another process writes to it."""
+
+        def __init__(self, *copies: bytearray) -> None:
+            self._copies = iter(copies)
+
+        def __bytes__(self) -> bytes:
+            return bytes(next(self._copies))
+
+    buffer = bytearray(SIZE)
+    recorder = FlightRecorder(buffer)
+    recorder.record(Kind.ERROR, text="one")
+    recorder.record(Kind.ERROR, text="two")
+    torn = buffer.copy()
+    torn[RECORD + 25 : RECORD + 28] = b"x\0\0"
+    recorder._buffer = Changing(torn, buffer)  # type: ignore[assignment]  # all that read() asks of it
+    assert texts(recorder) == ["one"]
+
+
 def test_a_second_recorder_goes_on_where_the_ring_ends():
     buffer = bytearray(SIZE)
     FlightRecorder(buffer).record(Kind.ERROR, text="one")
