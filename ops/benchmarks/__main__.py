@@ -4,16 +4,42 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+
+if TYPE_CHECKING:
+    from .lifecycle import Finding
+    from .site import Site
 
 # Twice what it takes on two busy cores: something hangs.
 _BASE_SECONDS = 200
 _PAIR_SECONDS = 15
 _ROUND_SECONDS = 60
+
+Measure = Callable[["Site", Callable[[str], None]], Iterable["Finding"]]
+
+_pairs = click.option(
+    "--pairs",
+    default=30,
+    show_default=True,
+    type=click.IntRange(min=6),
+    help="Interleaved pairs; on each of 5 starts for the finest comparison.",
+)
+_json = click.option(
+    "--json",
+    "json_path",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write every value there.",
+)
+
+
+def _rounds(default: int) -> Callable[[Any], Any]:
+    kind = click.IntRange(min=1)
+    return click.option("--rounds", default=default, show_default=True, type=kind, help="Of everything.")
 
 
 @click.group()
@@ -22,53 +48,65 @@ def bench() -> None:
 
 
 @bench.command()
-@click.option(
-    "--pairs",
-    default=30,
-    show_default=True,
-    type=click.IntRange(min=6),
-    help="Interleaved pairs; on each of 5 starts for the finest comparison.",
-)
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Write every value there.",
-)
+@_pairs
+@_json
 def lifecycle(pairs: int, json_path: Path | None) -> None:
     """The one client per process: tasks/s, first operation, memory."""
+    from .lifecycle import LEGEND, measure
+
+    seconds = _BASE_SECONDS + pairs * _PAIR_SECONDS
+    _run(lambda site, say: measure(site, pairs=pairs, say=say), LEGEND, seconds, json_path)
+
+
+@bench.command()
+@_rounds(6)
+@_json
+def load(rounds: int, json_path: Path | None) -> None:
+    """Loading a file: rows/s against insert_many in one process, with 1, 2 and 4 worker processes."""
+    from .load import LEGEND, measure
+
+    seconds = _BASE_SECONDS + rounds * _ROUND_SECONDS
+    _run(lambda site, say: measure(site, rounds=rounds, say=say), LEGEND, seconds, json_path)
+
+
+@bench.command()
+@_pairs
+@_json
+def monitor(pairs: int, json_path: Path | None) -> None:
+    """Watching the pool: a checkout, a ping, and beside it OpenTelemetry's and Sentry's way."""
+    from .monitor import LEGEND, measure
+
+    seconds = _BASE_SECONDS + pairs * _PAIR_SECONDS
+    _run(lambda site, say: measure(site, pairs=pairs, say=say), LEGEND, seconds, json_path)
+
+
+@bench.command()
+@_rounds(7)
+@_json
+def fleet(rounds: int, json_path: Path | None) -> None:
+    """A snapshot of 100, 1,000 and 10,000 simulated processes, and what Redis bears for them."""
+    from .fleet import LEGEND, measure
+
+    seconds = _BASE_SECONDS + rounds * _ROUND_SECONDS
+    _run(lambda site, say: measure(site, rounds=rounds, say=say), LEGEND, seconds, json_path)
+
+
+def _run(measure: Measure, legend: str, seconds: int, json_path: Path | None) -> None:
+    """Measure within so many seconds, show the findings, and write them where a file is asked for."""
     from rich.console import Console
 
     from . import report
-    from .lifecycle import measure
     from .site import open_site
 
     if json_path is not None and not os.access(json_path.resolve().parent, os.W_OK):
         raise click.BadParameter(f"cannot write into {json_path.resolve().parent}", param_hint="--json")
     progress = Console(stderr=True, highlight=False)
-    signal.alarm(_BASE_SECONDS + pairs * _PAIR_SECONDS)
+    signal.alarm(seconds)
     with open_site() as site:
-        findings = list(measure(site, pairs=pairs, say=progress.print))
-    report.show(Console(), site.labels, findings)
+        findings = list(measure(site, progress.print))
+    report.show(Console(), site.labels, findings, legend=legend)
     if json_path is not None:
         json_path.write_text(json.dumps(report.to_json(site.labels, findings), indent=1) + "\n")
-
-
-@bench.command()
-@click.option("--rounds", default=6, show_default=True, type=click.IntRange(min=1), help="Of everything.")
-def load(rounds: int) -> None:
-    """Loading a file: rows/s against insert_many in one process, with 1, 2 and 4 worker processes."""
-    from rich.console import Console
-
-    from . import report
-    from .load import LEGEND, measure
-    from .site import open_site
-
-    progress = Console(stderr=True, highlight=False)
-    signal.alarm(_BASE_SECONDS + rounds * _ROUND_SECONDS)
-    with open_site() as site:
-        findings = list(measure(site, rounds=rounds, say=progress.print))
-    report.show(Console(), site.labels, findings, legend=LEGEND)
 
 
 def _fail(sentence: str, code: int = 1) -> NoReturn:

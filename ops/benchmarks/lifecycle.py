@@ -13,6 +13,15 @@ from .stats import Estimate, estimate, paired_ratios
 
 Say = Callable[[str], None]
 
+LEGEND = """\
+A task is one find_one by _id; Celery settings, queues and client options are the
+same everywhere.
+shared    this project: one client per process
+per task  a client made and closed by each task
+bare      a module-level client, made by each process at its first task
+late      bare, with pymongo imported in each process rather than in MAIN
+"""
+
 # Short batches stand close together, so that what else the machine does hits both halves of a pair.
 _BATCH = 40
 # Two workers of the same app differ by up to 5 % (measured: 0.95 and 1.01 of each other), which no number

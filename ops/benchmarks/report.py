@@ -13,16 +13,7 @@ from rich.table import Table
 from .lifecycle import Finding
 from .stats import Estimate
 
-_LEGEND = """\
-A task is one find_one by _id; Celery settings, queues and client options are the
-same everywhere.
-shared    this project: one client per process
-per task  a client made and closed by each task
-bare      a module-level client, made by each process at its first task
-late      bare, with pymongo imported in each process rather than in MAIN
-"""
-
-_PACKAGES = ("celery", "kombu", "billiard", "pymongo", "redis")
+_PACKAGES = ("celery", "kombu", "billiard", "pymongo", "redis", "sentry-sdk")
 
 
 def versions() -> dict[str, str]:
@@ -30,9 +21,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
 
 
-def show(
-    console: Console, labels: Mapping[str, str], findings: Iterable[Finding], *, legend: str = _LEGEND
-) -> None:
+def show(console: Console, labels: Mapping[str, str], findings: Iterable[Finding], *, legend: str) -> None:
     """Print the table, with what answered and what ran."""
     table = Table(
         "measure",
@@ -84,4 +73,4 @@ def _interval(finding: Finding, found: Estimate) -> str:
 
 
 def _digits(finding: Finding) -> int:
-    return 3 if finding.unit == "x" else 1
+    return {"x": 3, "us": 2}.get(finding.unit, 1)

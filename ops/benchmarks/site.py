@@ -17,7 +17,7 @@ from ..local.identify import ASK
 from ..local.servers import LocalServer, mongo_server, redis_server
 from .apps import COLLECTION, DOCUMENTS
 
-_PREFIX = "celery-pymongo-bench"
+PREFIX = "celery-pymongo-bench"
 _DATABASE = "celery_pymongo_bench"
 
 
@@ -42,7 +42,7 @@ class Site:
 def open_site() -> Iterator[Site]:
     """Start what is missing and fill the collection; leave nothing behind, in foreign servers neither."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix=f"{_PREFIX}-")))
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix=f"{PREFIX}-")))
         addresses: dict[str, str] = {}
         labels: dict[str, str] = {}
         for name, variable, make in (
@@ -96,7 +96,7 @@ def _keys(url: str) -> Iterator[None]:
 
 
 def _delete_keys(client: "redis.Redis") -> None:
-    for key in client.scan_iter(match=f"{_PREFIX}:*", count=1000):
+    for key in client.scan_iter(match=f"{PREFIX}:*", count=1000):
         client.delete(key)
 
 
@@ -104,7 +104,7 @@ def _environment(addresses: Mapping[str, str]) -> dict[str, str]:
     """Return this process's environment without what would make two runs differ."""
     ours = {
         "MONGODB_DATABASE": _DATABASE,
-        "CELERY_PYMONGO_KEY_PREFIX": _PREFIX,
+        "CELERY_PYMONGO_KEYPREFIX": PREFIX,
         "PYTHONUNBUFFERED": "1",
     }
     kept = {name: value for name, value in os.environ.items() if not _is_setting(name)}

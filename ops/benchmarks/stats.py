@@ -42,6 +42,11 @@ def paired_ratios(pairs: Sequence[tuple[float, float]]) -> list[float]:
     return [first / second for first, second in pairs]
 
 
+def paired_differences(pairs: Sequence[tuple[float, float]]) -> list[float]:
+    """Return first - second of each pair: what one costs more than the other."""
+    return [first - second for first, second in pairs]
+
+
 def _rank(count: int, confidence: float) -> int:
     """Return the largest rank from either end whose interval covers enough; 0 where none does."""
     ranks = range(count // 2, 0, -1)

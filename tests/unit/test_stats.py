@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from ops.benchmarks.stats import estimate, paired_ratios
+from ops.benchmarks.stats import estimate, paired_differences, paired_ratios
 
 
 def test_the_interval_of_a_median_is_the_textbook_one():
@@ -69,6 +69,10 @@ def test_no_values_are_refused():
 
 def test_ratios_are_taken_within_pairs():
     assert paired_ratios([(2.0, 1.0), (30.0, 10.0)]) == [2.0, 3.0]
+
+
+def test_differences_are_taken_within_pairs():
+    assert paired_differences([(3.0, 1.0), (10.0, 30.0)]) == [2.0, -20.0]
 
 
 def _covered_between(rank: int, count: int) -> float:
