@@ -121,7 +121,9 @@ class TestLongHolds:
             del world.monitor.holders[key]
         # Of the two that no warning told of, no info tells either.
         assert len(world.tick(10.0)) == 1
-        world.borrow(Work("t", "9", 0.0), at=10.0)
+        world.borrow(Work("t", "8", 0.0), at=10.0)
+        assert world.tick(40.0) == []
+        world.borrow(Work("t", "9", 0.0), at=50.0)
         assert len(world.tick(70.0)) == 1
 
     def test_a_hold_outside_a_task_is_told_without_a_name(self, world: World) -> None:
