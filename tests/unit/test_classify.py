@@ -1,14 +1,25 @@
 """From an exception to what the caller does next: every one that PyMongo has."""
 
+import importlib
 import inspect
+import pkgutil
 import ssl
+from collections.abc import Iterator
+from contextlib import suppress
+from types import ModuleType
 from typing import Any
 
+import bson
+import gridfs
+import pymongo
 import pytest
 from bson.errors import InvalidBSON, InvalidDocument
+from hypothesis import given
+from hypothesis import strategies as st
 from pymongo import errors, helpers_shared
 from pymongo.pool_shared import _PoolClosedError
 
+from worker.mongo import classify as module
 from worker.mongo.classify import ErrorClass, classify, driver_attempts
 
 OUTAGE, FAILOVER, OVERLOAD = ErrorClass.OUTAGE, ErrorClass.FAILOVER, ErrorClass.OVERLOAD
@@ -18,22 +29,30 @@ CLOSED, DATA, FOREIGN = ErrorClass.CLOSED, ErrorClass.DATA, ErrorClass.FOREIGN
 # What each exception is that comes without code and label.
 BARE: dict[str, ErrorClass] = {
     "AutoReconnect": OUTAGE,
+    "BSONError": DATA,
     "BulkWriteError": DATA,
     "ClientBulkWriteException": DATA,
     "CollectionInvalid": DATA,
     "ConfigurationError": CONFIG,
     "ConnectionFailure": OUTAGE,
+    "CorruptGridFile": DATA,
     "CursorNotFound": DATA,  # with its code, 43, it is a failover
     "DocumentTooLarge": DATA,
     "DuplicateKeyError": DATA,
     "EncryptedCollectionError": DATA,
     "EncryptionError": DATA,
     "ExecutionTimeout": DEADLINE,
+    "FileExists": DATA,
+    "GridFSError": DATA,
+    "InvalidBSON": DATA,
     "InvalidDocument": DATA,
+    "InvalidId": DATA,
     "InvalidName": DATA,
     "InvalidOperation": DATA,
+    "InvalidStringData": DATA,
     "InvalidURI": CONFIG,
     "NetworkTimeout": OUTAGE,
+    "NoFile": DATA,
     "NotPrimaryError": FAILOVER,
     "OperationFailure": DATA,
     "ProtocolError": DATA,
@@ -43,8 +62,8 @@ BARE: dict[str, ErrorClass] = {
     "WaitQueueTimeoutError": OVERLOAD,
     "WriteConcernError": DATA,
     "WriteError": DATA,
-    "_CertificateError": CONFIG,
     "_OperationCancelled": OUTAGE,
+    "_PoolClosedError": CLOSED,
 }
 
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
@@ -55,13 +74,26 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
 }
 
 
-def exported() -> dict[str, type[BaseException]]:
-    kinds = {name: kind for name, kind in vars(errors).items() if inspect.isclass(kind)}
-    return {name: kind for name, kind in kinds.items() if issubclass(kind, BaseException)}
+def modules(package: ModuleType) -> Iterator[ModuleType]:
+    yield package
+    for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        with suppress(ImportError):  # needs a package that is not installed, such as pyOpenSSL
+            yield importlib.import_module(found.name)
+
+
+def raised() -> dict[str, type[BaseException]]:
+    """Return every exception class that the driver defines anywhere, private ones included."""
+    every = [module for package in (pymongo, bson, gridfs) for module in modules(package)]
+    kinds = {kind for module in every for kind in vars(module).values() if inspect.isclass(kind)}
+    own = {kind for kind in kinds if kind.__module__.partition(".")[0] in ("pymongo", "bson", "gridfs")}
+    return {kind.__name__: kind for kind in own if issubclass(kind, BaseException)}
+
+
+RAISED = raised()
 
 
 def make(name: str) -> BaseException:
-    return exported()[name](*ARGUMENTS.get(name, ("some text",)))
+    return RAISED[name](*ARGUMENTS.get(name, ("some text",)))
 
 
 def coded(code: int, *labels: str, kind: type[errors.OperationFailure] = errors.OperationFailure) -> Any:
@@ -77,7 +109,7 @@ def labelled(kind: type[errors.PyMongoError], *labels: str) -> errors.PyMongoErr
 
 def test_every_exception_of_pymongo_has_been_judged() -> None:
     """A PyMongo with a new one fails here until somebody has thought about it."""
-    assert set(BARE) == set(exported())
+    assert set(BARE) == set(RAISED)
 
 
 @pytest.mark.parametrize("name", BARE)
@@ -88,11 +120,9 @@ def test_an_exception_without_code_and_label_is_classified_by_its_type(name: str
 @pytest.mark.parametrize("name", ["NetworkTimeout", "ServerSelectionTimeoutError", "NotPrimaryError"])
 def test_a_subclass_of_auto_reconnect_has_a_rule_of_its_own(name: str) -> None:
     """The trap of the class tree: a handler of AutoReconnect placed first would take them all."""
-    from worker.mongo.classify import _BY_TYPE
-
-    kinds = [kind for kind, _ in _BY_TYPE]
+    kinds = [kind for kind, _ in module._BY_TYPE]
     assert isinstance(make(name), errors.AutoReconnect)
-    assert kinds.index(exported()[name]) < kinds.index(errors.ConnectionFailure)
+    assert kinds.index(RAISED[name]) < kinds.index(errors.ConnectionFailure)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +146,7 @@ def test_a_subclass_of_auto_reconnect_has_a_rule_of_its_own(name: str) -> None:
         (121, DATA),  # DocumentValidationFailure
         (2, DATA),  # BadValue
         (11601, DATA),  # Interrupted: somebody killed the operation on purpose
+        (100, CONFIG),  # UnsatisfiableWriteConcern
     ],
 )
 def test_a_server_code_says_more_than_the_type(code: int, expected: ErrorClass) -> None:
@@ -242,6 +273,81 @@ def test_the_drivers_own_attempts_are_counted(error: errors.PyMongoError, attemp
 
 def test_what_a_person_has_to_mend_is_not_transient() -> None:
     assert {c for c in ErrorClass if c.is_transient} == {OUTAGE, FAILOVER, OVERLOAD, DEADLINE, CLOSED}
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (errors.AutoReconnect("the key service"), FAILOVER),  # MongoDB itself may be well
+        (errors.ServerSelectionTimeoutError("mongocryptd"), FAILOVER),
+        (coded(13), AUTH),
+        (errors.ExecutionTimeout("find in the key vault", 50), DEADLINE),
+        (errors.EncryptionError(coded(10107)), FAILOVER),
+        (ValueError("not a key"), DATA),
+        (ConnectionRefusedError("the key service"), DATA),
+    ],
+)
+def test_an_encryption_error_is_what_encryption_met(cause: Exception, expected: ErrorClass) -> None:
+    assert classify(errors.EncryptionError(cause)) is expected
+    assert classify(errors.EncryptedCollectionError(cause, {})) is expected
+
+
+LABELS = st.lists(
+    st.sampled_from(
+        [
+            "TransientTransactionError",
+            "RetryableWriteError",
+            "UnknownTransactionCommitResult",
+            "NoWritesPerformed",
+            "RetryableError",
+            "of some later version",
+        ]
+    ),
+    unique=True,
+)
+CODES = st.one_of(st.none(), st.integers(0, 500), st.sampled_from([8000, 9001, 10058, 10107, 11000, 13436]))
+
+
+@given(st.sampled_from(sorted(BARE)), LABELS)
+def test_whatever_is_raised_has_one_class_and_is_never_foreign(name: str, labels: list[str]) -> None:
+    error = make(name)
+    for label in labels if isinstance(error, errors.PyMongoError) else ():
+        error._add_error_label(label)  # type: ignore[attr-defined]  # narrowed in the line above
+    assert classify(error) in set(ErrorClass) - {FOREIGN}
+    assert driver_attempts(error) in (1, 2, 3)
+
+
+@given(st.sampled_from(sorted(BARE)))
+def test_what_the_driver_calls_a_timeout_may_succeed_another_time(name: str) -> None:
+    error = make(name)
+    assert classify(error).is_transient or not getattr(error, "timeout", False)
+
+
+@given(CODES, LABELS)
+def test_a_server_that_answers_is_never_an_outage(code: int | None, labels: list[str]) -> None:
+    """Its error must not open the circuit, whatever it says."""
+    assert classify(errors.OperationFailure("some text", code, {"errorLabels": labels})) is not OUTAGE
+
+
+@given(CODES, LABELS)
+def test_an_overloaded_server_is_left_alone_for_a_while_whatever_else_it_says(
+    code: int | None, labels: list[str]
+) -> None:
+    assert classify(coded(code or 0, "SystemOverloadedError", *labels)) is OVERLOAD
+
+
+def rows() -> list[list[str]]:
+    lines = [line for line in (module.__doc__ or "").splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_table_says_of_every_class_what_the_caller_does() -> None:
+    assert sorted(name for name, _, _ in rows()) == sorted(ErrorClass)
+
+
+def test_the_table_and_the_code_agree_on_what_is_tried_again() -> None:
+    for name, _, action in rows():
+        assert ErrorClass(name).is_transient == ("tried again" in action)
 
 
 def test_every_class_says_in_a_sentence_what_helps() -> None:

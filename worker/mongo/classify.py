@@ -1,4 +1,19 @@
-"""From an exception to what the caller does next."""
+"""From an exception to what the caller does next.
+
+| class | what it is | what the caller does |
+|---|---|---|
+| outage | no server selectable, refused, connection lost, network timeout | opens the circuit; tried again |
+| failover | not primary, interrupted, a write conflict, a helper of encryption away | tried again, soon |
+| overload | the wait queue timed out, the server says that it is overloaded | tried again, later |
+| deadline | the operation's own time ran out, or its write concern's | tried again if there is time |
+| closed client | the object was closed | replaced, tried again |
+| auth | credentials or a role refused | fails at once; new credentials are read from the settings |
+| config | URI, options, TLS, a write concern that nobody can satisfy | fails at once |
+| data | the server refused this operation on these data, or they cannot be encoded | fails at once |
+| foreign | not MongoDB's; an OSError too, since the driver wraps those of its sockets | fails at once |
+
+Whether a write may have happened all the same is another question: see `outcome`.
+"""
 
 import ssl
 from enum import StrEnum
@@ -49,6 +64,8 @@ _FAILOVER_CODES = frozenset({6, 7, 89, 91, 134, 189, 9001, 10058, 10107, 11600, 
 _INTERRUPTED_CODES = frozenset({43, 112, 133, 175, 237})
 _OVERLOAD_CODES = frozenset({202, 262, 462})
 _DEADLINE_CODES = frozenset({50, 24, 64})
+# A write concern that names a tag set nobody has, or more members than there are.
+_CONFIG_CODES = frozenset({79, 100})
 
 # With these the server or the driver says itself that the same again can succeed.
 _RETRYABLE_LABELS = ("RetryableWriteError", "RetryableError", "TransientTransactionError")
@@ -91,7 +108,7 @@ def classify(error: BaseException) -> ErrorClass:
     if isinstance(error, (errors.BulkWriteError, errors.ClientBulkWriteException)):
         return _by_parts(error)
     told = ErrorClass.AUTH if is_login_refused(error) else _by_code(getattr(error, "code", None))
-    return told or _by_label(error) or _by_type(error)
+    return told or _by_label(error) or _by_cause(error) or _by_type(error)
 
 
 def is_login_refused(error: BaseException) -> bool:
@@ -125,6 +142,7 @@ def _by_code(code: int | None) -> ErrorClass | None:
         (_INTERRUPTED_CODES, ErrorClass.FAILOVER),
         (_OVERLOAD_CODES, ErrorClass.OVERLOAD),
         (_DEADLINE_CODES, ErrorClass.DEADLINE),
+        (_CONFIG_CODES, ErrorClass.CONFIG),
     ):
         if code in codes:
             return error_class
@@ -146,6 +164,15 @@ def _by_parts(error: errors.BulkWriteError | errors.ClientBulkWriteException) ->
     classes = [_by_code(part.get("code")) or ErrorClass.DATA for part in parts]
     lasting = (error_class for error_class in classes if not error_class.is_transient)
     return next(lasting, classes[0] if classes else ErrorClass.DATA)
+
+
+def _by_cause(error: errors.PyMongoError) -> ErrorClass | None:
+    """Return the class of what encryption met on its way to the key vault, mongocryptd or the key service."""
+    cause = classify(error.cause) if isinstance(error, errors.EncryptionError) else ErrorClass.FOREIGN
+    if cause is ErrorClass.FOREIGN:
+        return None
+    # What cannot be reached may be the key service alone: no reason to call MongoDB away.
+    return ErrorClass.FAILOVER if cause is ErrorClass.OUTAGE else cause
 
 
 def _by_type(error: BaseException) -> ErrorClass:
