@@ -50,12 +50,12 @@ def connect_url(
     tls: Mapping[str, Any] | None = None,
     seconds: float = SECONDS,
 ) -> "redis.Redis":
-    """Return a client of a redis://, rediss:// or sentinel:// URL; no I/O.
+    """Return a client of a redis://, rediss:// or sentinel:// URL, or of the first of several; no I/O.
 
     `sentinel` holds what the Sentinels themselves ask for, `tls` redis-py's ssl_ options, which the URL's
     override. Certificates are verified unless one of them says otherwise: that is redis-py's default.
     """
-    parts = re.split(r";(?=sentinel://)", url)
+    parts = re.split(r";(?=(?:sentinel|rediss?)://)", url)
     own = _own(seconds)
     options = {**(tls or {}), **_parsed(parts[0]), **own}
     is_tls = tls is not None or url.startswith("rediss://")
@@ -72,6 +72,9 @@ def _parsed(url: str) -> dict[str, Any]:
     """Return login, database and options of a URL, and host and port where they are Redis' own."""
     is_sentinel = url.startswith("sentinel://")
     options: dict[str, Any] = parse_url(re.sub("^sentinel:", "redis:", url))  # type: ignore[no-untyped-call] # as above
+    if "ssl_cert_reqs" in options:
+        # Celery and kombu know CERT_REQUIRED, too; redis-py does not.
+        options["ssl_cert_reqs"] = options["ssl_cert_reqs"].lower().removeprefix("cert_")
     unused = {"connection_class"} | ({"host", "port"} if is_sentinel else set())
     return {name: value for name, value in options.items() if name not in unused}
 

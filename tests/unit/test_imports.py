@@ -31,7 +31,7 @@ LEVELS: list[set[str]] = [
     },
     {"mongo"},
     {"attribution", "findings"},
-    {"redis_client", "registry", "publisher", "history"},
+    {"redis_client", "registry", "publisher", "history", "queues"},
     {"fleet", "totals", "layers", "strain", "verdicts", "snapshot"},
     {"process_identity", "double_buffer", "board_file", "board_row", "board"},
     {"process"},

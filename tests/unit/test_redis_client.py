@@ -79,3 +79,14 @@ def test_the_url_holds_the_masters_login_and_the_setting_that_of_the_sentinels()
 def test_making_a_client_does_no_io(url: str) -> None:
     """The unit tests' fence would tell."""
     connect(settings(REDIS_URL=url, REDIS_SENTINEL_MASTER="main"))
+
+
+def test_certificates_are_asked_for_in_celerys_words_too() -> None:
+    client = connect(settings(REDIS_URL="rediss://localhost:1?ssl_cert_reqs=CERT_OPTIONAL"))
+    connection: Any = client.connection_pool.make_connection()
+    assert connection.cert_reqs.name == "CERT_OPTIONAL"
+
+
+def test_of_several_servers_that_are_no_sentinels_the_first_is_used() -> None:
+    found = options(connect_url("redis://one/1;redis://two/2"))
+    assert (found["host"], found["db"]) == ("one", 1)

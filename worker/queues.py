@@ -1,0 +1,152 @@
+"""How many messages wait in the Redis broker, how old they are, and how many are in flight.
+
+Messages carry no time of their own: ours get one when they are sent, by the sender's clock. What others
+send, or sent before, is of unknown age. A queue is read as kombu writes it: a list per priority, where
+messages enter at its head and leave at its tail. In a Redis with rules for its users this takes `+select
++time +llen +hlen +lindex +evalsha +script|load` on the broker's keys.
+"""
+
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from celery.signals import before_task_publish
+
+from .redis_client import connect_url
+
+if TYPE_CHECKING:
+    import redis
+    from celery import Celery
+
+HEADER = "celery_pymongo_sent_at"
+"""The header of our messages: when they were sent, unix seconds by the sender's clock."""
+
+_SCHEMES = ("redis://", "rediss://", "sentinel://")
+
+# kombu writes the body first and the headers last; a body in base64 and a text within a header cannot have
+# these quotes. Measured: 0.7 ms for a message of 1.4 MB, where fetching it would take 1.4 MB, too.
+_STAMP = """
+local message = redis.call('LINDEX', KEYS[1], ARGV[1])
+if not message then
+  return false
+end
+local _, before = string.find(message, ARGV[2], -16384, true)
+return before and string.match(message, '^ ?([%d.]+)', before + 1)
+"""
+_WRITTEN = f'"{HEADER}":'
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How kombu names its keys in Redis; its own defaults."""
+
+    prefix: str = ""
+    separator: str = "\x06\x16"
+    priorities: tuple[int, ...] = (0, 3, 6, 9)
+    unacked: str = "unacked"
+
+    def lists(self, queue: str) -> list[str]:
+        """Return the lists of a queue, one per priority."""
+        ends = [f"{self.separator}{priority}" if priority else "" for priority in self.priorities]
+        return [f"{self.prefix}{queue}{end}" for end in ends]
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Messages that wait, and the age in seconds of the oldest that says when it was sent.
+
+    The messages at both ends of each list are asked: one that was given back stands at the head.
+    """
+
+    depth: int
+    age: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits by queue, and what workers have taken and not acknowledged, all queues together.
+
+    The latter includes messages with an ETA or countdown, which workers take early.
+    """
+
+    queues: dict[str, Queue]
+    unacked: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+
+class Queues:
+    """The queues of a Redis broker."""
+
+    def __init__(self, redis: "redis.Redis", layout: Layout) -> None:
+        self._redis: Any = redis
+        self._layout = layout
+        self._stamp = self._redis.register_script(_STAMP)
+
+    def read(self, names: Collection[str]) -> Waiting:
+        """Return what waits in these queues now; raises redis.RedisError where Redis fails."""
+        lists = {name: self._layout.lists(name) for name in names}
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.time().hlen(f"{self._layout.prefix}{self._layout.unacked}")
+            for key in (key for keys in lists.values() for key in keys):
+                pipe.llen(key)
+            (seconds, micros), unacked, *found = pipe.execute()
+        lengths = iter(found)
+        depths = {name: {key: next(lengths) for key in keys} for name, keys in lists.items()}
+        now = seconds + micros / 1e6
+        return Waiting({name: self._queue(depth, now) for name, depth in depths.items()}, unacked)
+
+    def _queue(self, depths: dict[str, int], now: float) -> Queue:
+        sent = [stamp for key, depth in depths.items() for stamp in self._stamps(key, depth)]
+        # A sender's clock may be ahead of Redis'.
+        return Queue(sum(depths.values()), max(0.0, now - min(sent)) if sent else None)
+
+    def _stamps(self, key: str, depth: int) -> Iterator[float]:
+        # One message a round trip: of a pipeline Redis would look at all before it serves anybody else.
+        for place in (-1, 0)[: min(depth, 2)]:
+            stamp = self._stamp(keys=[key], args=[place, _WRITTEN])
+            if stamp is not None:
+                yield float(stamp)
+
+
+def of(app: "Celery") -> Queues | None:
+    """Return the queues of this app's broker; None, where it is no Redis: what waits there is unknown."""
+    url, options = app.conf.broker_read_url, app.conf.broker_transport_options
+    if isinstance(url, (list, tuple)):
+        url = ";".join(url)
+    if not str(url).startswith(_SCHEMES):
+        return None
+    tls = app.conf.broker_use_ssl
+    client = connect_url(
+        url,
+        master=options.get("master_name"),
+        sentinel=options.get("sentinel_kwargs"),
+        tls=tls if isinstance(tls, Mapping) else {} if tls else None,
+    )
+    return Queues(client, _layout(options))
+
+
+def _layout(options: Mapping[str, Any]) -> Layout:
+    names = {"prefix": "global_keyprefix", "separator": "sep", "unacked": "unacked_key"}
+    chosen = {name: options[option] for name, option in names.items() if option in options}
+    if "priority_steps" in options:
+        chosen["priorities"] = tuple(options["priority_steps"])
+    return Layout(**chosen)
+
+
+def stamp(headers: dict[str, Any]) -> None:
+    """Note in a message's headers that it is sent now; a retry is a message of its own."""
+    headers[HEADER] = time.time()
+
+
+def connect() -> None:
+    """Stamp every task that this process sends."""
+    before_task_publish.connect(_on_publish, weak=False, dispatch_uid="celery_pymongo.queues")
+
+
+def _on_publish(headers: Any = None, **_kwargs: Any) -> None:
+    if isinstance(headers, dict):
+        stamp(headers)
