@@ -6,32 +6,35 @@ from typing import Any
 
 from . import events
 from .events import Event
-from .mongo.findings import Finding, Leak, LongHold, Returned, Stack
+from .mongo.findings import Finding, Leak, LeakReturned, LongHold, Returned, Stack
 
 
 def say(findings: Iterable[Finding], logger: logging.Logger) -> None:
     """Log each: a warning for what is held or left open, an info for what came back."""
     for finding in findings:
-        level = logging.WARNING if isinstance(finding, LongHold | Leak) else logging.INFO
-        event, message, args = _line(finding)
-        fields = {"task": finding.task, "task_id": finding.id, "seconds": round(finding.seconds, 1)}
-        events.say(logger, level, event, f"%s {message}", _who(finding), *args, **fields)
+        _say(finding, logger)
 
 
-def _line(finding: Finding) -> tuple[Event, str, tuple[Any, ...]]:
-    server_and_time = "the connection to %s for %.1f s"
+def _say(finding: Finding, logger: logging.Logger) -> None:
+    who, seconds = _who(finding), finding.seconds
+    fields: dict[str, Any] = {"task": finding.task, "task_id": finding.id, "seconds": round(seconds, 1)}
     match finding:
-        case LongHold(server=server, seconds=seconds):
-            now, before = _lines("it is at", finding.stack), _lines("it borrowed it at", finding.borrowed)
-            return Event.POOL_LONG_HOLD, f"has held {server_and_time}%s%s", (server, seconds, now, before)
-        case Returned(server=server, seconds=seconds):
-            return Event.POOL_RETURNED, f"has returned what it held, {server_and_time}", (server, seconds)
-        case Leak(seconds=seconds, what=what):
-            opened = _lines("opened at", finding.borrowed)
-            return Event.POOL_LEAK, "ended %.1f s ago and left open: %s%s", (seconds, what, opened)
-        case _:
-            message = "left open what is gone now, %.1f s after its end: %s"
-            return Event.POOL_RETURNED, message, (finding.seconds, finding.what)
+        case LongHold(server=server, stack=stack, borrowed=borrowed):
+            message = "%s has held the connection to %s for %.1f s%s%s"
+            args = (who, server, seconds, _lines("it is at", stack), _lines("it borrowed it at", borrowed))
+            events.say(logger, logging.WARNING, Event.POOL_LONG_HOLD, message, *args, **fields)
+        case Leak(what=what, borrowed=borrowed):
+            message = "%s ended %.1f s ago and left open: %s%s"
+            opened = _lines("opened at", borrowed)
+            events.say(
+                logger, logging.WARNING, Event.POOL_LEAK, message, who, seconds, what, opened, **fields
+            )
+        case Returned(server=server):
+            message = "%s has returned what it held, the connection to %s for %.1f s"
+            events.say(logger, logging.INFO, Event.POOL_RETURNED, message, who, server, seconds, **fields)
+        case LeakReturned(what=what):
+            message = "%s left open what is gone now, %.1f s after its end: %s"
+            events.say(logger, logging.INFO, Event.POOL_RETURNED, message, who, seconds, what, **fields)
 
 
 def _who(finding: Finding) -> str:

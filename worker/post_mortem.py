@@ -4,7 +4,7 @@ import logging
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from . import events
+from . import dumps, events
 from .events import Event
 
 logger = logging.getLogger("celery_pymongo.fleet")
@@ -69,7 +69,7 @@ def say(found: PostMortem) -> None:
         report.get("circuit", "unknown"),
         pool.get("in_use", "?"),
         pool.get("size", "?"),
-        "".join(_line(record) for record in found.flight[-_SHOWN:]),
+        "".join(dumps.line(record) for record in found.flight[-_SHOWN:]),
         post_mortem=found.to_dict(),
     )
 
@@ -78,7 +78,3 @@ def _doing(task: dict[str, Any] | None) -> str:
     if not task:
         return "idle"
     return f"running {task.get('name')}[{task.get('id')}] for {task.get('seconds') or 0:.1f} s"
-
-
-def _line(record: dict[str, Any]) -> str:
-    return f"\n  {record['at']:.3f} {record['kind']} {record['number']:g} {record['text']}"

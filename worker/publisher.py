@@ -3,6 +3,7 @@
 import logging
 import random
 from collections.abc import Callable
+from typing import Any
 
 from redis import RedisError
 
@@ -61,6 +62,17 @@ class Publisher:
             logger.debug("no goodbye: %s", type(error).__name__)
             return False
         return True
+
+    def bury(self, post_mortem: dict[str, Any]) -> bool:
+        """Store the post-mortem of another process; False where somebody has told it before. Never raises.
+
+        Without Redis nobody can ask who told it, and twice is better than never.
+        """
+        try:
+            return self._registry.bury(post_mortem)
+        except (RedisError, OSError, TooLargeError) as error:
+            logger.debug("a post-mortem was not kept: %s", type(error).__name__)
+            return True
 
     def _fail(self, now: float, error: Exception) -> None:
         delay = self._backoff.delay(self._failures, self._uniform)

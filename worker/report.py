@@ -58,11 +58,11 @@ class Moment:
 
 def build(origin: Origin, moment: Moment) -> dict[str, Any]:
     """Return the report as plain JSON types."""
-    told: dict[str, Any] = asdict(moment)
+    told = asdict(moment)
     totals, counts, uss = told.pop("totals"), told.pop("counts"), told.pop("uss")
     memory = {"uss": uss, "server": totals["pool"]["size"] * SERVER_BYTES_PER_CONNECTION}
-    count = totals["count"] | counts
-    return {"v": 1} | asdict(origin) | told | totals | {"count": count, "memory": memory}
+    built: dict[str, Any] = {"v": 1, **asdict(origin), **told, **totals}
+    return built | {"count": totals["count"] | counts, "memory": memory}
 
 
 def encode(report: dict[str, Any]) -> bytes:

@@ -12,6 +12,7 @@ from . import health
 from .backoff import Backoff
 from .circuit import Change, Circuit, CircuitState
 from .classify import ErrorClass, classify, is_login_refused
+from .flight import Kind
 from .guard import is_closed
 from .heartbeats import Heartbeats
 from .holder import ClientHolder
@@ -27,15 +28,28 @@ class Link:
     """Feeds the circuit from heartbeats, pings and errors, and runs the reconnector.
 
     `renew` is asked whether a client with other credentials can be made now; `timeout_seconds` bounds each
-    ping. `wake` is set when the circuit opens and when a server shows up again.
+    ping. `wake` is set when the circuit opens and when a server shows up again. `on_change` hears of each
+    change of the circuit and `record` of what the flight recorder keeps: both from any thread.
     """
 
-    def __init__(
-        self, holder: ClientHolder, backoff: Backoff, *, timeout_seconds: float, renew: Callable[[], bool]
+    def __init__(  # noqa: PLR0913 - the last two are who listens
+        self,
+        holder: ClientHolder,
+        backoff: Backoff,
+        *,
+        timeout_seconds: float,
+        renew: Callable[[], bool],
+        on_change: Callable[[Change], None] = lambda _change: None,
+        record: Callable[[Kind, float, str], None] = lambda _kind, _number, _text: None,
     ) -> None:
         self._holder = holder
         self._timeout_seconds = timeout_seconds
         self._renew = renew
+        self._on_change = on_change
+        self._record = record
+        # Monotonic seconds of the last sign of a server that takes writes; None before the first.
+        self.succeeded_at: float | None = None
+        self.error: str | None = None
         self._server: str | None = None
         self._verdict = health.Verdict.UNKNOWN
         self.wake = threading.Event()
@@ -62,6 +76,7 @@ class Link:
         result = health.ping(self._holder.get(), timeout_seconds=self._timeout_seconds)
         now = time.monotonic()
         if result.is_answered:
+            self.succeeded_at = now
             self._say_change(self.circuit.succeed(now, "ping"))
         elif result.error_class in _UNUSABLE or self.circuit.state is CircuitState.HALF_OPEN:
             self._say_change(self.circuit.fail(now, str(result.error)))
@@ -89,10 +104,16 @@ class Link:
         """Make an attempt if the circuit is not closed and it is due; always, with `force`. Never sleeps."""
         attempt = self._reconnector.attempt() if force else self._reconnector.run_if_due()
         if attempt is not None and not attempt.connected:
+            self._record(Kind.RECONNECT, attempt.number, str(attempt.error_class))
             message = "attempt %d failed (%s), the next is due in %.1f s"
             args = (attempt.number, attempt.error_class, attempt.next_in_seconds)
             events.say(logger, logging.INFO, Event.RECONNECT_FAILED, message, *args, error=attempt.error)
         return attempt
+
+    @property
+    def server(self) -> str | None:
+        """Which server answered the last check, and its version; None before one did."""
+        return self._server
 
     def due_in(self) -> float | None:
         """Return the seconds until the next attempt is due; None while the circuit is closed."""
@@ -107,6 +128,7 @@ class Link:
         if client is None or not can_help or not self._holder.replace(client):
             return False
         self._server = None
+        self._record(Kind.CLIENT_REPLACED, 0.0, str(error_class))
         events.say(logger, logging.WARNING, Event.CLIENT_REPLACED, "replaced the client: %s", error_class)
         return True
 
@@ -114,6 +136,7 @@ class Link:
         self._say_change(self.circuit.fail(time.monotonic(), f"heartbeat: {error_name}"))
 
     def _found(self) -> None:
+        self.succeeded_at = time.monotonic()
         if not self.circuit.is_closed:
             self._reconnector.wake()
             self.wake.set()
@@ -121,6 +144,9 @@ class Link:
     def _say_change(self, change: Change | None) -> None:
         if change is None:
             return
+        self.error = None if change.after is CircuitState.CLOSED else change.reason
+        self._on_change(change)
+        self._record(Kind.CIRCUIT, change.lasted, f"{change.after}: {change.reason}")
         if change.after is CircuitState.OPEN and change.before is CircuitState.CLOSED:
             self._server = None
             self.wake.set()

@@ -1,0 +1,56 @@
+"""When the flight recorder is shown, and how."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from worker import dumps
+from worker.dumps import Dumps
+from worker.events import Event
+
+
+def records(count: int) -> list[dict[str, Any]]:
+    return [
+        {"at": 1.0 * n, "kind": "connection.created", "number": 0.0, "text": f"a:{n}"} for n in range(count)
+    ]
+
+
+def test_nothing_is_shown_where_nothing_is_wrong() -> None:
+    kept = Dumps()
+    assert kept.reason(0.0, timeouts=0, is_open=False) is None
+    assert kept.reason(2.0, timeouts=0, is_open=False) is None
+
+
+def test_a_wait_queue_timeout_shows_it_once_and_the_next_one_not_within_a_minute() -> None:
+    kept = Dumps()
+    assert kept.reason(0.0, timeouts=1, is_open=False) == "a wait-queue timeout"
+    assert kept.reason(2.0, timeouts=1, is_open=False) is None
+    assert kept.reason(59.0, timeouts=2, is_open=False) is None
+    assert kept.reason(61.0, timeouts=2, is_open=False) is None
+    assert kept.reason(62.0, timeouts=3, is_open=False) == "a wait-queue timeout"
+
+
+def test_an_outage_shows_it_at_its_beginning_only() -> None:
+    kept = Dumps()
+    assert kept.reason(0.0, timeouts=0, is_open=True) == "an outage"
+    assert kept.reason(70.0, timeouts=0, is_open=True) is None
+    assert kept.reason(80.0, timeouts=0, is_open=False) is None
+    assert kept.reason(90.0, timeouts=0, is_open=True) == "an outage"
+
+
+def test_counters_that_were_reset_are_no_timeouts() -> None:
+    kept = Dumps()
+    kept.reason(0.0, timeouts=5, is_open=False)
+    assert kept.reason(70.0, timeouts=0, is_open=False) is None
+    assert kept.reason(80.0, timeouts=1, is_open=False) == "a wait-queue timeout"
+
+
+def test_the_log_shows_the_newest_and_a_json_log_has_all(caplog: pytest.LogCaptureFixture) -> None:
+    dumps.say(records(30), "an outage")
+    (record,) = caplog.records
+    lines = record.getMessage().splitlines()
+    assert lines[0] == "flight.dumped: an outage; the last 20 of 30 records:"
+    assert lines[1:] == [f"  {n:.3f} connection.created 0 a:{n}" for n in range(10, 30)]
+    assert (vars(record)["event"], record.levelno) == (Event.FLIGHT_DUMPED, logging.WARNING)
+    assert len(vars(record)["fields"]["records"]) == 30

@@ -1,0 +1,47 @@
+"""When the flight recorder is shown in the log: in trouble, and not again for a minute."""
+
+import logging
+from typing import Any
+
+from . import events
+from .events import Event
+
+logger = logging.getLogger("celery_pymongo.flight")
+
+_PAUSE_SECONDS = 60.0
+_SHOWN = 20
+
+
+class Dumps:
+    """Decides and says. `now` is monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._timeouts = 0
+        self._was_open = False
+        self._quiet_until = float("-inf")
+
+    def reason(self, now: float, *, timeouts: int, is_open: bool) -> str | None:
+        """Return why the records are worth a look now, or None. `timeouts` counts since the process began."""
+        reasons = {
+            "a wait-queue timeout": timeouts > self._timeouts,
+            "an outage": is_open and not self._was_open,
+        }
+        self._timeouts, self._was_open = timeouts, is_open
+        why = next((why for why, holds in reasons.items() if holds), None)
+        if why is None or now < self._quiet_until:
+            return None
+        self._quiet_until = now + _PAUSE_SECONDS
+        return why
+
+
+def say(records: list[dict[str, Any]], why: str) -> None:
+    """Log the newest records in a text log, all of them in a JSON log."""
+    shown = "".join(line(record) for record in records[-_SHOWN:])
+    message = "%s; the last %d of %d records:%s"
+    args = (why, min(_SHOWN, len(records)), len(records), shown)
+    events.say(logger, logging.WARNING, Event.FLIGHT_DUMPED, message, *args, reason=why, records=records)
+
+
+def line(record: dict[str, Any]) -> str:
+    """Return one record as an indented line: when (unix seconds), what, a number, a text."""
+    return f"\n  {record['at']:.3f} {record['kind']} {record['number']:g} {record['text']}"

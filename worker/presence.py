@@ -1,0 +1,181 @@
+"""What a process shows of itself: on its node's board at once, in the registry while Redis is there."""
+
+import json
+import logging
+import os
+import time
+from typing import Any
+
+from . import dumps, events, findings, memory, post_mortem, report, siblings
+from .attribution import Attribution
+from .board import leftovers
+from .board_row import Command, RowState
+from .events import Event
+from .mongo.circuit import CircuitState
+from .mongo.client import own_version
+from .post_mortem import PostMortem
+from .process import Mongo, current_slot
+from .process_identity import boot_id, born
+from .publisher import Publisher
+
+logger = logging.getLogger("celery_pymongo.monitor")
+
+# Reading it costs milliseconds in a big process.
+_MEMORY_SECONDS = 30.0
+_FINDINGS = ("long_holds", "leaks", "false_alarms")
+
+
+class Presence:
+    """The monitor's tick of one process, from its start to its goodbye. One thread calls it."""
+
+    def __init__(self, mongo: Mongo, attribution: Attribution, publisher: Publisher) -> None:
+        self._mongo = mongo
+        self._attribution = attribution
+        self._publisher = publisher
+        self._dumps = dumps.Dumps()
+        self._uss: int | None = None
+        self._uss_due = 0.0
+        self._dead: set[tuple[int, int]] = set()
+        self._deaths: list[PostMortem] = []
+        pid = os.getpid()
+        self._origin = report.Origin(
+            node=mongo.place.node,
+            slot=current_slot(),
+            pid=pid,
+            host=boot_id(),
+            born=born(pid),
+            started=mongo.row.read().started_at or time.time(),
+            version=own_version(),
+            kind=mongo.place.kind,
+            appname=mongo.appname,
+        )
+        self._is_first = True
+        if mongo.predecessor is not None:
+            self._found_dead(self._origin.slot, mongo.predecessor.row, mongo.predecessor.flight)
+
+    def tick(self, now: float) -> None:
+        """Look at the pool, obey MAIN, show the report. `now` is monotonic seconds."""
+        if self._is_first and self._origin.slot == 0:
+            self._find_leftovers()
+        self._is_first = False
+        self._look(now)
+        self._obey()
+        self._show(now)
+        self._tell_deaths()
+
+    def goodbye(self) -> None:
+        """Take the process out of the registry: it ends as it should. Bounded to some 25 ms."""
+        self._publisher.goodbye(self._origin.member)
+
+    def _look(self, now: float) -> None:
+        mongo = self._mongo
+        client = mongo.holder.client
+        if client is not None and mongo.monitor.tick(client, now).adapter_gone:
+            events.say(
+                logger, logging.WARNING, Event.POOL_DRIFT, "PyMongo has no pool counters to compare with"
+            )
+        findings.say(mongo.suspicion.tick(now), logger)
+
+    def _obey(self) -> None:
+        if Command.RESET in self._mongo.row.taken():
+            self._mongo.pop_stats()
+
+    def _show(self, now: float) -> None:
+        busy = self._look_at_siblings(now)
+        told = report.build(self._origin, self._moment(now, busy))
+        text = report.encode(told)
+        self._mongo.row.write_report(text)
+        published = self._publisher.publish(now, self._origin.member, text)
+        if published is not None and published.previous is not None:
+            self._judge_previous(json.loads(published.previous))
+        is_open = told["circuit"] == CircuitState.OPEN
+        if why := self._dumps.reason(now, timeouts=told["count"]["timeouts"], is_open=is_open):
+            dumps.say(self._mongo.flight(), why)
+
+    def _moment(self, now: float, busy: list[int]) -> report.Moment:
+        mongo, link = self._mongo, self._mongo.link
+        board = mongo.board
+        succeeded_at = link.succeeded_at
+        return report.Moment(
+            at=round(time.time(), 3),
+            slots=1 if board is None else board.expected,
+            queues=[] if board is None else json.loads(board.queues or "[]"),
+            task=self._task(now),
+            circuit=str(link.circuit.state),
+            outage=round(link.circuit.outage_seconds(now), 1),
+            ok=None if succeeded_at is None else round(now - succeeded_at, 1),
+            error=None if link.error is None else link.error[:40],
+            server=link.server,
+            uss=self._memory(now),
+            totals=mongo.monitor.totals(now).to_dict(),
+            counts={name: getattr(mongo.suspicion, name) for name in _FINDINGS},
+            busy=busy,
+        )
+
+    def _task(self, now: float) -> dict[str, Any] | None:
+        works = self._attribution.running()
+        if not works:
+            return None
+        seconds = round(now - works[0].started_at, 1)
+        return {"name": works[0].name[:80], "id": works[0].id, "seconds": seconds, "running": len(works)}
+
+    def _memory(self, now: float) -> int | None:
+        if now >= self._uss_due:
+            self._uss, self._uss_due = memory.unique_set_size(), now + _MEMORY_SECONDS
+        return self._uss
+
+    def _look_at_siblings(self, now: float) -> list[int]:
+        board = self._mongo.board
+        if board is None:
+            return []
+        seen = siblings.look(board.rows, self._origin.slot, now=now)
+        if seen.is_first:
+            for slot, row, state in seen.dead:
+                self._found_dead(slot, state, row.recorder.read())
+        return seen.busy
+
+    def _judge_previous(self, stood: dict[str, Any]) -> None:
+        """Tell what became of a process of another host, or container, that had this slot without a goodbye.
+
+        One of our own host left its board.
+        """
+        if stood.get("host") != self._origin.host:
+            self._deaths.append(post_mortem.of_report(stood))
+
+    def _find_leftovers(self) -> None:
+        """Tell what became of the processes of this node's MAIN before, where it was killed."""
+        for board in leftovers(self._mongo.settings.deployment):
+            if board.node == self._origin.node:
+                for slot, row in enumerate(board.rows):
+                    state = row.read()
+                    if state.state == "open" and not state.is_alive:
+                        self._found_dead(slot, state, row.recorder.read())
+                board.unlink()
+
+    def _found_dead(self, slot: int, state: RowState, records: list[dict[str, Any]]) -> None:
+        if (slot, state.pid) not in self._dead:
+            self._dead.add((slot, state.pid))
+            self._deaths.append(_post_mortem(self._origin.node, slot, state, records))
+
+    def _tell_deaths(self) -> None:
+        while self._deaths:
+            found = self._deaths.pop()
+            if self._publisher.bury(found.to_dict()):
+                post_mortem.say(found)
+
+
+def _post_mortem(node: str, slot: int, state: RowState, records: list[dict[str, Any]]) -> PostMortem:
+    work, ticked_at = state.work, state.ticked_at
+    # The task that the row names is the last one; that of the report may be two seconds older.
+    end = max(ticked_at or 0.0, work.since if work else 0.0)
+    seconds = 0.0 if work is None else round(end - work.since, 1)
+    return PostMortem(
+        node=node,
+        slot=slot,
+        pid=state.pid,
+        started=state.started_at,
+        seen=None if ticked_at is None else round(time.time() - time.monotonic() + ticked_at, 3),
+        task=None if work is None else {"name": work.name, "id": work.id, "seconds": seconds},
+        report=state.report,
+        flight=records,
+    )
