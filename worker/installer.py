@@ -8,7 +8,10 @@ from typing import Any
 from celery import Celery
 
 from . import fixes, schedule
+from .headcount import Headcount
 from .process import Mongo, adopt, shared
+from .redis_client import connect
+from .registry import Registry
 from .settings import Settings, load_settings
 from .signals import Lifecycle
 from .task import MongoTask
@@ -16,8 +19,11 @@ from .task import MongoTask
 # In a checkout the packages stand side by side; in the wheel `tasks` is nested in this one. Imported
 # with this module: Celery's command line has the working directory on its path only while it imports.
 _TASKS = "tasks" if __package__ == "worker" else f"{__package__}.tasks"
-_NAMES = ("health", "pool", "reconnect", "data", "rollup", "expiry")
+_NAMES = ("health", "pool", "reconnect", "data", "rollup", "expiry", "diagnostics")
 _TASK_MODULES = [import_module(f"{_TASKS}.{name}") for name in _NAMES]
+
+# A child that is replaced after a hard time limit has 0.1 s for all of its end.
+_GOODBYE_SECONDS = 0.025
 
 
 def install(app: Celery, settings: Settings | None = None) -> Mongo:
@@ -40,6 +46,7 @@ def install(app: Celery, settings: Settings | None = None) -> Mongo:
 def _equip(app: Celery, settings: Settings | None) -> Mongo:
     mongo = _shared(settings) or _first(app, settings)
     app.mongo = mongo
+    app.steps["consumer"].add(Headcount)
     fixes.install(app)
     for module in _TASK_MODULES:
         module.register(app)
@@ -60,8 +67,14 @@ def _first(app: Celery, settings: Settings | None) -> Mongo:
     mongo.is_shared = True
     adopt(mongo)
     mongo.guard.install()
-    Lifecycle(app, mongo).connect()
+    registry = _registry(mongo.settings)
+    Lifecycle(app, mongo, registry).connect()
     return mongo
+
+
+def _registry(settings: Settings) -> Registry:
+    """Return the registry; no I/O. Nobody who shuts down waits for Redis longer than a goodbye is worth."""
+    return Registry(connect(settings), settings.key, hasty=connect(settings, seconds=_GOODBYE_SECONDS))
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,21 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from . import events
+from .board import Board
+from .board_row import Predecessor, PrivateRow, Row
 from .errors import ClientInMainError, SettingsError, TwoCopiesError
 from .events import Event
 from .mongo import calls, health
 from .mongo.backoff import Backoff
+from .mongo.circuit import Change
 from .mongo.client import Identity, build_client
+from .mongo.flight import Kind
 from .mongo.guard import ClientGuard, Sighting, sightings
 from .mongo.holder import Client, ClientHolder
 from .mongo.link import Link
-from .mongo.pool import PoolCounters, read_gauges
+from .mongo.monitor import PoolMonitor
+from .mongo.pool import read_gauges
+from .mongo.suspicion import Suspicion
 from .settings import Settings, load_settings, settings_warnings
 
 T = TypeVar("T")
@@ -35,10 +41,11 @@ task_ends_at: ContextVar[float | None] = ContextVar("task_ends_at", default=None
 
 @dataclass(frozen=True)
 class Place:
-    """Where this process stands: its node, and how many tasks it runs at a time."""
+    """Where this process stands: its node, how many tasks it runs at a time, the name of its pool."""
 
     node: str
     concurrency: int = 1
+    kind: str = "none"
 
 
 class Mongo:
@@ -54,6 +61,10 @@ class Mongo:
         self.Task: type[Any] = object
         # Set by install(app); see shared().
         self.is_shared = False
+        # Set by install(app): the fleet's view, which lives a layer above.
+        self.watch: Any = None
+        # Made by MAIN before its pool; a process outside a worker has none.
+        self.board: Board | None = None
         # The node's hard and soft limit of a task, in seconds: its command line may set them.
         self.time_limits: tuple[float | None, float | None] = (None, None)
         self._reload = reload
@@ -68,14 +79,26 @@ class Mongo:
     def _begin(self) -> None:
         # What a fork inherits of these is the parent's story.
         settings = self.settings
-        self.counters = PoolCounters()
+        self.row, self.predecessor = self._take_row()
+        self.monitor = PoolMonitor(record=self._record, commands=settings.command_statistics)
+        self.suspicion = Suspicion(self.monitor, limit=settings.long_hold_seconds, record=self._record)
         self.backoff = Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds)
         self.link = Link(
             self.holder,
             self.backoff,
             timeout_seconds=settings.ping_timeout_seconds,
             renew=self._credentials_changed,
+            on_change=self._circuit_changed,
+            record=self._record,
         )
+
+    def _take_row(self) -> tuple[Row | PrivateRow, Predecessor | None]:
+        """Return this process's row on its node's board, and who had it before and died without a word."""
+        slot = current_slot()
+        if self.board is None or self._main_pid == os.getpid() or slot >= len(self.board.rows):
+            return PrivateRow(), None
+        row = self.board.rows[slot]
+        return row, row.begin(os.getpid())
 
     # -- use ---------------------------------------------------------------------------------------
 
@@ -151,6 +174,9 @@ class Mongo:
         The end of the sessions is sent at once; its answer is waited for as long as the budget.
         """
         started = time.monotonic()
+        if self._pid == os.getpid():
+            # First of all: whoever kills the process from here on interrupts an orderly end.
+            self.row.close()
         gauges = self.pool()["servers"]
         try:
             with calls.bounded(budget_seconds):
@@ -169,18 +195,32 @@ class Mongo:
             self._begin()
             # Children of a prefork pool end in os._exit: this serves scripts, web processes and solo.
             atexit.register(self.close)
-        settings = self.settings
-        identity = Identity(settings.deployment, self.place.node, current_slot(), os.getpid())
+        identity, appname = self.identity(), self.appname
         with self.guard.expected():
             client = build_client(
-                settings,
+                self.settings,
                 identity,
                 concurrency=self.place.concurrency,
-                listeners=[self.counters, self.link.listener()],
+                listeners=[*self.monitor.listeners(), self.link.listener()],
             )
-        appname = identity.appname(settings.appname)
+        self._record(Kind.CLIENT_OPENED, 0.0, appname)
         events.say(logger, logging.INFO, Event.CLIENT_OPENED, "opened as %s", appname, appname=appname)
         return client
+
+    def identity(self) -> Identity:
+        """Return who this process is, as its server sees it."""
+        return Identity(self.settings.deployment, self.place.node, current_slot(), os.getpid())
+
+    @property
+    def appname(self) -> str:
+        """The application name that the server shows for this process's connections."""
+        return self.identity().appname(self.settings.appname)
+
+    def _record(self, kind: Kind, number: float, text: str) -> None:
+        self.row.recorder.record(kind, number, text)
+
+    def _circuit_changed(self, change: Change) -> None:
+        self.row.set_circuit(change.after)
 
     def _credentials_changed(self) -> bool:
         if self._reload is None:
@@ -196,7 +236,8 @@ class Mongo:
         return changed
 
     def _say_closed(self, seconds: float, budget_seconds: float, gauges: Any) -> None:
-        counters = self.counters.to_dict()
+        counters = self.monitor.totals(time.monotonic()).count
+        self._record(Kind.CLIENT_CLOSED, seconds, "")
         message = "closed in %.1f ms; %d connections created, %d checkouts"
         numbers = (seconds * 1000, counters["created"], counters["checked_out"])
         fields = {"counters": counters, "pools": gauges}
@@ -214,12 +255,12 @@ class Mongo:
         return self._stamp() | self.link.check()
 
     def pool(self) -> dict[str, Any]:
-        """Return this process's pool: gauges per server, counters since it opened. Memory only."""
+        """Return this process's pool: gauges per server, counters since the last reset. Memory only."""
         client = self.holder.client
         gauges = read_gauges(client) if client is not None else {}
         return self._stamp() | {
             "servers": None if gauges is None else {name: g.to_dict() for name, g in gauges.items()},
-            "counters": self.counters.to_dict(),
+            "counters": self.monitor.totals(time.monotonic()).count,
             "circuit": self.link.circuit.state,
         }
 
@@ -228,6 +269,27 @@ class Mongo:
         timeout = self.settings.ping_timeout_seconds
         connections = health.server_connections(self.get_client(), timeout_seconds=timeout)
         return self.pool() | {"server_connections": connections}
+
+    def get_stats(self) -> dict[str, Any]:
+        """Return every statistic of this process's pools; docs/architecture.md has the table. Memory only."""
+        return self._stats(self.monitor.get_stats)
+
+    def pop_stats(self) -> dict[str, Any]:
+        """Return what `get_stats()` does, and begin anew to count; gauges stay."""
+        return self._stats(self.monitor.pop_stats)
+
+    def _stats(self, read: Callable[[float], dict[str, dict[str, Any]]]) -> dict[str, Any]:
+        monitor = self.monitor
+        # What pop_stats() resets is read before it does.
+        times = {
+            "tasks": {name: times.to_dict() for name, times in list(monitor.tasks.items())},
+            "slowest": [hold.to_dict() for hold in monitor.slowest],
+        }
+        return self._stamp() | {"servers": read(time.monotonic())} | times
+
+    def flight(self) -> list[dict[str, Any]]:
+        """Return the last events of this process's pool, oldest first. Memory only."""
+        return self.row.recorder.read()
 
     def reconnect(self, *, force: bool = False) -> dict[str, Any]:
         """Make a reconnection attempt if one is due (always, with `force`) and say what came of it."""

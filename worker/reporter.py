@@ -1,24 +1,34 @@
-"""One thread per process: warms the pool after the start, brings the client back after an outage."""
+"""One thread per process: warms the pool, shows how it does, brings the client back after an outage."""
 
 import logging
+import random
 import threading
+import time
 from collections.abc import Callable
 
 from . import events
 from .events import Event
 from .mongo import health
+from .mongo.circuit import CircuitState
+from .presence import Presence
 from .process import Mongo
 
 logger = logging.getLogger("celery_pymongo.reporter")
 
 _TICK_SECONDS = 2.0
+# A fleet that was started at once must not report at once for ever.
+_JITTER = 0.1
 
 
 class Reporter:
     """The thread of one process. Starts once, ends by itself when asked to, survives its own errors."""
 
-    def __init__(self, mongo: Mongo) -> None:
+    def __init__(self, mongo: Mongo, presence: Presence) -> None:
         self._mongo = mongo
+        self._presence = presence
+        self._show_at = 0.0
+        self._shown: CircuitState | None = None
+        self._errors: dict[str, str] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="celery-pymongo-reporter", daemon=True)
 
@@ -37,18 +47,27 @@ class Reporter:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        self._survive(self._warm)
+        # Seen at once: where MongoDB is away the warming takes seconds.
+        for step in (self._show, self._warm):
+            self._survive(step)
         while not self._stopping.is_set():
-            self._survive(self._tick)
+            for step in (self._reconnect, self._show, self._watch):
+                self._survive(step)
             self._mongo.link.wake.wait(self._pause())
             self._mongo.link.wake.clear()
 
     def _survive(self, step: Callable[[], None]) -> None:
+        """Run a step; an error of its is said once until the step works again, or another error comes."""
         try:
             step()
         except Exception as error:  # noqa: BLE001 - monitoring may fail in any way; the thread goes on
-            if not self._stopping.is_set():
-                events.say(logger, logging.WARNING, Event.REPORTER_ERROR, "%s", health.describe(error))
+            text = health.describe(error)
+            if self._errors.get(step.__name__) != text and not self._stopping.is_set():
+                args = (step.__name__.strip("_"), text)
+                events.say(logger, logging.WARNING, Event.REPORTER_ERROR, "%s: %s", *args)
+            self._errors[step.__name__] = text
+        else:
+            self._errors.pop(step.__name__, None)
 
     def _warm(self) -> None:
         """Connect and read before the first task does; the driver then fills the minimum pool by itself."""
@@ -60,18 +79,31 @@ class Reporter:
             timeout = settings.ping_timeout_seconds
             health.warm(self._mongo.get_client(), settings.mongodb_database, timeout_seconds=timeout)
 
-    def _tick(self) -> None:
-        if self._mongo.holder.client is None:
-            # Closed by somebody before the process ends: nothing to look after.
-            return
-        self._mongo.link.reconnect()
-        self._mongo.warn_of_foreign()
+    def _reconnect(self) -> None:
+        # Closed by somebody before the process ends: nothing to look after.
+        if self._mongo.holder.client is not None:
+            self._mongo.link.reconnect()
+            self._mongo.warn_of_foreign()
+
+    def _show(self) -> None:
+        """Tick every 2 s, also where attempts to reconnect come faster; at once where the circuit moved."""
+        now = time.monotonic()
+        circuit = self._mongo.link.circuit.state
+        if now >= self._show_at or circuit is not self._shown:
+            self._show_at, self._shown = now + _jittered(), circuit
+            self._presence.tick(now)
+
+    def _watch(self) -> None:
+        if self._mongo.watch is not None:
+            self._mongo.watch.run_if_stale()
 
     def _pause(self) -> float:
-        """Seconds to the next tick: sooner where a reconnection attempt is due before."""
+        """Seconds to the next step: sooner where a reconnection attempt is due before the next tick."""
+        pause = max(self._show_at - time.monotonic(), 0.01)
         due_in = self._mongo.link.due_in()
-        return (
-            _TICK_SECONDS
-            if due_in is None or self._mongo.holder.client is None
-            else min(_TICK_SECONDS, max(due_in, 0.01))
-        )
+        return pause if due_in is None or self._mongo.holder.client is None else min(pause, max(due_in, 0.01))
+
+
+def _jittered() -> float:
+    spread = random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret hangs on it
+    return _TICK_SECONDS * spread

@@ -7,6 +7,7 @@
 | threads, gevent | celeryd_after_setup | worker_shutdown, atexit |
 """
 
+import atexit
 import gc
 import logging
 import os
@@ -18,9 +19,15 @@ from kombu.entity import Queue
 
 from . import events, schedule, sentry
 from .advice import advise
+from .attribution import Attribution
+from .board import Board, NoBoardError
 from .errors import SettingsError
 from .events import Event
+from .mongo.backoff import Backoff
+from .presence import Presence
 from .process import Mongo, Place
+from .publisher import Publisher
+from .registry import Registry
 from .reporter import Reporter
 
 logger = logging.getLogger("celery_pymongo.lifecycle")
@@ -32,21 +39,32 @@ _CLOSE_SECONDS = 1.0
 _PING_SECONDS = 0.03
 _REPORTER_SECONDS = 0.5
 
+# How a spawned child, which inherits no mapping, finds the board of its node.
+_BOARD_VARIABLE = "_CELERY_PYMONGO_BOARD"
+# As the command line has them.
+_POOL_NAMES = {"thread": "threads"}
+
 
 class Lifecycle:
     """The signal handlers of one app. An exception in a handler would only be logged by Celery, so the
     guarantee is the lazy `get_client()`; the signals are the eager start and the clean end.
     """
 
-    def __init__(self, app: Celery, mongo: Mongo) -> None:
+    def __init__(self, app: Celery, mongo: Mongo, registry: Registry) -> None:
         self._app = app
         self._mongo = mongo
+        self._registry = registry
+        self._attribution = Attribution(lambda: mongo.suspicion)
         self._reporter: Reporter | None = None
+        self._presence: Presence | None = None
+        self._worker: Any = None
+        self._kind = "none"
         self._is_prefork_main = False
         self._is_memory_shared = False
 
     def connect(self) -> None:
         """Connect every handler; the newest Lifecycle of a process is the one that hears."""
+        self._attribution.connect()
         for signal, handler in (
             (signals.celeryd_init, self.celeryd_init),
             (signals.beat_init, self.beat_init),
@@ -83,12 +101,16 @@ class Lifecycle:
         """In MAIN, before its pool exists and before logging is set up."""
         self._mongo.time_limits = (sender.time_limit, sender.soft_time_limit)
         kind = _pool_kind(sender.pool_cls)
+        name = get_implementation(sender.pool_cls).__module__.rpartition(".")[2]
+        self._worker, self._kind = sender, _POOL_NAMES.get(name, name)
         if kind == "prefork":
             self._is_prefork_main = True
             self._mongo.enter_main(sender.hostname)
         else:
             # From here on get_client() may be called; the client says that it opens once there is a log.
-            self._mongo.place = Place(sender.hostname, _concurrency(sender) if kind == "shared" else 1)
+            concurrency = _concurrency(sender) if kind == "shared" else 1
+            self._mongo.place = Place(sender.hostname, concurrency, self._kind)
+            self._make_board(slots=1)
 
     def celeryd_after_setup(self, **_kwargs: Any) -> None:
         """In MAIN, with logging set up and before any task."""
@@ -104,17 +126,26 @@ class Lifecycle:
             # Not so under solo, where worker_process_init came before.
             self._mongo.enter_process(self._mongo.place)
             self._start_reporter()
+        if self._mongo.board is not None and self._mongo.board.path is None:
+            message = "no file for the board, neither in shared memory nor in the temporary folder"
+            events.say(logger, logging.WARNING, Event.BOARD_PRIVATE, message)
 
     def worker_before_create_process(self, **_kwargs: Any) -> None:
         """In MAIN, before each fork: a client that is open now is a hazard in the child."""
         self._mongo.warn_of_foreign()
+        if self._mongo.board is None:
+            self._make_board(slots=_rows(self._worker))
         self._share_memory()
 
     def worker_process_init(self, sender: str, **_kwargs: Any) -> None:
         """In a new child of a prefork pool, and in MAIN under solo. Constructor only, no I/O."""
         self._is_prefork_main = False
         sentry.name_node(self._mongo.settings, sender)
-        self._mongo.enter_process(Place(sender))
+        if _is_spawned_child():
+            self._attach_board()
+        # A spawned child has heard no worker_init.
+        kind = "prefork" if _is_spawned_child() else self._kind
+        self._mongo.enter_process(Place(sender, kind=kind))
         self._start_reporter()
 
     def worker_process_shutdown(self, **_kwargs: Any) -> None:
@@ -124,6 +155,29 @@ class Lifecycle:
     def worker_shutdown(self, **_kwargs: Any) -> None:
         """In MAIN, after its pool has stopped."""
         self._end()
+        self._remove_board()
+
+    def _make_board(self, *, slots: int) -> None:
+        node, deployment = self._worker.hostname, self._mongo.settings.deployment
+        self._mongo.board = Board.create(node=node, deployment=deployment, slots=slots)
+        if self._mongo.board.path is not None:
+            os.environ[_BOARD_VARIABLE] = str(self._mongo.board.path)
+        # A cold shutdown sends no worker_shutdown; children end in os._exit.
+        atexit.register(self._remove_board)
+
+    def _attach_board(self) -> None:
+        """Take the board by its path: a spawned child has nothing of MAIN's memory but what a file shares."""
+        try:
+            self._mongo.board = Board.attach(os.environ[_BOARD_VARIABLE])
+        except (KeyError, OSError, NoBoardError) as error:
+            message = "this process is not on its node's board: %s"
+            events.say(logger, logging.WARNING, Event.BOARD_PRIVATE, message, error)
+
+    def _remove_board(self) -> None:
+        board = self._mongo.board
+        if board is not None and board.main_pid == os.getpid():
+            os.environ.pop(_BOARD_VARIABLE, None)
+            board.unlink()
 
     def _share_memory(self) -> None:
         """Keep the children's memory shared with MAIN: Celery collects garbage before each fork, which
@@ -136,14 +190,21 @@ class Lifecycle:
             gc.freeze()
 
     def _start_reporter(self) -> None:
-        self._reporter = Reporter(self._mongo)
+        settings = self._mongo.settings
+        if self._mongo.place.concurrency == 1:
+            self._attribution.row = self._mongo.row
+        backoff = Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds)
+        publisher = Publisher(self._registry, backoff)
+        self._presence = Presence(self._mongo, self._attribution, publisher)
+        self._reporter = Reporter(self._mongo, self._presence)
         self._reporter.start()
 
     def _end(self) -> None:
-        """Close in the order: client, reporter, Sentry. A ping of the reporter's that is on its way gets a
-        moment to end; the closed client ends any other.
+        """Close in the order: client, reporter, registry, Sentry. A ping of the reporter's that is on its way
+        gets a moment to end; the closed client ends any other.
         """
         reporter, self._reporter = self._reporter, None
+        presence, self._presence = self._presence, None
         if reporter is not None:
             reporter.stop()
             reporter.join(_PING_SECONDS)
@@ -151,6 +212,8 @@ class Lifecycle:
         if reporter is not None and not reporter.join(_REPORTER_SECONDS):
             message = "the reporter thread did not end within %.1f s"
             events.say(logger, logging.WARNING, Event.CLIENT_CLOSE_SLOW, message, _REPORTER_SECONDS)
+        if presence is not None:
+            presence.goodbye()
         sentry.flush(sentry.FLUSH_SECONDS)
 
     def _longest_time_limit(self) -> float | None:
@@ -188,6 +251,14 @@ def _pool_kind(pool: Any) -> str:
 def _concurrency(worker: Any) -> int:
     # Celery 5.7 resolves "auto" after worker_init.
     return worker.concurrency if isinstance(worker.concurrency, int) else os.cpu_count() or 1
+
+
+def _rows(worker: Any) -> int:
+    """Return how many rows the board of a prefork pool gets: indexes can exceed the most processes there are,
+    as a child that ends overlaps its successor, and an operator may let the pool grow.
+    """
+    most = max(_concurrency(worker), getattr(worker, "max_concurrency", None) or 0)
+    return 2 * most + 8
 
 
 def _is_spawned_child() -> bool:

@@ -168,20 +168,20 @@ def test_a_child_of_that_main_process_has_one(mongo: Mongo, monkeypatch: pytest.
 def test_a_new_process_starts_its_story_anew(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a fork copied, counters and an open circuit, is the parent's."""
     mongo.get_client()
-    mongo.counters.created = 7
+    before = mongo.monitor
     mongo.link.observe(REFUSED)
     monkeypatch.setattr(os, "getpid", lambda: 4711)
     mongo.holder.forget()
     mongo.get_client()
-    assert mongo.counters.created == 0
+    assert mongo.monitor is not before
     assert mongo.link.circuit.is_closed
 
 
 def test_a_replaced_client_goes_on_with_the_story(mongo: Mongo) -> None:
     mongo.get_client()
-    counters, link = mongo.counters, mongo.link
+    monitor, link = mongo.monitor, mongo.link
     mongo.holder.replace()
-    assert (mongo.counters, mongo.link) == (counters, link)
+    assert (mongo.monitor, mongo.link) == (monitor, link)
 
 
 def test_closing_says_the_last_counters_once(mongo: Mongo, caplog: pytest.LogCaptureFixture) -> None:
@@ -190,7 +190,7 @@ def test_closing_says_the_last_counters_once(mongo: Mongo, caplog: pytest.LogCap
     assert mongo.close() is False
     assert said(caplog) == [Event.CLIENT_OPENED, Event.CLIENT_CLOSED]
     record: Any = caplog.records[-1]
-    assert record.fields == {"counters": mongo.counters.to_dict(), "pools": {}}
+    assert record.fields == {"counters": mongo.pool()["counters"], "pools": {}}
 
 
 def test_a_close_that_takes_longer_than_its_budget_is_said(

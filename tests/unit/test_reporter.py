@@ -21,11 +21,18 @@ class Process:
         self.fails: set[str] = set()
         self.happened = threading.Condition()
         self.holder = SimpleNamespace(client=object())
+        self.watch = SimpleNamespace(run_if_stale=lambda: self._step("watch"))
         self.settings = SimpleNamespace(ping_timeout_seconds=2.0, mongodb_database="app")
         self.due_in: float | None = None
         self.link = SimpleNamespace(
-            wake=threading.Event(), reconnect=lambda: self._step("reconnect"), due_in=lambda: self.due_in
+            wake=threading.Event(),
+            reconnect=lambda: self._step("reconnect"),
+            due_in=lambda: self.due_in,
+            circuit=SimpleNamespace(state="closed"),
         )
+
+    def tick(self, _now: float) -> None:
+        self._step("show")
 
     def check(self) -> dict[str, Any]:
         self._step("check")
@@ -58,7 +65,7 @@ def process(caplog: pytest.LogCaptureFixture) -> Process:
 
 @pytest.fixture
 def reporter(process: Process) -> Iterator[Reporter]:
-    made = Reporter(process)  # type: ignore[arg-type] # all that it needs of a Mongo
+    made = Reporter(process, process)  # type: ignore[arg-type] # all that it needs of a Mongo and a Presence
     yield made
     made.stop()
     if made._thread.ident is not None:
@@ -74,7 +81,7 @@ def test_it_warms_the_pool_first_and_then_looks_after_the_client(
 ) -> None:
     reporter.start()
     process.wait_for(lambda: "foreign" in process.steps)
-    assert process.steps[:4] == ["check", "read", "reconnect", "foreign"]
+    assert process.steps[:5] == ["show", "check", "read", "reconnect", "foreign"]
     assert said(caplog) == [Event.CLIENT_WARM]
     assert "MongoDB 8.0 answered in 1.5 ms" in caplog.text
 
@@ -115,7 +122,40 @@ def test_it_goes_on_after_errors_and_says_them(
     process.link.wake.set()
     process.wait_for(lambda: "foreign" in process.steps)
     assert said(caplog) == [Event.REPORTER_ERROR, Event.REPORTER_ERROR]
-    assert "ValueError: check" in caplog.text
+    assert "warm: ValueError: check" in caplog.text
+
+
+def test_an_error_that_stays_is_said_once_until_it_went_and_came_back(
+    process: Process, reporter: Reporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    process.fails = {"show"}
+    for _ in range(3):
+        reporter._show_at = 0.0
+        reporter._survive(reporter._show)
+    assert said(caplog) == [Event.REPORTER_ERROR]
+    process.fails = set()
+    reporter._show_at = 0.0
+    reporter._survive(reporter._show)
+    process.fails = {"show"}
+    reporter._show_at = 0.0
+    reporter._survive(reporter._show)
+    assert said(caplog) == [Event.REPORTER_ERROR] * 2
+
+
+def test_a_change_of_the_circuit_is_shown_at_once_and_all_else_with_the_tick(
+    process: Process, reporter: Reporter
+) -> None:
+    reporter._show()
+    reporter._show()
+    assert process.steps == ["show"]
+    process.link.circuit.state = "open"
+    reporter._show()
+    assert process.steps == ["show", "show"]
+
+
+def test_it_judges_the_fleet_where_nobody_else_does(process: Process, reporter: Reporter) -> None:
+    reporter._watch()
+    assert process.steps == ["watch"]
 
 
 def test_an_error_at_its_end_is_nobodys_business(
@@ -135,19 +175,21 @@ def test_being_woken_makes_it_look_at_once(process: Process, reporter: Reporter)
 
 
 @pytest.mark.parametrize(("due_in", "pause"), [(None, 2.0), (0.0, 0.01), (0.5, 0.5), (30.0, 2.0)])
-def test_it_looks_again_when_an_attempt_is_due_and_at_least_every_two_seconds(
+def test_it_looks_again_when_an_attempt_is_due_and_at_each_tick(
     process: Process, reporter: Reporter, due_in: float | None, pause: float
 ) -> None:
+    reporter._show()
     process.due_in = due_in
-    assert reporter._pause() == pause
+    assert reporter._pause() == pytest.approx(pause, rel=0.11)
 
 
 def test_it_rests_where_the_client_was_closed(process: Process, reporter: Reporter) -> None:
     process.holder.client = None
     process.due_in = 0.0
-    reporter._tick()
+    reporter._reconnect()
     assert process.steps == []
-    assert reporter._pause() == 2.0
+    reporter._show()
+    assert reporter._pause() == pytest.approx(2.0, rel=0.11)
 
 
 def test_it_never_keeps_a_process_from_ending(process: Process, reporter: Reporter) -> None:

@@ -1,11 +1,14 @@
 """What MAIN does before its first fork so that its children share its memory."""
 
 import gc
+from types import SimpleNamespace
 
 import pytest
 from celery import Celery
 
 from worker.process import Mongo
+from worker.redis_client import connect
+from worker.registry import Registry
 from worker.settings import load_settings
 from worker.signals import Lifecycle
 
@@ -13,7 +16,16 @@ from worker.signals import Lifecycle
 @pytest.fixture
 def lifecycle():
     gc.unfreeze()
-    yield Lifecycle(Celery("test", set_as_current=False), Mongo(load_settings({}, env_file=None)))
+    settings = load_settings({}, env_file=None)
+    registry = Registry(connect(settings), settings.key)
+    made = Lifecycle(Celery("test", set_as_current=False), Mongo(settings), registry)
+    made.worker_init(
+        sender=SimpleNamespace(
+            hostname="n", pool_cls="prefork", concurrency=1, time_limit=None, soft_time_limit=None
+        )
+    )
+    yield made
+    made._remove_board()
     gc.unfreeze()
 
 

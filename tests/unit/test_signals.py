@@ -4,15 +4,16 @@ import gc
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sentry_sdk
 from celery import Celery, signals
 from pymongo import MongoClient
 
-from worker import process, schedule, sentry
+from worker import board_file, process, schedule, sentry
 from worker import signals as module
 from worker.errors import ClientInMainError
 from worker.events import Event
@@ -40,6 +41,16 @@ class FakeReporter:
         return self._ends
 
 
+class FakeRegistry:
+    """Takes the place of Redis."""
+
+    def __init__(self, story: list[str]) -> None:
+        self._story = story
+
+    def goodbye(self, member: str) -> None:
+        self._story.append(f"{member} says goodbye")
+
+
 class World:
     """A lifecycle and the story of what it did."""
 
@@ -48,8 +59,11 @@ class World:
         self.ends = True
         self.mongo = Mongo(load_settings(environ, env_file=None))
         self.app = Celery("x", broker="memory://", set_as_current=False)
-        self.lifecycle = Lifecycle(self.app, self.mongo)
-        monkeypatch.setattr(module, "Reporter", lambda _mongo: FakeReporter(self.story, ends=self.ends))
+        self.registry = cast("Any", FakeRegistry(self.story))
+        self.lifecycle = Lifecycle(self.app, self.mongo, self.registry)
+        monkeypatch.setattr(
+            module, "Reporter", lambda _mongo, _presence: FakeReporter(self.story, ends=self.ends)
+        )
         monkeypatch.setattr(sentry, "flush", lambda _seconds: self.story.append("sentry flushes"))
         monkeypatch.setattr(gc, "freeze", lambda: self.story.append("freezes"))
         monkeypatch.setattr(gc, "collect", lambda: 0)
@@ -76,6 +90,7 @@ def world(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
     made = World(monkeypatch)
     yield made
     made.mongo.holder.close()
+    made.lifecycle._remove_board()
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -120,6 +135,7 @@ def test_a_child_ends_in_order_and_the_client_waits_for_no_more_than_a_ping(worl
         "reporter ends",
         "client closes",
         "reporter ends",
+        f"{NODE}/0 says goodbye",
         "sentry flushes",
     ]
 
@@ -141,7 +157,7 @@ def test_a_pool_that_shares_its_process_opens_before_any_task(
     world: World, pool: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Celery's gevent pool patches the process when it is imported.
-    shared = SimpleNamespace(__mro__=(object,))
+    shared = SimpleNamespace(__mro__=(object,), __module__=f"celery.concurrency.{pool}")
     monkeypatch.setattr(module, "get_implementation", lambda _name: shared)
     life = world.lifecycle
     life.worker_init(sender=world.worker(pool, concurrency=20))
@@ -192,9 +208,84 @@ def test_a_reporter_that_does_not_end_is_named(world: World, caplog: pytest.LogC
 
 
 def test_memory_is_frozen_once_and_before_the_first_fork(world: World) -> None:
+    world.lifecycle.worker_init(sender=world.worker("prefork"))
     for _ in range(3):
         world.lifecycle.worker_before_create_process()
     assert world.story == ["freezes"]
+
+
+# -- the board -------------------------------------------------------------------------------------
+
+
+def test_main_makes_a_board_before_its_first_child_and_takes_it_away_at_its_end(world: World) -> None:
+    life = world.lifecycle
+    life.worker_init(sender=world.worker("prefork", concurrency=4))
+    assert vars(world.mongo)["board"] is None
+    life.worker_before_create_process()
+    board: Any = vars(world.mongo)["board"]
+    life.worker_before_create_process()
+    assert vars(world.mongo)["board"] is board
+    assert (board.node, len(board.rows)) == (NODE, 16)
+    assert board.path.exists()
+    life.worker_shutdown()
+    assert not board.path.exists()
+
+
+def test_a_pool_that_may_grow_has_rows_for_its_most_processes(world: World) -> None:
+    worker = world.worker("prefork", concurrency=2)
+    worker.max_concurrency = 10
+    assert module._rows(worker) == 28
+
+
+def test_a_child_says_on_its_row_that_it_lives_and_that_it_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.lifecycle.worker_init(sender=world.worker("prefork"))
+    world.lifecycle.worker_before_create_process()
+    board: Any = world.mongo.board
+    monkeypatch.setattr(os, "getpid", lambda: 4711)
+    world.lifecycle.worker_process_init(sender=NODE)
+    assert (board.rows[0].read().state, board.rows[0].read().pid) == ("open", 4711)
+    world.lifecycle.worker_process_shutdown()
+    assert board.rows[0].read().state == "closed"
+    world.lifecycle.worker_shutdown()
+    assert board.path.exists()  # a child leaves it to MAIN
+    monkeypatch.undo()
+    board.unlink()
+
+
+def test_a_spawned_child_finds_the_board_by_its_path(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.lifecycle.worker_init(sender=world.worker("prefork"))
+    world.lifecycle.worker_before_create_process()
+    made: Any = world.mongo.board
+    world.mongo.board = None
+    monkeypatch.setenv("FORKED_BY_MULTIPROCESSING", "1")
+    monkeypatch.setattr(os, "getpid", lambda: 4711)
+    world.lifecycle.worker_process_init(sender=NODE)
+    found: Any = world.mongo.board
+    assert found.path == made.path
+    assert made.rows[0].read().pid == 4711
+    monkeypatch.undo()
+    made.unlink()
+
+
+def test_a_spawned_child_that_finds_none_has_its_client_all_the_same(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORKED_BY_MULTIPROCESSING", "1")
+    monkeypatch.setenv("_CELERY_PYMONGO_BOARD", "/nowhere/board")
+    world.lifecycle.worker_process_init(sender=NODE)
+    assert said(caplog) == [Event.BOARD_PRIVATE, Event.CLIENT_OPENED]
+
+
+def test_a_board_without_a_file_is_warned_of(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board_file, "folders", lambda: iter([Path("/nowhere")]))
+    world.lifecycle.worker_init(sender=world.worker("solo"))
+    world.lifecycle.worker_process_init(sender=NODE)
+    world.lifecycle.celeryd_after_setup()
+    assert Event.BOARD_PRIVATE in said(caplog)
 
 
 # -- warnings --------------------------------------------------------------------------------------
@@ -271,7 +362,7 @@ def test_the_newest_lifecycle_hears_each_signal_once(world: World) -> None:
     names = [name for name in vars(Lifecycle) if not name.startswith("_") and name != "connect"]
     before = {name: list(getattr(signals, name).receivers or []) for name in names}
     try:
-        Lifecycle(world.app, world.mongo).connect()
+        Lifecycle(world.app, world.mongo, world.registry).connect()
         world.lifecycle.connect()
         signals.worker_process_init.send(sender=NODE)
         assert world.story == ["reporter starts"]
