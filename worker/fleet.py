@@ -33,12 +33,16 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of the fleet by its last report; `silence` is seconds, without the time when none could."""
+    """A process of the fleet by its last report; `silence` is seconds, without the time when none could.
+
+    Of one that `is_buried` the registry has nothing but its post-mortem.
+    """
 
     member: str
     state: State
     silence: float
     report: dict[str, Any]
+    is_buried: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +161,8 @@ def _gone(reading: "Reading", buried: Iterable[Mapping[str, Any]], reporting: It
         silence = reading.now - (mortem.get("seen") or 0.0)
         if mortem["node"] not in there and silence <= GONE_SECONDS:
             member = f"{mortem['node']}/{mortem['slot']}"
-            found.setdefault(
-                member, Process(member, State.LOST, round(silence, 3), mortem.get("report") or {})
-            )
+            report = mortem.get("report") or {}
+            found.setdefault(member, Process(member, State.LOST, round(silence, 3), report, is_buried=True))
     return list(found.values())
 
 

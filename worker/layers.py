@@ -2,10 +2,13 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .fleet import Fleet, Process, State
 from .mongo.health import Verdict
+
+if TYPE_CHECKING:
+    from .queues import Queue
 
 MESSAGE_SECONDS = 60.0
 """A message that waits longer says that the fleet cannot keep up."""
@@ -20,19 +23,10 @@ MISSING_SECONDS = 15.0
 """How long a slot may be empty: Celery often replaces a child only at its next look, every 5 s."""
 
 _NAMES = 10
-_SEVERITY = {Verdict.DOWN: 0, Verdict.DEGRADED: 1, Verdict.OK: 2}
+_BY_SEVERITY = (Verdict.DOWN, Verdict.DEGRADED, Verdict.OK, Verdict.UNKNOWN)
 
 Since = Mapping[str, Mapping[str, float]]
 """Since when something is so, by what and by process; unix seconds."""
-
-
-@dataclass(frozen=True)
-class Queue:
-    """A queue in the broker; `oldest` is the age of its oldest message in seconds, None where unknown."""
-
-    name: str
-    depth: int
-    oldest: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,11 +37,16 @@ class Layer:
     reasons: list[str] = field(default_factory=list)
 
 
+def severity(verdict: Verdict) -> int:
+    """Return a number by which the worst verdict comes first."""
+    return _BY_SEVERITY.index(verdict)
+
+
 def worst(layers: Iterable[Layer]) -> Layer:
     """Return the worst verdict, and all reasons, the most severe first; what is unknown spoils nothing."""
     known = [layer for layer in layers if layer.verdict is not Verdict.UNKNOWN]
     # The order of layers where they are equally bad.
-    known.sort(key=lambda layer: _SEVERITY[layer.verdict])
+    known.sort(key=lambda layer: severity(layer.verdict))
     if not known:
         return Layer(Verdict.UNKNOWN)
     return Layer(known[0].verdict, [reason for layer in known for reason in layer.reasons])
@@ -97,21 +96,22 @@ def _vouches(process: Process) -> bool:
     return is_fresh and process.report.get("circuit") == "closed"
 
 
-def consuming(fleet: Fleet | None, queues: Sequence[Queue] | None) -> Layer:
+def consuming(fleet: Fleet | None, queues: "Mapping[str, Queue] | None") -> Layer:
     """Are the queues worked off?"""
     if queues is None:
         return Layer(Verdict.UNKNOWN)
     consumed = _consumed(fleet)
-    found = [reason for queue in queues if queue.depth and (reason := _waits(queue, consumed))]
-    return Layer(Verdict.DEGRADED if found else Verdict.OK, found)
+    found = [_waiting(name, queue, consumed) for name, queue in sorted(queues.items()) if queue.depth]
+    reasons = [reason for reason in found if reason]
+    return Layer(Verdict.DEGRADED if reasons else Verdict.OK, reasons)
 
 
-def _waits(queue: Queue, consumed: set[str] | None) -> str | None:
-    messages = f"{queue.depth} message{'s' if queue.depth > 1 else ''} in {queue.name}"
-    if consumed is not None and queue.name not in consumed:
+def _waiting(name: str, queue: "Queue", consumed: set[str] | None) -> str | None:
+    messages = f"{queue.depth} message{'s' if queue.depth > 1 else ''} in {name}"
+    if consumed is not None and name not in consumed:
         return f"nobody consumes the {messages}"
-    if queue.oldest is not None and queue.oldest > MESSAGE_SECONDS:
-        return f"{messages}, the oldest for {queue.oldest:.0f} s"
+    if queue.age is not None and queue.age > MESSAGE_SECONDS:
+        return f"{messages}, the oldest for {queue.age:.0f} s"
     return None
 
 

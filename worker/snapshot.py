@@ -1,22 +1,19 @@
 """The snapshot: one bounded JSON document of the whole fleet."""
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from . import totals
+from .bounded import cut, fit
 from .fleet import Fleet, Node, Process, State
 from .mongo.server_connections import MONITORING_SOCKETS, Connections
-
-T = TypeVar("T")
 
 MAX_BYTES = 64 * 1024
 """The most that a snapshot has as JSON, whatever the fleet's size and names."""
 
 # The parts that grow with the fleet. Beside them: 30 outliers and the totals.
 _NODES_BYTES, _SERVER_BYTES, _NAMES_BYTES = 28_000, 8_000, 2_000
-_NAME = 120
 
 
 def snapshot(fleet: Fleet, *, deployment: str, connections: Connections | None = None) -> dict[str, Any]:
@@ -32,8 +29,18 @@ def snapshot(fleet: Fleet, *, deployment: str, connections: Connections | None =
         "circuits": dict(Counter(report.get("circuit", "unknown") for report in reports)),
         "totals": totals.add_up(reports),
         "nodes": _nodes(fleet),
-        "outliers": totals.outliers([(_cut(process.member), process.report) for process in present]),
+        "outliers": totals.outliers([(cut(process.member), process.report) for process in present]),
         "server": None if connections is None else _server(fleet, connections),
+    }
+
+
+def aggregate(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the history keeps of a snapshot: nothing that grows with the fleet."""
+    server = document["server"] or {}
+    return {
+        **{name: document[name] for name in ("at", "circuits", "totals")},
+        "coverage": {name: document["coverage"][name] for name in ("seen", "expected", "counts")},
+        "server": {name: server.get(name) for name in ("current", "available", "total_created", "others")},
     }
 
 
@@ -45,24 +52,13 @@ def coverage(fleet: Fleet) -> dict[str, Any]:
         "seen": len(fleet.present),
         "expected": fleet.expected,
         "counts": counts,
-        **{state: fit(map(_cut, names[state]), _NAMES_BYTES) for state in names if state != State.LIVE},
+        **{state: fit(map(cut, names[state]), _NAMES_BYTES) for state in names if state != State.LIVE},
     }
-
-
-def fit(items: Iterable[T], limit: int) -> list[T]:
-    """Return as many of the first items as have `limit` bytes of JSON together."""
-    kept: list[T] = []
-    for item in items:
-        limit -= len(json.dumps(item)) + 2
-        if limit < 0:
-            break
-        kept.append(item)
-    return kept
 
 
 def _nodes(fleet: Fleet) -> dict[str, Any]:
     """Return a row per node, those in trouble first, then the busiest; and how many are left out."""
-    rows = [(_cut(node.name), _row(node)) for node in sorted(fleet.nodes.values(), key=_rank)]
+    rows = [(cut(node.name), _row(node)) for node in sorted(fleet.nodes.values(), key=_rank)]
     kept = fit(rows, _NODES_BYTES)
     return {"count": len(rows), "left_out": len(rows) - len(kept), "rows": dict(kept)}
 
@@ -123,7 +119,3 @@ def _ours(node: Node, counts: Mapping[str, int]) -> dict[str, int]:
         "counted": sum(counts.get(str(report.get("appname")), 0) for report in reports),
         "reported": sum(sizes),
     }
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"

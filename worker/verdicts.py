@@ -1,16 +1,22 @@
 """What the facts mean: a verdict per layer, the worst of them, and reasons for the person who is on call."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from . import layers, strain
+from .bounded import cut, fit
 from .fleet import Fleet, Node
-from .layers import Layer, Queue, Since
+from .layers import Layer, Since
 from .mongo.health import Verdict
+
+if TYPE_CHECKING:
+    from .queues import Queue
 
 # A document is kept of them; in a larger trouble the first are reason enough.
 _REMEMBERED = 200
+_NODES_BYTES = 16_000
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class Facts:
     own: str
     ping: Mapping[str, Any]
     fleet: Fleet | None = None
-    queues: Sequence[Queue] | None = None
+    queues: "Mapping[str, Queue] | None" = None
     beat: float | None = None
     since: Since = field(default_factory=dict)
 
@@ -40,6 +46,22 @@ class Judgement:
     def unknown(self) -> list[str]:
         """The layers of which nothing is known."""
         return [name for name, verdict in self.layers.items() if verdict is Verdict.UNKNOWN]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types; of many nodes those in trouble, and of all how many there are."""
+        ranked = sorted(self.nodes.items(), key=lambda pair: (layers.severity(pair[1].verdict), pair[0]))
+        rows = fit(((cut(name), asdict(layer)) for name, layer in ranked), _NODES_BYTES)
+        return {
+            "verdict": self.verdict,
+            "reasons": self.reasons,
+            "layers": self.layers,
+            "unknown": self.unknown,
+            "nodes": {
+                "counts": dict(Counter(layer.verdict for layer in self.nodes.values())),
+                "left_out": len(ranked) - len(rows),
+                "rows": dict(rows),
+            },
+        }
 
 
 def judge(facts: Facts) -> Judgement:

@@ -8,8 +8,8 @@ import pytest
 
 from tests.unit.fleet_reports import NOW, fleet, node, report, seen
 from worker.fleet import Fleet
-from worker.layers import Queue
 from worker.mongo.health import Verdict
+from worker.queues import Queue
 from worker.verdicts import Facts, Judgement, judge, settle, since
 
 OK: dict[str, Any] = {"verdict": "ok", "reasons": []}
@@ -18,7 +18,7 @@ EMPTY = fleet()
 
 
 def judged(found: Fleet | None, ping: dict[str, Any] = OK, **facts: Any) -> Judgement:
-    facts.setdefault("queues", [])
+    facts.setdefault("queues", {})
     facts.setdefault("beat", 1.0)
     return judge(Facts(own="w1@h/0", ping=ping, fleet=found, **facts))
 
@@ -170,24 +170,24 @@ def test_what_lasts_is_remembered_from_check_to_check_and_forgotten_when_it_ends
 
 
 @pytest.mark.parametrize(
-    ("queue", "reasons"),
+    ("name", "queue", "reasons"),
     [
-        (Queue("celery", 0), []),
-        (Queue("celery", 9, None), []),
-        (Queue("celery", 9, 60.0), []),
-        (Queue("celery", 9, 75.2), ["9 messages in celery, the oldest for 75 s"]),
-        (Queue("bills", 1, 0.1), ["nobody consumes the 1 message in bills"]),
-        (Queue("bills", 0), []),
+        ("celery", Queue(0, None), []),
+        ("celery", Queue(9, None), []),
+        ("celery", Queue(9, 60.0), []),
+        ("celery", Queue(9, 75.2), ["9 messages in celery, the oldest for 75 s"]),
+        ("bills", Queue(1, 0.1), ["nobody consumes the 1 message in bills"]),
+        ("bills", Queue(0, None), []),
     ],
 )
-def test_a_queue_that_is_not_worked_off_degrades(queue: Queue, reasons: list[str]) -> None:
-    assert judged(fleet(*node(slots=2)), queues=[queue]).reasons == reasons
+def test_a_queue_that_is_not_worked_off_degrades(name: str, queue: Queue, reasons: list[str]) -> None:
+    assert judged(fleet(*node(slots=2)), queues={name: queue}).reasons == reasons
 
 
 def test_whether_anybody_consumes_is_unknown_where_not_everybody_tells() -> None:
     untold = node("w2@h", 1, queues=None)
     for found in (fleet(*node(slots=1), *untold), EMPTY, None):
-        assert judged(found, queues=[Queue("bills", 1)]).layers["consuming"] is Verdict.OK
+        assert judged(found, queues={"bills": Queue(1, None)}).layers["consuming"] is Verdict.OK
 
 
 # --- beat ---

@@ -1,0 +1,68 @@
+"""Does a silent process live? Asked of this host's kernel, or of its node's MAIN."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from . import process_identity
+from .fleet import STALE_SECONDS, node_of, silence_of
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from .registry import Reading, Seen
+
+NODES_ASKED = 5
+"""How many nodes are asked in one run, all at once."""
+
+ASK_SECONDS = 1.0
+"""How long they may take to answer."""
+
+Rows = Mapping[str, Iterable[Mapping[str, Any]]]
+
+
+def inquire(
+    reading: "Reading",
+    ask: Callable[[list[str]], Rows],
+    *,
+    here: str,
+    lives: Callable[[int, int | None], bool] = process_identity.is_alive,
+) -> Callable[["Seen"], bool | None]:
+    """Return a function that tells of a silent process whether it lives, or None where nobody can tell.
+
+    `here` names this host; `ask` returns the rows of the boards of these nodes, and is called only if
+    processes of other hosts are silent: at most once, for a few nodes.
+    """
+    silent = [seen for seen in reading.processes if silence_of(reading, seen) > STALE_SECONDS]
+    elsewhere = sorted({node_of(seen.member) for seen in silent if seen.report.get("host") != here})
+    rows = ask(elsewhere[:NODES_ASKED]) if elsewhere else {}
+
+    def is_alive(seen: "Seen") -> bool | None:
+        report = seen.report
+        if report.get("host") == here:
+            return lives(report["pid"], report.get("born"))
+        return _by_row(report, rows.get(node_of(seen.member), ()))
+
+    return is_alive
+
+
+def _by_row(report: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> bool | None:
+    row = next((row for row in rows if row.get("slot") == report.get("slot")), None)
+    if row is None:
+        return None
+    return row.get("pid") == report.get("pid") and bool(row.get("alive"))
+
+
+def ask_mains(app: "Celery", nodes: list[str]) -> Rows:
+    """Ask these nodes' MAINs for the rows of their boards, which they read from memory.
+
+    Raises what the broker raises; over Redis each of its answers is waited for as long as theirs.
+    """
+    # Redis' transport alone knows these; the other connections of an app may wait for ever.
+    is_redis = app.connection_for_write().transport.driver_type == "redis"
+    timeouts = {"socket_timeout": ASK_SECONDS, "socket_connect_timeout": ASK_SECONDS} if is_redis else {}
+    with app.connection_for_write(transport_options=timeouts, connect_timeout=ASK_SECONDS) as connection:
+        replies = app.control.broadcast(
+            "mongo_pools", destination=nodes, reply=True, timeout=ASK_SECONDS, connection=connection
+        )
+    # An error is a dict in place of the rows.
+    return {node: rows for reply in replies or [] for node, rows in reply.items() if isinstance(rows, list)}

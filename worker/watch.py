@@ -1,0 +1,206 @@
+"""The fleet's own eyes: gathers what is known, has it judged, and keeps what was found."""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import board, burial, events, inquiry, process_identity, queues, schedule, verdicts
+from .events import Event
+from .fleet import Fleet, assess
+from .history import collection_name
+from .mongo import server_connections
+from .mongo.client import Identity
+from .mongo.health import Verdict
+from .queues import Queue, Queues
+from .snapshot import aggregate, coverage, snapshot
+from .verdicts import Facts, Judgement
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from .beat_pulse import BeatPulse, Pulse
+    from .history import History
+    from .process import Mongo
+    from .registry import Reading, Registry
+
+T = TypeVar("T")
+logger = logging.getLogger("celery_pymongo.health")
+
+_VERDICT = "verdict"
+_QUEUES = 50
+# Long enough for all who find the same change at once.
+_CHANGE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What Redis tells at one moment; `before` is what the last check found."""
+
+    reading: "Reading"
+    buried: list[dict[str, Any]]
+    before: dict[str, Any]
+    pulse: "Pulse | None"
+
+
+class Watch:
+    """Checks and snapshots of the whole fleet, by whichever process is asked: `app.mongo.watch`.
+
+    While Redis is away a check is of this process alone and a snapshot of its own pool; the rest is unknown.
+    """
+
+    def __init__(
+        self, app: "Celery", mongo: "Mongo", *, registry: "Registry", history: "History", pulse: "BeatPulse"
+    ) -> None:
+        self._app = app
+        self._mongo = mongo
+        self._registry = registry
+        self._history = history
+        self._pulse = pulse
+        self._alone: dict[str, Any] = {}
+        self._look_at = 0.0
+        self._queues: Queues | None = None
+
+    def check(self) -> dict[str, Any]:
+        """Ping, read what the fleet reports, and return the verdict with its reasons and since when it holds.
+
+        Takes a few seconds at most, whatever is away. A change of verdict is logged once in the fleet.
+        """
+        ping = self._mongo.check()
+        own = f"{ping['node']}/{ping['slot']}"
+        known = _tried(self._look)
+        if known is None:
+            return ping | self._conclude_alone(verdicts.judge(Facts(own=own, ping=ping)))
+        fleet = self._assess(known)
+        lasting = verdicts.since(fleet, known.before.get("lasting", {}))
+        facts = Facts(
+            own=own,
+            ping=ping,
+            fleet=fleet,
+            queues=_tried(lambda: self._waiting(fleet)),
+            beat=None if known.pulse is None else known.pulse.silence,
+            since=lasting,
+        )
+        found = _settled(verdicts.judge(facts), known.before, fleet.at)
+        _tried(lambda: self._keep(found | {"lasting": lasting}, known.before))
+        return ping | found | {"fleet": coverage(fleet)}
+
+    def run_if_stale(self, now: float) -> bool:
+        """Check if nobody has for two intervals: all slots may be busy, or no beat run. `now` is Redis' time.
+
+        Called at each tick of each process; it asks Redis once per interval or two. Never raises.
+        """
+        interval = self._mongo.settings.health_interval_seconds
+        if now < self._look_at:
+            return False
+        self._look_at = now + interval * random.uniform(1, 2)  # noqa: S311 - spreads load, keeps no secret
+        return bool(_tried(lambda: self._check_if_stale(now, interval)))
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the fleet's pools (see `snapshot`), keep them in the history, and bury the lost."""
+        process = self._mongo.pool()
+        known = _tried(self._look)
+        if known is None:
+            return {"deployment": process["deployment"], "coverage": None, "process": process}
+        fleet = self._assess(known)
+        _tried(lambda: burial.bury(fleet, self._registry.bury, self._leftovers))
+        connections = self._connections(process)
+        document = snapshot(fleet, deployment=process["deployment"], connections=connections)
+        _tried(lambda: self._remember(document))
+        return document | {"process": process}
+
+    # -- what is known -----------------------------------------------------------------------------
+
+    def _look(self) -> _Known:
+        registry = self._registry
+        return _Known(
+            registry.fleet(), registry.postmortems(), registry.load(_VERDICT) or {}, self._pulse.read()
+        )
+
+    def _assess(self, known: _Known) -> Fleet:
+        here = process_identity.boot_id()
+        is_alive = inquiry.inquire(known.reading, self._ask, here=here)
+        return assess(known.reading, is_alive=is_alive, buried=known.buried)
+
+    def _ask(self, nodes: list[str]) -> inquiry.Rows:
+        return _tried(lambda: inquiry.ask_mains(self._app, nodes)) or {}
+
+    def _waiting(self, fleet: Fleet) -> dict[str, Queue] | None:
+        source = self._queues = self._queues or queues.of(self._app)
+        if source is None:
+            return None
+        consumed = {name for process in fleet.present for name in process.report.get("queues") or ()}
+        names = sorted({*consumed, *schedule.QUEUES, *self._app.amqp.queues})
+        return source.read(names[:_QUEUES]).queues
+
+    def _connections(self, process: Mapping[str, Any]) -> server_connections.Connections:
+        settings = self._mongo.settings
+        identity = Identity(*(process[name] for name in ("deployment", "node", "slot", "pid")))
+        return server_connections.read(
+            self._mongo.get_client(),
+            prefix=f"{settings.appname}/{settings.deployment}/",
+            own=identity.appname(settings.appname),
+            timeout_seconds=settings.ping_timeout_seconds,
+        )
+
+    def _leftovers(self) -> list[board.Board]:
+        return board.leftovers(self._mongo.settings.deployment)
+
+    # -- what is kept ------------------------------------------------------------------------------
+
+    def _conclude_alone(self, judgement: Judgement) -> dict[str, Any]:
+        before, self._alone = self._alone, _settled(judgement, self._alone, time.time())
+        if _is_change(self._alone, before):
+            _say_change(self._alone, before)
+        return self._alone | {"fleet": None}
+
+    def _keep(self, found: dict[str, Any], before: Mapping[str, Any]) -> None:
+        # What began at one moment ends once, however many find that it did.
+        is_new = _is_change(found, before)
+        if is_new and self._registry.lead(f"change-of-{before.get('since')}", _CHANGE_SECONDS):
+            _say_change(found, before)
+        self._registry.store(_VERDICT, found)
+
+    def _remember(self, document: Mapping[str, Any]) -> None:
+        settings = self._mongo.settings
+        # Two beats, or a person who asks, make no second entry.
+        if self._registry.lead("history", settings.snapshot_interval_seconds / 2):
+            self._history.append(aggregate(document))
+        client = self._mongo.get_client()
+        self._history.backfill(client[settings.history_database][collection_name(settings.deployment)])
+
+    def _check_if_stale(self, now: float, interval: float) -> bool:
+        before = self._registry.load(_VERDICT) or {}
+        is_stale = now - before.get("judged_at", 0.0) > 2 * interval
+        if not (is_stale and self._registry.lead("health", interval)):
+            return False
+        self.check()
+        return True
+
+
+def _settled(judgement: Judgement, before: Mapping[str, Any], now: float) -> dict[str, Any]:
+    since = verdicts.settle(before, judgement.verdict, now)
+    return judgement.to_dict() | {"since": round(since, 3), "judged_at": round(now, 3)}
+
+
+def _is_change(found: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    return bool(found["verdict"] != before.get("verdict", Verdict.UNKNOWN))
+
+
+def _say_change(found: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    verdict, reasons = found["verdict"], found["reasons"]
+    level = logging.INFO if verdict == Verdict.OK else logging.WARNING
+    args = (before.get("verdict", Verdict.UNKNOWN), verdict, "; ".join(reasons) or "no complaints")
+    events.say(logger, level, Event.HEALTH_CHANGED, "%s -> %s (%s)", *args, reasons=reasons)
+
+
+def _tried(ask: Callable[[], T]) -> T | None:
+    """Return what is found out, or None where Redis, the broker or whatever else does not answer."""
+    try:
+        return ask()
+    except Exception as error:  # noqa: BLE001 - each transport has errors of its own, and monitoring goes on
+        # The class alone: texts name hosts. That Redis is away is told by who reports there.
+        logger.debug("not known: %s", type(error).__name__)
+        return None
