@@ -50,7 +50,7 @@ class World:
 
     def task(self, name: str, body: Callable[..., Any], **options: Any) -> Any:
         body.__name__ = name  # Celery compiles it, which a lambda's own name does not survive
-        return self.app.task(name=name, **options)(body)
+        return self.app.task(name=name, shared=False, **options)(body)
 
     def run(self, task: Any, task_id: str = "1") -> None:
         tracer = build_tracer(task.name, task, app=self.app)

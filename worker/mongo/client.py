@@ -41,6 +41,7 @@ class WatchedClient(MongoClient[dict[str, Any]]):
     """
 
     def start_session(self, *args: Any, **kwargs: Any) -> ClientSession:
+        """Start a session as PyMongo does, and remember whose it is."""
         session = super().start_session(*args, **kwargs)
         remember_session(session)
         return session

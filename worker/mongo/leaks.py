@@ -43,11 +43,13 @@ class Session:
 
     @property
     def is_open(self) -> bool:
+        """See `LeftOpen`."""
         session = self.reference()
         return session is not None and not session.has_ended
 
     @property
     def what(self) -> str:
+        """See `LeftOpen`."""
         session = self.reference()
         in_transaction = session is not None and session.in_transaction
         return "a session in a transaction" if in_transaction else "a session"
@@ -62,6 +64,7 @@ class SecondClient:
 
     @property
     def is_open(self) -> bool:
+        """See `LeftOpen`."""
         client = self.reference()
         return client is not None and sighting_of(client).is_open
 
@@ -84,14 +87,17 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
+        """See `LeftOpen`."""
         return self.holders.get(self.key) is self.holder
 
     @property
     def stack(self) -> tuple[str, ...]:
+        """See `LeftOpen`."""
         return self.holder.stack or ()
 
     @property
     def what(self) -> str:
+        """See `LeftOpen`."""
         return f"a connection to {self.holder.server}"
 
 
