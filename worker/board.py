@@ -11,9 +11,10 @@ node whose MAIN was killed are found by the next worker on the host.
 | 16 | 8 | main_pid | |
 | 24 | 8 | main_born | start of MAIN in clock ticks since the boot; 0: unknown |
 | 32 | 8 | expected | how many slots there should be now |
-| 40 | 8 | host | `process_identity.boot_id()` |
-| 48 | 128 | deployment | text, UTF-8, padded with zero bytes |
-| 176 | 256 | node | likewise |
+| 40 | 8 | created_at | float, monotonic seconds |
+| 48 | 8 | host | `process_identity.boot_id()` |
+| 56 | 128 | deployment | text, UTF-8, padded with zero bytes |
+| 184 | 256 | node | likewise |
 | 448 | 2072 | queues | a double buffer for 1024 bytes |
 | 4096 | slots x `board_row.SIZE` | rows | |
 """
@@ -21,6 +22,7 @@ node whose MAIN was killed are found by the next worker on the host.
 import mmap
 import os
 import struct
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,7 +33,7 @@ from .double_buffer import DoubleBuffer, size_of
 # Counts up whenever a layout changes: a board of another version is refused.
 VERSION = 1
 _MAGIC = b"CPMBOARD"
-_HEADER = struct.Struct("<II3Q8s128s256s")
+_HEADER = struct.Struct("=II3Qd8s128s256s")
 _HEADER_AT = len(_MAGIC)
 _EXPECTED_AT, _QUEUES_AT, _QUEUES_BYTES, _ROWS_AT = 32, 448, 1024, 4096
 
@@ -51,8 +53,10 @@ class Board:
         self._memory = memory
         self._view = memoryview(memory)
         self.path = path
-        slots, self.main_pid, self.main_born, host, deployment, node = _read_header(self._view)
-        self.host, self.deployment, self.node = _text(host), _text(deployment), _text(node)
+        _check(self._view)
+        header = _HEADER.unpack_from(self._view, _HEADER_AT)
+        _, slots, self.main_pid, self.main_born, _, self.created_at, *texts = header
+        self.host, self.deployment, self.node = map(_text, texts)
         self._expected = self._view[_EXPECTED_AT : _EXPECTED_AT + 8].cast("Q")
         end = _QUEUES_AT + size_of(_QUEUES_BYTES)
         self._queues = DoubleBuffer(self._view[_QUEUES_AT:end], _QUEUES_BYTES)
@@ -67,7 +71,7 @@ class Board:
         path, memory = board_file.make(name, _ROWS_AT + slots * board_row.SIZE)
         host = process_identity.boot_id().encode()
         texts = (host, deployment.encode(), node.encode())
-        _HEADER.pack_into(memory, _HEADER_AT, VERSION, slots, pid, born, slots, *texts)
+        _HEADER.pack_into(memory, _HEADER_AT, VERSION, slots, pid, born, slots, time.monotonic(), *texts)
         memory[:_HEADER_AT] = _MAGIC
         return cls(memory, path)
 
@@ -128,15 +132,14 @@ def _is_left_over(board: Board, deployment: str) -> bool:
     return here and board.deployment == deployment and not board.is_main_alive
 
 
-def _read_header(view: memoryview) -> tuple[int, int, int, bytes, bytes, bytes]:
+def _check(view: memoryview) -> None:
     if len(view) < _ROWS_AT or view[:_HEADER_AT] != _MAGIC:
         raise NoBoardError("not a board, or not a whole one")
-    version, slots, pid, born, _, host, deployment, node = _HEADER.unpack_from(view, _HEADER_AT)
+    version, slots, *_ = _HEADER.unpack_from(view, _HEADER_AT)
     if version != VERSION:
         raise NoBoardError(f"a board of version {version}, not {VERSION}")
     if len(view) != _ROWS_AT + slots * board_row.SIZE:
         raise NoBoardError(f"{len(view)} bytes are not a board of {slots} slots")
-    return slots, pid, born, host, deployment, node
 
 
 def _text(padded: bytes) -> str:

@@ -40,8 +40,8 @@ _CIRCUITS = tuple(CircuitState)
 # Places of the numbers, counted in eights.
 _STATE, _PID, _BORN, _CIRCUIT, _STARTED_AT, _TICKED_AT, _WORK_NUMBER = range(7)
 _WORK_AT, _NAME_BYTES, _ID_BYTES = 48, 128, 64
-_WORK = struct.Struct(f"<Qd{_NAME_BYTES}s{_ID_BYTES}sQ")
-_WORK_END = struct.Struct(f"<{_WORK.size - 8}xQ")
+_WORK = struct.Struct(f"=Qd{_NAME_BYTES}s{_ID_BYTES}sQ")
+_WORK_END = struct.Struct(f"={_WORK.size - 8}xQ")
 _COMMANDS, _COMMANDS_END = 33, 37
 _REPORT_AT, _FLIGHT_AT = 320, 3456
 _TRIES = 5

@@ -13,7 +13,7 @@ writer that is killed at any moment leaves the message before.
 import struct
 import zlib
 
-_FRAME = struct.Struct("<II")
+_FRAME = struct.Struct("=II")
 # A writer overtakes a reader only if it writes twice while the reader copies: once is rare.
 _TRIES = 5
 

@@ -233,6 +233,7 @@ def test_a_board_that_is_attached_is_the_same_memory(board):
     other = Board.attach(board.path)
     assert other.rows[1].read().pid == ME
     assert (other.main_pid, other.node, other.deployment) == (ME, "w1@host", "test")
+    assert board.created_at == other.created_at <= time.monotonic()
     assert (other.queues, other.expected, len(other.rows)) == ('["mongo.data"]', 2, 3)
     other.rows[2].begin(ME)
     assert [row.read().state for row in board.rows] == ["empty", "open", "open"]
@@ -329,7 +330,7 @@ def test_only_boards_of_a_dead_main_of_this_deployment_and_host_are_left_over(bo
     assert [other.node for other in leftovers("test")] == ["dead"]
     assert found.path is not None
     content = bytearray(found.path.read_bytes())
-    content[40:48] = b"elsewher"
+    content[48:56] = b"elsewher"
     found.path.write_bytes(content)
     assert leftovers("test") == []
 

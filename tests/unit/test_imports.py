@@ -40,7 +40,7 @@ LEVELS: list[set[str]] = [
     {"advice", "schedule", "sentry", "logs", "config", "redis_server", "fixes"},
     {"watch"},
     {"headcount", "presence", "reporter"},
-    {"signals", "task", "beat"},
+    {"control", "signals", "task", "beat"},
     {"installer"},
     {"celery"},
 ]

@@ -1,6 +1,7 @@
 """The flight recorder: the last events of a process's pool, in a ring of fixed-size records over a buffer.
 
-On the board the buffer is shared memory, so the ring of a process that was killed can still be read.
+On the board the buffer is shared memory, so the ring of a process that was killed can still be read. Numbers
+are in the host's byte order.
 
 | offset | bytes | field | |
 |---|---|---|---|
@@ -14,15 +15,14 @@ On the board the buffer is shared memory, so the ring of a process that was kill
 
 import struct
 import time
-from collections.abc import Iterator
 from enum import IntEnum
 from itertools import count
 from typing import Any
 
 RECORDS = 200
 TEXT_BYTES = 64
-_RECORD = struct.Struct(f"<QddB{TEXT_BYTES}s3xI")
-_SEQUENCE = struct.Struct(f"<Q{_RECORD.size - 8}x")
+_RECORD = struct.Struct(f"=QddB{TEXT_BYTES}s3xI")
+_NUMBER, _CHECK = struct.Struct("=Q"), struct.Struct("=I")
 _LOW = 0xFFFFFFFF
 # Bytes that a ring takes.
 SIZE = RECORDS * _RECORD.size
@@ -110,12 +110,13 @@ class FlightRecorder:
 
 
 def _newest(ring: memoryview | bytes) -> int:
-    sequences: Iterator[tuple[int]] = _SEQUENCE.iter_unpack(ring)
-    return max(sequence for (sequence,) in sequences)
+    numbers = memoryview(ring).cast("Q")
+    return max(numbers[:: _RECORD.size // 8].tolist())
 
 
 def _is_whole(record: bytes, sequence: int) -> bool:
-    return record[:8] == sequence.to_bytes(8, "little") and record[-4:] == record[:4]
+    number, check = record[:8], record[-4:]
+    return number == _NUMBER.pack(sequence) and check == _CHECK.pack(sequence & _LOW)
 
 
 def _told(record: bytes) -> dict[str, Any]:

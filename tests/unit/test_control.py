@@ -1,0 +1,254 @@
+"""Remote control: what the commands answer, from rows alone."""
+
+import json
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery.worker.control import Panel
+
+from worker import board_file, control, node_view
+from worker.board import Board
+from worker.board_row import Command
+from worker.mongo.circuit import CircuitState
+from worker.mongo.flight import Kind
+from worker.node_view import Now
+
+ME = os.getpid()
+NOBODY = 2**22 + 1  # above what Linux gives to a process
+COMMANDS = ("mongo_pools", "mongo_health", "mongo_flight", "mongo_reset_stats")
+
+
+@pytest.fixture
+def board(tmp_path, monkeypatch) -> Any:
+    monkeypatch.setattr(board_file, "folders", lambda: iter([tmp_path]))
+    return Board.create(node="w1@host", deployment="test", slots=3)
+
+
+def ask(board: Board | None, command: str, **arguments: Any) -> Any:
+    """Ask as Celery does, and hold the answer against JSON."""
+    state = SimpleNamespace(app=SimpleNamespace(mongo=SimpleNamespace(board=board)))
+    answer = Panel.data[command](state, **arguments)
+    assert json.loads(json.dumps(answer)) == answer
+    return answer
+
+
+def begin(board: Board, slot: int, pid: int = ME, **report: Any) -> None:
+    board.rows[slot].begin(pid)
+    told = {"kind": "prefork", "ok": 0.1, "circuit": "closed", "outage": 0.0} | report
+    board.rows[slot].write_report(json.dumps(told).encode())
+
+
+def now(board: Board, *, later: float = 0.0) -> Now:
+    """Return the moment of slot 0's last report, or so many seconds later."""
+    ticked_at = board.rows[0].read().ticked_at or board.created_at
+    return Now(monotonic=ticked_at + later, unix=1_700_000_000.0 + later)
+
+
+def health(board: Board, *, later: float = 0.0) -> dict[str, Any]:
+    return node_view.health(board, now(board, later=later))
+
+
+# -- the commands ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_worker_without_a_board_says_so(command):
+    assert ask(None, command) == {"error": "this worker has no board"}
+
+
+def test_each_command_is_there_for_the_command_line():
+    kinds = {name: Panel.meta[name].type for name in COMMANDS}
+    assert kinds == dict.fromkeys(COMMANDS[:3], "inspect") | {"mongo_reset_stats": "control"}
+    assert all(Panel.meta[name].help for name in COMMANDS)
+
+
+def test_each_command_answers_in_json(board):
+    begin(board, 0)
+    for command in COMMANDS:
+        assert "error" not in ask(board, command)
+
+
+def test_statistics_are_reset_by_the_processes_that_live(board):
+    begin(board, 0)
+    begin(board, 1, pid=NOBODY)
+    assert ask(board, "mongo_reset_stats")["ok"].startswith("asked 1 process")
+    assert [row.taken() for row in board.rows] == [[Command.RESET], [], []]
+
+
+# -- pools ----------------------------------------------------------------------------------------------
+
+
+def test_there_is_a_row_for_each_slot_whatever_became_of_its_process(board):
+    begin(board, 0)
+    begin(board, 1, pid=NOBODY)
+    begin(board, 2)
+    board.rows[2].close()
+    answer = ask(board, "mongo_pools")
+    assert (answer["node"], answer["kind"]) == ("w1@host", "prefork")
+    rows = [(row["slot"], row["pid"], row["state"], row["alive"]) for row in answer["slots"]]
+    assert rows == [(0, ME, "open", True), (1, NOBODY, "open", False), (2, ME, "closed", False)]
+    assert [row["report"] is None for row in answer["slots"]] == [False, False, True]
+
+
+def test_a_slot_without_a_process_is_a_row_of_nothing(board):
+    (row, *_) = ask(board, "mongo_pools")["slots"]
+    nothing = dict.fromkeys(("pid", "age", "circuit", "task", "report"))
+    assert row == {"slot": 0, "state": "empty", "alive": False} | nothing
+
+
+def test_slots_beyond_those_expected_are_told_where_somebody_lives_there(board):
+    board.expected = 1
+    begin(board, 2)
+    assert [row["slot"] for row in ask(board, "mongo_pools")["slots"]] == [2]
+    begin(board, 0, pid=NOBODY)
+    assert [row["slot"] for row in ask(board, "mongo_pools")["slots"]] == [2]
+    board.expected = 2
+    assert [row["slot"] for row in ask(board, "mongo_pools")["slots"]] == [0, 2]
+
+
+def test_the_task_and_the_circuit_are_those_of_now_not_of_the_report(board):
+    begin(board, 0, task={"name": "old", "id": "0", "seconds": 1.0})
+    board.rows[0].set_work("tasks.new", "id-1")
+    board.rows[0].set_circuit(CircuitState.OPEN)
+    (row, *_) = ask(board, "mongo_pools")["slots"]
+    assert (row["task"]["name"], row["task"]["id"]) == ("tasks.new", "id-1")
+    assert row["task"]["seconds"] >= 0
+    assert row["circuit"] == row["report"]["circuit"] == "open"
+    board.rows[0].clear_work()
+    assert ask(board, "mongo_pools")["slots"][0]["task"] is None
+
+
+def test_of_many_tasks_at_a_time_the_report_names_the_longest(board):
+    task = {"name": "tasks.add", "id": "1", "seconds": 1.0, "running": 8}
+    begin(board, 0, kind="threads", task=task)
+    assert ask(board, "mongo_pools")["slots"][0]["task"] == task
+
+
+def test_the_age_of_a_row_is_that_of_its_last_report(board):
+    begin(board, 0)
+    (row, *_) = node_view.pools(board, now(board, later=2.5))["slots"]
+    assert row["age"] == 2.5
+
+
+# -- health ---------------------------------------------------------------------------------------------
+
+
+def test_a_node_whose_processes_reach_mongodb_is_ok(board):
+    for slot in range(3):
+        begin(board, slot)
+    found = health(board)
+    assert (found["node"], found["verdict"], found["reasons"], found["since"]) == ("w1@host", "ok", [], None)
+    assert found["slots"] == {"expected": 3, "live": 3, "stale": 0, "busy": 0, "lost": 0, "missing": 0}
+
+
+def test_a_node_that_starts_is_unknown_until_a_process_reached_mongodb(board):
+    assert health(board)["verdict"] == "unknown"
+    board.rows[0].begin(ME)
+    assert health(board)["verdict"] == "unknown"
+    begin(board, 0, ok=None)
+    assert health(board)["reasons"] == ["no process has reached MongoDB yet"]
+    begin(board, 1)
+    assert health(board)["verdict"] == "ok"
+
+
+def test_a_process_that_was_killed_degrades_its_node_at_once(board):
+    begin(board, 0)
+    begin(board, 1, pid=NOBODY)
+    found = health(board)
+    assert (found["verdict"], found["slots"]["lost"]) == ("degraded", 1)
+    assert found["reasons"] == ["1 of 3 processes is lost: w1@host/1"]
+    assert found["since"] == pytest.approx(1_700_000_000.0, abs=5)
+
+
+def test_a_slot_may_be_empty_for_a_moment_but_not_for_long(board):
+    begin(board, 0)
+    begin(board, 1)
+    begin(board, 2)
+    board.rows[2].close()
+    assert health(board, later=5)["verdict"] == "ok"
+    found = health(board, later=16)
+    assert (found["verdict"], found["slots"]["missing"]) == ("degraded", 1)
+    assert found["reasons"] == ["1 of 3 processes is missing: w1@host/2"]
+
+
+def test_slots_that_never_had_a_process_are_missing_after_a_while(board):
+    begin(board, 0)
+    assert health(board, later=14)["verdict"] == "ok"
+    found = health(board, later=16)
+    assert (found["verdict"], found["slots"]["missing"]) == ("degraded", 2)
+    assert found["reasons"] == ["2 of 3 processes are missing: w1@host/1, w1@host/2"]
+
+
+def test_a_process_that_does_not_report_but_lives_is_busy_and_no_reason(board):
+    for slot in range(3):
+        begin(board, slot)
+    states = {later: health(board, later=later)["slots"] for later in (2, 10, 100)}
+    found = {later: next(s for s in ("live", "stale", "busy") if states[later][s]) for later in states}
+    assert found == {2: "live", 10: "stale", 100: "busy"}
+    assert health(board, later=100)["verdict"] == "ok"
+
+
+def test_an_open_circuit_counts_before_the_report_tells_of_it(board):
+    for slot in range(3):
+        begin(board, slot)
+    board.rows[1].set_circuit(CircuitState.OPEN)
+    found = health(board)
+    assert found["verdict"] == "degraded"
+    assert found["reasons"] == ["1 of 3 processes is cut off from MongoDB, for 0 s: w1@host/1"]
+
+
+def test_a_node_that_is_cut_off_is_down_since_the_outage_began(board):
+    for slot, outage in enumerate((30.0, 20.0, 10.0)):
+        begin(board, slot, outage=outage)
+        board.rows[slot].set_circuit(CircuitState.OPEN)
+    found = health(board, later=2)
+    assert found["verdict"] == "down"
+    assert found["since"] == pytest.approx(1_700_000_000.0 - 30.0, abs=1)
+
+
+# -- flight recorders -----------------------------------------------------------------------------------
+
+
+def test_without_a_slot_the_newest_events_of_each_are_told(board):
+    for slot, row in enumerate(board.rows):
+        row.begin(ME)
+        for number in range(60):
+            row.recorder.record(Kind.DRIFT, number, f"slot {slot}")
+    for slot, told in enumerate(ask(board, "mongo_flight")["slots"]):
+        assert (told["slot"], told["pid"]) == (slot, ME)
+        assert [record["number"] for record in told["records"]] == list(range(10, 60))
+        assert told["records"][0]["text"] == f"slot {slot}"
+
+
+def test_of_one_slot_every_event_is_told(board):
+    for number in range(250):
+        board.rows[1].recorder.record(Kind.DRIFT, number)
+    (told,) = ask(board, "mongo_flight", slot=1)["slots"]
+    assert [record["number"] for record in told["records"]] == list(range(50, 250))
+
+
+@pytest.mark.parametrize("slot", [-1, 3])
+def test_a_slot_that_is_not_there_is_an_error(board, slot):
+    assert ask(board, "mongo_flight", slot=slot) == {
+        "error": f"there is no slot {slot}: this node has 0 to 2"
+    }
+
+
+def test_replies_of_a_large_node_stay_small(tmp_path, monkeypatch):
+    monkeypatch.setattr(board_file, "folders", lambda: iter([tmp_path]))
+    board = Board.create(node="w1@host", deployment="test", slots=64)
+    report = json.dumps({"kind": "prefork", "ok": 1.0, "x": "x" * 1490}).encode()
+    for row in board.rows:
+        row.begin(ME)
+        assert row.write_report(report)
+        for _ in range(200):
+            row.recorder.record(Kind.CONNECTION_CLOSED, 1234.5678, "h" * 64)
+    for command in COMMANDS:
+        assert len(json.dumps(ask(board, command))) < 256 * 1024
+
+
+def test_the_module_keeps_its_commands_names():
+    """The command line and people's scripts call them by these."""
+    assert {name for name in vars(control) if name.startswith("mongo_")} == set(COMMANDS)
