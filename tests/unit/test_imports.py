@@ -34,7 +34,7 @@ LEVELS: list[set[str]] = [
     {"attribution", "findings"},
     {"redis_client", "registry", "publisher", "history", "queues"},
     {"fleet", "totals", "bounded", "layers", "strain", "verdicts", "snapshot", "beat_pulse"},
-    {"process_identity", "double_buffer", "board_file", "board_row", "board", "siblings"},
+    {"process_identity", "double_buffer", "board_file", "board_row", "board", "siblings", "node_view"},
     {"inquiry", "burial"},
     {"process"},
     {"advice", "schedule", "sentry", "logs", "config", "redis_server", "fixes"},
