@@ -1,12 +1,13 @@
 """Questions about the pools, answered as tasks: by whatever can send one, from the process it lands on."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from bson import ObjectId
 
 from .documents import Refused
-from .trial import Outcome, Plan, Trial
+from .trial import Plan, Trial
 
 # What an operation may take, selection and queue included: their own default. Half of what a trial has at
 # least, so never less than a health check's ping has: what it does not do in time says something.
@@ -21,21 +22,16 @@ def snapshot(self: Any) -> dict[str, Any]:
     return found
 
 
-def flight(self: Any) -> list[dict[str, Any]]:
-    """Return the flight recorder of the process that this task lands on, oldest first."""
-    found: list[dict[str, Any]] = self.mongo.flight()
-    return found
+def flight(self: Any) -> dict[str, Any]:
+    """Return the last events of the process that this task lands on, oldest first, beside its pool."""
+    pool: dict[str, Any] = self.mongo.pool()
+    return pool | {"flight": self.mongo.flight()}
 
 
 def ping(self: Any, times: int = 10, seconds: float = 10) -> dict[str, Any]:
-    """Ping `times` times, one after the other, in at most `seconds`; return the round trips and errors by
-    class, with the state of this process's pool and circuit.
-    """
+    """Ping `times` times, one after the other, in at most `seconds`; return what `concurrency` does."""
     _refuse_beyond(times=(times, 1, 1000), seconds=(seconds, LEAST_SECONDS, MOST_SECONDS))
-    client = self.client
-    outcome = _try(self, lambda: client.admin.command("ping"), threads=1, times=times, seconds=seconds)
-    pool: dict[str, Any] = self.mongo.pool()
-    return pool | {"asked": times} | outcome.to_dict()
+    return _try(self, _read(self, None), threads=1, times=times, seconds=seconds)
 
 
 def concurrency(
@@ -44,18 +40,15 @@ def concurrency(
     """Run `queries` reads in each of `threads` at once through the one client of this process.
 
     A read is a ping, or with `collection` a find_one by an _id that is not there: nothing is ever written.
-    Returns after at most `seconds`, also where MongoDB is away: latencies and throughput, how long checkouts
-    waited, errors by class, and the pool.
+    Returns after at most `seconds`, also where MongoDB is away: latencies and throughput, errors by class,
+    connections made meanwhile, how long this process's checkouts of the last minute waited, and its pool.
     """
     _refuse_beyond(
         threads=(threads, 1, 64),
         queries=(queries, 1, 10_000),
         seconds=(seconds, LEAST_SECONDS, MOST_SECONDS),
     )
-    read = _read(self, collection)
-    outcome = _try(self, read, threads=threads, times=queries, seconds=seconds)
-    pool: dict[str, Any] = self.mongo.pool()
-    return pool | {"asked": threads * queries, "threads": threads} | outcome.to_dict()
+    return _try(self, _read(self, collection), threads=threads, times=queries, seconds=seconds)
 
 
 def register(app: Any) -> None:
@@ -75,14 +68,37 @@ def _read(task: Any, collection: Any) -> Callable[[], object]:
     return lambda: there.find_one({"_id": ObjectId()})
 
 
-def _try(task: Any, operation: Callable[[], object], *, threads: int, times: int, seconds: float) -> Outcome:
-    """Run a trial that ends before the task's own time does."""
+def _try(
+    task: Any, operation: Callable[[], object], *, threads: int, times: int, seconds: float
+) -> dict[str, Any]:
+    """Run a trial that ends before the task's own time does; return what came of it."""
+    most = _seconds_for(task, seconds)
+    plan = Plan(threads, times, seconds=most, patience=min(_PATIENCE_SECONDS, most / 2))
+    mongo = task.mongo
+    before = mongo.monitor.totals(time.monotonic()).count
+    outcome = Trial(operation, plan, classify=mongo.link.observe).run()
+    after = mongo.monitor.totals(time.monotonic())
+    pool: dict[str, Any] = mongo.pool()
+    return (
+        pool
+        | outcome.to_dict()
+        | {
+            "server": mongo.link.server,
+            "asked": threads * times,
+            "threads": threads,
+            "meanwhile": {
+                name: after.count[name] - before[name] for name in ("created", "failed", "timeouts")
+            },
+            "wait_ms": after.wait,
+        }
+    )
+
+
+def _seconds_for(task: Any, seconds: float) -> float:
     left = task.seconds_left()
     if left is not None and left < LEAST_SECONDS:
         raise Refused(f"the task's time limit leaves {left:.1f} s, and this takes up to {LEAST_SECONDS} s")
-    seconds = seconds if left is None else min(seconds, left)
-    plan = Plan(threads, times, seconds=seconds, patience=min(_PATIENCE_SECONDS, seconds / 2))
-    return Trial(operation, plan, classify=task.mongo.link.observe).run()
+    return seconds if left is None else min(seconds, left)
 
 
 def _refuse_beyond(**arguments: tuple[Any, int, int]) -> None:

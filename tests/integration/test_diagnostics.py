@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,8 +13,8 @@ import pytest
 from celery import Celery
 
 from ops.local.servers import LocalServer
-from tasks import diagnostics
 from worker.installer import install
+from worker.mongo.work import Works
 from worker.settings import load_settings
 
 POOL = 2
@@ -29,7 +30,6 @@ def app(mongo: LocalServer) -> Iterator[Celery]:
         "MONGODB_MIN_POOL_SIZE": "1",
     }
     install(app, load_settings(environment, env_file=None))
-    diagnostics.register(app)
     yield app
     app.mongo.close()
     app.close()
@@ -48,6 +48,7 @@ def test_ping_tells_the_round_trips(app: Celery) -> None:
     assert (told["asked"], told["done"], latency["n"], told["errors"]) == (20, 20, 20, {})
     assert 0 < latency["min"] <= latency["p50"] <= latency["p99"] < 5000
     assert told["circuit"] == "closed"
+    assert told["wait_ms"]["n"] >= 20
 
 
 @pytest.mark.parametrize("collection", [None, "not.there"])
@@ -67,6 +68,25 @@ def test_more_threads_than_connections_share_them(app: Celery) -> None:
     assert gauges["size"] <= POOL
     assert gauges["in_use"] == gauges["waiting"] == 0
     assert told["in_flight"] > POOL
+    assert told["wait_ms"]["p99"] >= told["wait_ms"]["avg"] > 0
+    assert 1 <= told["meanwhile"]["created"] <= POOL
+
+
+def test_what_a_trial_holds_has_the_name_of_its_task(app: Celery) -> None:
+    works = Works()
+    works.begin("mongo.ops.concurrency", "1")
+    try:
+        run(app, "concurrency", 4, 25)
+    finally:
+        works.end("1")
+    assert app.mongo.monitor.tasks["mongo.ops.concurrency"].checkouts == 100
+
+
+def test_flight_tells_the_last_events_of_this_process(app: Celery) -> None:
+    run(app, "ping", 1)
+    told = run(app, "flight")
+    assert "connection.created" in {event["kind"] for event in told["flight"]}
+    assert told["pid"] == os.getpid()
 
 
 @pytest.mark.parametrize("fault", ["kill", "suspend"])
