@@ -80,8 +80,7 @@ class Histogram:
         """Count one time."""
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
-        if seconds > self.longest:  # noqa: PLR1730 - max() would be a call in every checkout
-            self.longest = seconds
+        self.longest = max(self.longest, seconds)
 
     def read(self) -> Times:
         """Return what it holds."""

@@ -119,7 +119,8 @@ class PoolMonitor:
 
     def _look_at(self, pool: PoolState, truth: PoolGauges, client: Client) -> int:
         pool.min, pool.max = truth.min, truth.max
-        off = Off(truth.size - pool.size, truth.in_use - pool.in_use, truth.waiting - pool.waiting)
+        own = pool.gauges()
+        off = Off(truth.size - own.size, truth.in_use - own.in_use, truth.waiting - own.waiting)
         inside = read_inside(client).get(pool.name) if off else None
         if not off or (inside and inside.connecting):
             pool.looks.clear()
@@ -132,11 +133,7 @@ class PoolMonitor:
 
     def _correct(self, pool: PoolState, wrong: Off, idle: frozenset[int]) -> None:
         pool.looks.clear()
-        pool.correct(wrong.size, wrong.in_use, wrong.waiting)
-        for number in self._checkouts.held_of(pool):
-            # Idle in the pool, and held by what the events say: its check-in was never told.
-            if number - pool.base in idle:
-                self.holders.pop(number, None)
+        pool.correct(wrong, idle)
         pool.counts.drift += wrong.amount
         self._record(Kind.DRIFT, float(wrong.amount), pool.name)
 

@@ -9,23 +9,32 @@ An event names its server and connection but not its client, so each client has 
 PyMongo prints what a handler raises and goes on; ours count it and record it instead.
 """
 
+# ruff: noqa: PLR1730 - max() would be a call in every checkout
+
+import sys
+from _thread import get_ident
+from bisect import bisect_left
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
 from pymongo import monitoring
 
-from .checkouts import Checkouts
+from .checkouts import Checkouts, Holder, borrowed, running_greenlet
 from .flight import Kind
+from .histogram import BOUNDS
 from .pool_state import PoolState
 from .server_counts import ServerCounts
+from .work import current_work
 
 Record = Callable[[Kind, float, str], None]
 Address = tuple[str, int | None]
 E = TypeVar("E")
 
-# A wait that long is recorded: at 100 ms MongoDB's own advice is to act.
+# A wait that long is recorded, where none was longer since the last tick: the ring is short. At 100 ms
+# MongoDB's own advice is to act.
 SLOW_SECONDS = 0.1
+_modules = sys.modules
 
 
 class Errors:
@@ -54,6 +63,21 @@ def harmless(handler: Callable[[Any, E], None]) -> Callable[[Any, E], None]:
     return handle
 
 
+class Pools(dict[Address, PoolState]):
+    """A client's pools by address; one that no event told of before is made when it is asked for."""
+
+    def __init__(self, counts_of: Callable[[Address], ServerCounts], holders: dict[int, Holder]) -> None:
+        super().__init__()
+        self._counts_of = counts_of
+        self._holders = holders
+
+    def __missing__(self, address: Address) -> PoolState:
+        """Make the pool."""
+        host, port = address
+        pool = PoolState(f"{host}:{port}", self._counts_of(address), self._holders)
+        return self.setdefault(address, pool)
+
+
 class PoolEvents(monitoring.ConnectionPoolListener):
     """Counts the pool events of one client. `counts_of` finds a server's counters by "host:port"."""
 
@@ -65,56 +89,91 @@ class PoolEvents(monitoring.ConnectionPoolListener):
         record: Record,
         errors: Errors,
     ) -> None:
-        self.pools: dict[Address, PoolState] = {}
+        self.pools = Pools(counts_of, checkouts.holders)
         self.errors = errors
         self._checkouts = checkouts
-        self._counts_of = counts_of
         self._record = record
+        # Found once, not in every checkout.
+        self._holders = checkouts.holders
+        self._suspects = checkouts.suspects
+        self._tasks = checkouts.tasks
+        self._slowest = checkouts.slowest
+        self._clock = checkouts.clock
 
-    # The three events of every checkout come first; a decorator would cost each of them a call.
+    # The three events of every checkout come first. Each is one function, without a decorator and with
+    # what its parts would be written out: every call costs a thirtieth of the two microseconds they may take.
 
     def connection_check_out_started(self, event: monitoring.ConnectionCheckOutStartedEvent) -> None:
         """Somebody waits for a connection, be it for microseconds."""
         try:
-            (self.pools.get(event.address) or self._meet(event.address)).waiting += 1
+            self.pools[event.address].waiting += 1
         except Exception as error:  # noqa: BLE001 - monitoring may fail in any way; the checkout goes on
             self.errors.take(error)
 
     def connection_checked_out(self, event: monitoring.ConnectionCheckedOutEvent) -> None:
         """The wait is over: somebody holds a connection."""
         try:
-            pool = self.pools.get(event.address) or self._meet(event.address)
-            wait = event.duration or 0.0
+            pool = self.pools[event.address]
             if pool.waiting > 0:
                 pool.waiting -= 1
-            counts = pool.counts
-            counts.checked_out += 1
-            counts.wait.observe(wait)
-            if self._checkouts.begin(pool.base + event.connection_id, wait, pool.name):
-                pool.in_use += 1
-                if pool.in_use > pool.size:  # noqa: PLR1730 - max() would be a call in every checkout
-                    pool.size = pool.in_use
-            if wait > SLOW_SECONDS:
-                self._record(Kind.SLOW_CHECKOUT, wait * 1000, pool.name)
+            wait = event.duration or 0.0
+            waits = pool.waits
+            waits.counts[bisect_left(BOUNDS, wait)] += 1
+            waits.total += wait
+            if wait > waits.longest:
+                waits.longest = wait
+                if wait > SLOW_SECONDS:
+                    self._record(Kind.SLOW_CHECKOUT, wait * 1000, pool.name)
+
+            holder = Holder()
+            holder.work = work = current_work.get()
+            holder.wait = wait
+            holder.server = pool.name
+            holder.thread = get_ident()
+            holder.greenlet = running_greenlet() if "greenlet" in _modules else None
+            holder.stack = borrowed(work, self._suspects) if self._suspects and work is not None else None
+            holder.flagged = False
+            holder.since = self._clock()
+            # In the place of one that was held already, if any: that came back, and it was not told.
+            self._holders[pool.base + event.connection_id] = holder
         except Exception as error:  # noqa: BLE001 - monitoring may fail in any way; the checkout goes on
             self.errors.take(error)
 
     def connection_checked_in(self, event: monitoring.ConnectionCheckedInEvent) -> None:
         """A connection came back; one that nobody was seen to hold changes nothing."""
         try:
-            pool = self.pools.get(event.address) or self._meet(event.address)
-            held = self._checkouts.end(pool.base + event.connection_id)
-            if held is not None:
-                if pool.in_use > 0:
-                    pool.in_use -= 1
-                pool.counts.use.observe(held)
+            pool = self.pools[event.address]
+            holder = self._holders.pop(pool.base + event.connection_id, None)
+            if holder is None:
+                pool.returned_unseen()
+                return
+            now = self._clock()
+            held = now - holder.since
+            uses = pool.uses
+            uses.counts[bisect_left(BOUNDS, held)] += 1
+            uses.total += held
+            if held > uses.longest:
+                uses.longest = held
+
+            work = holder.work
+            if work is not None:
+                times = self._tasks[work.name]
+                times.checkouts += 1
+                times.held += held
+                times.waited += holder.wait
+                if held > times.longest_hold:
+                    times.longest_hold = held
+                if holder.wait > times.longest_wait:
+                    times.longest_wait = holder.wait
+                if held > self._slowest.floor:
+                    self._slowest.add(work, held, now)
         except Exception as error:  # noqa: BLE001 - monitoring may fail in any way; the check-in goes on
             self.errors.take(error)
 
     @harmless
     def connection_check_out_failed(self, event: monitoring.ConnectionCheckOutFailedEvent) -> None:
         """The wait is over, and was for nothing."""
-        pool, wait = self._pool(event.address), event.duration or 0.0
+        pool, wait = self.pools[event.address], event.duration or 0.0
         if pool.waiting > 0:
             pool.waiting -= 1
         pool.counts.failed[event.reason] += 1
@@ -124,7 +183,7 @@ class PoolEvents(monitoring.ConnectionPoolListener):
     @harmless
     def connection_created(self, event: monitoring.ConnectionCreatedEvent) -> None:
         """A connection is being made."""
-        pool = self._pool(event.address)
+        pool = self.pools[event.address]
         pool.opened(event.connection_id)
         pool.counts.created += 1
         self._record(Kind.CONNECTION_CREATED, 0.0, pool.name)
@@ -132,53 +191,41 @@ class PoolEvents(monitoring.ConnectionPoolListener):
     @harmless
     def connection_ready(self, event: monitoring.ConnectionReadyEvent) -> None:
         """A connection was made."""
-        pool, took = self._pool(event.address), event.duration or 0.0
+        pool, took = self.pools[event.address], event.duration or 0.0
         pool.counts.create.observe(took)
         self._record(Kind.CONNECTION_READY, took * 1000, pool.name)
 
     @harmless
     def connection_closed(self, event: monitoring.ConnectionClosedEvent) -> None:
-        """A connection is gone. It cannot be in use: the driver tells of its check-in first."""
-        pool = self._pool(event.address)
+        """A connection is gone."""
+        pool = self.pools[event.address]
         pool.counts.closed[event.reason] += 1
-        if self._checkouts.holders.pop(pool.base + event.connection_id, None) is not None:
-            pool.correct(0, -1, 0)
         pool.closed(event.connection_id)
         self._record(Kind.CONNECTION_CLOSED, 0.0, f"{pool.name} {event.reason}")
 
     @harmless
     def pool_created(self, event: monitoring.PoolCreatedEvent) -> None:
         """A pool is there, the first of its server or another."""
-        pool = self._pool(event.address)
-        for number in self._checkouts.held_of(pool):
-            self._checkouts.holders.pop(number, None)
-        pool.begin(event.options)
+        self.pools[event.address].begin(event.options)
 
     @harmless
     def pool_ready(self, event: monitoring.PoolReadyEvent) -> None:
         """The pool hands out connections."""
-        self._record(Kind.POOL_READY, 0.0, self._pool(event.address).name)
+        self._record(Kind.POOL_READY, 0.0, self.pools[event.address].name)
 
     @harmless
     def pool_cleared(self, event: monitoring.PoolClearedEvent) -> None:
         """The pool takes none of its connections back: the server was lost."""
-        pool = self._pool(event.address)
+        pool = self.pools[event.address]
         pool.counts.cleared += 1
         self._record(Kind.POOL_CLEARED, 0.0, pool.name)
 
     @harmless
     def pool_closed(self, event: monitoring.PoolClosedEvent) -> None:
         """The client is closed, or its server no longer a member."""
-        self._pool(event.address).end()
+        self.pools[event.address].end()
 
     @property
     def is_drained(self) -> bool:
         """Whether the client is closed and all it held came back."""
-        return all(pool.is_closed and not pool.in_use for pool in list(self.pools.values()))
-
-    def _pool(self, address: Address) -> PoolState:
-        return self.pools.get(address) or self._meet(address)
-
-    def _meet(self, address: Address) -> PoolState:
-        host, port = address
-        return self.pools.setdefault(address, PoolState(f"{host}:{port}", self._counts_of(address)))
+        return all(pool.is_drained for pool in list(self.pools.values()))

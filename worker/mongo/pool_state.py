@@ -2,11 +2,14 @@
 
 from collections import deque
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .pool import PoolGauges
-from .reconcile import BUSY_LOOKS, Look
+from .reconcile import BUSY_LOOKS, Look, Off
 from .server_counts import ServerCounts
+
+if TYPE_CHECKING:
+    from .checkouts import Holder
 
 # What the driver takes where nobody says otherwise.
 _DEFAULT_MAX = 100
@@ -18,13 +21,17 @@ _serials = count(1)
 class PoolState:
     """The gauges of a pool, in connections; `waiting` is operations that wait for one.
 
-    After every event 0 <= in_use <= size and waiting >= 0, whatever was lost, said twice or out of order.
+    In use is what somebody holds: `holders`, shared by all pools of the process, has the holder of each
+    connection by its number: the pool's `base` and the connection's id. Ids begin anew in each pool, and
+    events of a client that is being replaced go on beside those of the new one.
+
+    After every event 0 <= in use <= size and waiting >= 0, whatever was lost, said twice or out of order.
     """
 
     __slots__ = (
         "base",
         "counts",
-        "in_use",
+        "holders",
         "is_closed",
         "looks",
         "max",
@@ -32,35 +39,48 @@ class PoolState:
         "name",
         "open",
         "size",
+        "unseen",
+        "uses",
         "waiting",
+        "waits",
     )
 
-    def __init__(self, name: str, counts: ServerCounts) -> None:
+    def __init__(self, name: str, counts: ServerCounts, holders: "dict[int, Holder]") -> None:
         self.name = name
         self.counts = counts
-        self.is_closed = False
-        self.looks: deque[Look] = deque(maxlen=BUSY_LOOKS)
+        # Found once, not in every checkout.
+        self.waits, self.uses = counts.wait, counts.use
+        self.holders = holders
         self.min = 0
         self.max: int | None = _DEFAULT_MAX
         self._clear()
 
     def _clear(self) -> None:
-        # A connection's number is its pool's base and its id: ids begin anew in each pool, and events of a
-        # client that is being replaced go on beside those of the new one.
         self.base = next(_serials) * _SPACE
+        self.is_closed = False
+        self.looks: deque[Look] = deque(maxlen=BUSY_LOOKS)
         self.open: set[int] = set()
         self.size = 0
-        self.in_use = 0
         self.waiting = 0
+        # In use by what the pool says, though no checkout was seen.
+        self.unseen = 0
 
-    def has(self, number: int) -> bool:
-        """Say whether a connection's number is of this pool."""
-        return self.base <= number < self.base + _SPACE
+    def held(self) -> list[int]:
+        """Return the numbers of the connections that somebody holds, the oldest first."""
+        end = self.base + _SPACE
+        # A copy of a dict's keys is atomic, iterating over them is not.
+        return [number for number in list(self.holders) if self.base <= number < end]
+
+    def gauges(self) -> PoolGauges:
+        """Return the gauges."""
+        in_use = len(self.held()) + self.unseen
+        size = max(self.size, in_use)
+        return PoolGauges(size, in_use, size - in_use, self.waiting, self.min, self.max)
 
     def begin(self, options: dict[str, Any]) -> None:
         """Take the part of a new pool of the same server: an older one's connections are not its own."""
+        self._forget(self.held())
         self._clear()
-        self.is_closed = False
         self.min = options.get("minPoolSize", 0)
         self.max = options.get("maxPoolSize", _DEFAULT_MAX) or None
 
@@ -68,7 +88,13 @@ class PoolState:
         """The pool is closed: nobody waits, and what is not in use is gone."""
         self.is_closed = True
         self.waiting = 0
-        self.size = self.in_use
+        self.unseen = 0
+        self.size = 0
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether the pool is closed and all its connections came back."""
+        return self.is_closed and not self.held()
 
     def opened(self, connection_id: int) -> None:
         """A connection is being made."""
@@ -78,27 +104,38 @@ class PoolState:
 
     def closed(self, connection_id: int) -> None:
         """A connection is gone; one that was never known changes nothing."""
+        # The driver tells of the check-in first: who still holds it gave it back unheard.
+        self.holders.pop(self.base + connection_id, None)
         if connection_id in self.open:
             self.open.discard(connection_id)
-            if self.size > self.in_use:
-                self.size -= 1
+            self.size = max(0, self.size - 1)
 
-    def correct(self, size: int, in_use: int, waiting: int) -> None:
-        """Add what the gauges are off by. Added, not set: an event that comes meanwhile is kept."""
-        self.in_use = max(0, self.in_use + in_use)
-        self.size = max(self.in_use, self.size + size)
-        self.waiting = max(0, self.waiting + waiting)
+    def returned_unseen(self) -> None:
+        """A connection came back that nobody was seen to hold."""
+        self.unseen = max(0, self.unseen - 1)
+
+    def correct(self, wrong: Off, idle: frozenset[int]) -> None:
+        """Add what the gauges are off by; `idle` are the ids of the connections that nobody holds.
+
+        Added, not set: an event that comes meanwhile is kept.
+        """
+        held = self.held()
+        self.size = max(self.size, len(held) + self.unseen) + wrong.size
+        self.waiting = max(0, self.waiting + wrong.waiting)
+        in_use = len(held) + self.unseen + wrong.in_use
+        # Whose check-in was not told: those that are idle in the pool, then the oldest.
+        likely = sorted(held, key=lambda number: number - self.base not in idle)
+        self._forget(likely[: max(0, len(held) - in_use)])
+        self.unseen = max(0, in_use - len(held))
+
+    def _forget(self, numbers: list[int]) -> None:
+        for number in numbers:
+            self.holders.pop(number, None)
 
     @property
     def signature(self) -> tuple[int, ...]:
         """Changes with every event but for those that undo each other: equal twice, nothing happened."""
         counts = self.counts
         ended = counts.failed.total() + counts.closed.total()
-        return (self.size, self.in_use, self.waiting, counts.checked_out, counts.created, ended)
-
-    def gauges(self) -> PoolGauges:
-        """Return the gauges."""
-        # In this order a check-in between the two readings cannot make more in use than there are.
-        in_use = self.in_use
-        size = max(self.size, in_use)
-        return PoolGauges(size, in_use, size - in_use, self.waiting, self.min, self.max)
+        checked_out = sum(self.waits.counts)
+        return (self.size, len(self.held()), self.waiting, checked_out, counts.created, ended)

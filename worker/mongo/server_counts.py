@@ -45,7 +45,6 @@ class ServerCounts:
 
     def __init__(self, now: float) -> None:
         self.created = 0
-        self.checked_out = 0
         self.cleared = 0
         self.heartbeats_failed = 0
         self.drift = 0
@@ -64,7 +63,7 @@ class ServerCounts:
         closed, failed = self.closed.copy(), self.failed.copy()
         counts = {
             "created": self.created,
-            "checked_out": self.checked_out,
+            "checked_out": sum(self.wait.counts),
             "cleared": self.cleared,
             "heartbeats_failed": self.heartbeats_failed,
             "drift": self.drift,

@@ -69,6 +69,10 @@ class SlowestHolds:
         if len(self._holds) == SLOWEST:
             self.floor = self._holds[0].seconds
 
+    def clear(self) -> None:
+        """Begin anew."""
+        self._holds, self.floor = (), 0.0
+
     def read(self) -> list[Hold]:
         """Return them, the longest first."""
         return list(reversed(self._holds))
