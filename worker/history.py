@@ -1,6 +1,6 @@
 """What the fleet was: snapshots of the last days in Redis, and of the last weeks in MongoDB.
 
-In Redis a capped stream, readable while MongoDB is away (`+xadd +xrange +xrevrange +expire`; Redis 6.2). In
+In Redis a capped stream, readable while MongoDB is away (`+xadd +xrange +xrevrange +expire`). In
 MongoDB a collection whose `_id` is the stream's, `at` its time and `snapshot` the rest; the user needs
 readWrite on its database.
 """
@@ -117,7 +117,7 @@ class History:
 
     def _beyond(self, collection: Any) -> Iterator[list[Entry]]:
         newest = collection.find_one({}, {"_id": 1}, sort=[("_id", -1)])
-        start = f"({newest['_id']}" if newest else "-"
+        start = newest["_id"] if newest else "-"
         found = self._redis.xrange(self._stream, start, "+", _PER_CALL)
         if not found and newest and self._is_behind(newest["_id"]):
             # Redis lost its stream, and its clock went back: the new ids are below those that were kept.

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import redis
-from pymongo.errors import AutoReconnect, NetworkTimeout, OperationFailure
+from pymongo.errors import AutoReconnect, BulkWriteError, NetworkTimeout, OperationFailure
 
-from worker.history import SNAPSHOT_BYTES, Entry, History, _entry, _order, collection_name
+from worker.history import SNAPSHOT_BYTES, Entry, History, _entry, _insert, _order, collection_name
 from worker.registry import TooLargeError
 
 
@@ -23,6 +23,34 @@ class Refusing:
     def create_index(self, *_keys: Any, **_options: Any) -> None:
         self.asked += 1
         raise self.error
+
+
+class Empty:
+    """A stream and a collection with nothing in them."""
+
+    full_name = "celery_pymongo.history_default"
+
+    def create_index(self, *_keys: Any, **_options: Any) -> None: ...
+
+    def find_one(self, *_query: Any, **_options: Any) -> None: ...
+
+    def xrange(self, *_range: Any) -> list[Any]:
+        return []
+
+
+class Racing:
+    """A collection that another process fills at the same moment."""
+
+    def __init__(self, *codes: int) -> None:
+        self.codes = codes
+
+    def find(self, *_query: Any) -> list[Any]:
+        return []
+
+    def insert_many(self, documents: list[Any], *, ordered: bool) -> None:
+        assert ordered
+        errors = [{"index": 1, "code": code} for code in self.codes]
+        raise BulkWriteError({"writeErrors": errors, "nInserted": len(documents) - 2})
 
 
 class Clock:
@@ -94,3 +122,27 @@ def test_an_outage_is_not_told_here_and_tried_again_at_once(
         assert kept.backfill(collection) == 0
     assert collection.asked == 3
     assert caplog.records == []
+
+
+def test_what_is_refused_again_after_it_was_allowed_is_told_again(caplog: pytest.LogCaptureFixture) -> None:
+    clock, there = Clock(), Empty()
+    client: Any = there
+    kept = History(client, key, days=30, clock=clock)
+    for allowed in (False, True, False):
+        clock.now += 4000
+        kept._indexed = None
+        kept.backfill(there if allowed else Refusing(OperationFailure("x", 13)))
+    assert len(caplog.records) == 2
+
+
+def entries(number: int) -> list[Entry]:
+    return [Entry(f"{n}-0", n / 1000, {}) for n in range(number)]
+
+
+def test_where_another_process_inserts_the_rest_is_its() -> None:
+    assert _insert(Racing(11_000), entries(5)) == 3
+
+
+def test_what_the_server_refuses_of_a_batch_is_an_error() -> None:
+    with pytest.raises(BulkWriteError):
+        _insert(Racing(121), entries(5))
