@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from celery.bin.base import CeleryCommand, handle_preload_options
 
-from .loading.problems import AppProblem, WrongUsage
+from .loading.problems import AppProblem, Problem, WrongUsage
 
 if TYPE_CHECKING:
     from .loading.load import Outcome
@@ -73,7 +73,7 @@ def load(ctx: click.Context, as_json: bool, **options: Any) -> None:
         outcome = _interruptible(lambda: load_file(app, LoadOptions(**options), screen))
     _print(json.dumps(outcome.to_dict()) if as_json else _summary(outcome))
     if outcome.problem:
-        click.echo(f"mongo: {outcome.problem}", err=True)
+        Problem(outcome.problem).show()
     ctx.exit(outcome.exit_code)
 
 
@@ -108,7 +108,7 @@ def _interruptible(command: Callable[[], T]) -> T:
     try:
         return command()
     except KeyboardInterrupt:
-        click.echo("mongo: interrupted", err=True)
+        Problem("interrupted").show()
         sys.exit(_INTERRUPTED)
 
 
@@ -128,4 +128,4 @@ def _print(text: str) -> None:
         click.echo(text)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        click.echo("mongo: standard output was closed before the summary", err=True)
+        Problem("standard output was closed before the summary").show()

@@ -5,7 +5,7 @@ import gzip
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,18 +27,18 @@ def dump(app: Any, collection: str, *, database: str | None, output: Path | None
     """
     found = collection_of(app, database, collection).with_options(codec_options=READ_OPTIONS)
     done = 0
-    with _writer(output) as write:
-        try:
+    try:
+        with _writer(output) as write:
             for line in _lines(found):
                 write(line)
                 done += 1
-        except PyMongoError as error:
-            kind = type(error).__name__
-            raise Problem(f"MongoDB is away or refused ({kind}) after {done:,} documents") from None
-        except BrokenPipeError:
-            raise Problem(f"the reader closed the pipe after {done:,} documents") from None
-        except OSError as error:
-            raise Problem(f"cannot write: {error.strerror}, after {done:,} documents") from None
+    except PyMongoError as error:
+        kind = type(error).__name__
+        raise Problem(f"MongoDB is away or refused ({kind}) after {done:,} documents") from None
+    except BrokenPipeError:
+        raise Problem(f"the reader closed the pipe after {done:,} documents") from None
+    except OSError as error:  # of the last bytes too, which are written when the file is closed
+        raise Problem(f"cannot write: {error.strerror}, after {done:,} documents") from None
     return done
 
 
@@ -66,10 +66,9 @@ def _writer(output: Path | None) -> Iterator[Any]:
             raise Problem(f"{output} exists and is not written over; choose another --output")
         file = stack.enter_context(_new_file(part))
         stack.callback(lambda: part.unlink(missing_ok=True))
-        packed = gzip.GzipFile(fileobj=file, mode="wb") if output.suffix == ".gz" else None
-        yield (packed or file).write
-        if packed:
-            packed.close()
+        is_packed = output.suffix == ".gz"
+        with gzip.GzipFile(fileobj=file, mode="wb") if is_packed else nullcontext(file) as writer:
+            yield writer.write
         file.flush()
         os.fsync(file.fileno())
         # Unlike a rename, a link refuses a name that somebody took meanwhile.
@@ -83,17 +82,15 @@ def _standard_output() -> Iterator[Any]:
     try:
         yield stream.write
         stream.flush()
-    except BrokenPipeError:
-        raise Problem("the reader closed the pipe before the end") from None
     finally:
         _give_up(stream)
 
 
 def _give_up(stream: BinaryIO) -> None:
-    """Keep Python from trying a broken pipe again at its exit, with a message of its own."""
+    """Keep Python from trying again at its exit what failed, with a message of its own."""
     try:
         stream.flush()
-    except BrokenPipeError:
+    except OSError:
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 

@@ -228,8 +228,8 @@ class _Load:
                 time.sleep(_POLL_SECONDS)
 
     def _keep(self) -> None:
+        self._outcome.rejects = str(self._rejects.path) if self._rejects.size else None
         self._rejects.close()
-        self._outcome.rejects = str(self._rejects.path) if self._rejects.path else None
         if self._outcome.exit_code == 0 and self._outcome.problem is None and not self._flight.batches:
             self._journal.remove()
         else:

@@ -1,6 +1,7 @@
 """What ends a command of ours: one clear line, and the exit code that says whose turn it is."""
 
 import os
+from contextlib import suppress
 
 import click
 
@@ -11,8 +12,9 @@ class Problem(click.ClickException):
     exit_code = 1
 
     def show(self, file: object = None) -> None:  # noqa: ARG002 - click's signature; the line is for stderr
-        """Print the line."""
-        click.echo(f"mongo: {self.message}", err=True)
+        """Print the line; where nobody reads it, the exit code says it."""
+        with suppress(OSError):
+            click.echo(f"mongo: {self.message}", err=True)
 
 
 class UsageProblem(Problem):

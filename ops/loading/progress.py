@@ -19,7 +19,6 @@ class Screen:
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
         self._bar: Any = None
-        self._task: Any = None
         self._trouble: str | None = None
         self._next_line = time.monotonic() + _LINE_SECONDS
         self._rate = Rate()
@@ -59,9 +58,11 @@ class Screen:
 
     def _show_bar(self, progress: Progress, total: int, trouble: str | None) -> None:
         if self._bar is None:
-            self._bar, self._task = _bar(total)
-        note = trouble or self._line(progress, total)
-        self._bar.update(self._task, completed=progress.end, note=note)
+            from .bar import Bar
+
+            self._bar = Bar(total)
+            self._bar.start()
+        self._bar.show(progress.end, trouble or self._line(progress, total))
 
     def _line(self, progress: Progress, total: int) -> str:
         counts = progress.counts
@@ -106,13 +107,3 @@ def _duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-def _bar(total: int) -> tuple[Any, Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    columns = (BarColumn(), TextColumn("{task.fields[note]}", markup=False))
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    bar.start()
-    return bar, bar.add_task("load", total=total, note="")

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -65,7 +66,8 @@ class RejectsFile:
     def close(self) -> None:
         """Close the file, if there is one."""
         if self._file:
-            self._file.close()
+            with suppress(OSError):  # what could not be written was told by `write`
+                self._file.close()
 
     def _create(self) -> BinaryIO:
         if self._asked is not None:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
+import resource
 import shutil
 import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.util import find_spec
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import bson
 import pymongo
 import pytest
-from bson import Decimal128, Int64, ObjectId
+from bson import Decimal128, Int64, ObjectId, json_util
 
 from ops.local.servers import LocalServer
 from tests.e2e.workers import ROOT, Worker, wait_until
@@ -155,31 +160,55 @@ def data_files() -> list[Path]:
     return sorted(path for path in (Path(spec.origin).parent / "_data").iterdir() if path.is_file())
 
 
-def rows_of(path: Path) -> Sequence[Mapping[str, Any]]:
+def rows_of(path: Path, types: Mapping[str, str]) -> list[dict[str, Any]]:
     """The rows as the standard library reads them."""
     with path.open(newline="") as file:
-        return list(csv.DictReader(file)) if path.suffix == ".csv" else json.load(file)
+        if path.suffix == ".json":
+            return list(json.load(file))
+        return [
+            {name: value_of(text, types[name]) for name, text in row.items()} for row in csv.DictReader(file)
+        ]
+
+
+def value_of(text: str, kind: str) -> Any:
+    """A cell's value, by other means than ours."""
+    if kind == "string":
+        return text
+    if kind == "date":
+        return datetime.fromisoformat(text.replace("/", "-"))
+    return {"int": int, "double": float}[kind](text) if text else None
+
+
+def by_number(document: Mapping[str, Any]) -> int:
+    """Where in its file a document was that got its `_id` from there."""
+    return int(document["_id"].partition("-")[2])
 
 
 @pytest.mark.skipif(not data_files(), reason="vega_datasets is not installed here")
-def test_every_file_of_a_public_data_set_arrives_whole_and_twice_changes_nothing(desk: Desk):
+def test_every_file_of_a_public_data_set_arrives_as_it_is_and_is_dumped_as_it_is(desk: Desk):
     files = data_files()
     with ThreadPoolExecutor(3) as pool:
         loaded = dict(zip(files, pool.map(lambda path: desk.load(str(path), path.stem), files), strict=True))
     for path, told in loaded.items():
-        rows = rows_of(path)
-        assert told["read"] == told["inserted"] == len(rows), path
-        found = list(desk.database[path.stem].find({}, sort=[("_id", 1)]))
-        assert len(found) == len(rows), path
-        assert {tuple(sorted(document)) for document in found} == {
-            tuple(sorted(["_id", *row])) for row in rows
-        }, path
-        for field, kind in told["types"].items():
-            if kind in ("int", "double"):
-                ours = sum(document[field] or 0 for document in found)
-                assert ours == pytest.approx(sum(float(row[field] or 0) for row in rows)), (path, field)
+        found = sorted(desk.database[path.stem].find(), key=by_number)
+        assert told["read"] == told["inserted"] == len(found), path
+        rows = rows_of(path, told["types"])
+        assert repr(found) == repr(
+            [{"_id": document["_id"]} | row for document, row in zip(found, rows, strict=True)]
+        )
+        desk.database.all.insert_many(found)
     cars = next(path for path in loaded if path.stem == "cars")
-    assert desk.load(str(cars), "cars")["unchanged"] == len(rows_of(cars))
+    again = desk.load(str(cars), "cars")
+    assert again["unchanged"] == again["read"] == loaded[cars]["read"]
+    must_be_dumped_with_every_type(desk, "all")
+
+
+def must_be_dumped_with_every_type(desk: Desk, collection: str) -> None:
+    assert desk.run("dump", collection, "--output", "all.jsonl.gz").returncode == 0
+    with gzip.open(desk.folder / "all.jsonl.gz") as lines:
+        dumped = sorted(map(json_util.loads, lines), key=itemgetter("_id"))
+    found = list(desk.database[collection].find(sort=[("_id", 1)]))
+    assert list(map(bson.encode, dumped)) == list(map(bson.encode, found))
 
 
 # -- what a person does wrong, or meets --------------------------------------------------------------
@@ -269,13 +298,40 @@ def test_standard_input_is_loaded_as_a_file_is(desk: Desk):
 
 def test_nobody_reads_the_summary_and_the_load_is_done_all_the_same(desk: Desk):
     desk.write_rows("rows.jsonl", 50)
+    with closed_pipe() as nobody:
+        done = desk.run("load", "rows.jsonl", "--into", "unread", stdout=nobody)
+        assert done.returncode == 0
+        assert done.stderr == "mongo: standard output was closed before the summary\n"
+        assert desk.database.unread.count_documents({}) == 50
+        assert desk.run("load", "rows.jsonl", "--into", "a", stdout=nobody, stderr=nobody).returncode == 0
+        assert desk.run("load", "none.jsonl", "--into", "a", stdout=nobody, stderr=nobody).returncode == 66
+
+
+@contextmanager
+def closed_pipe() -> Iterator[int]:
+    """The end to write to, of a pipe whose reader has gone."""
     read_end, write_end = os.pipe()
     os.close(read_end)
-    done = desk.run("load", "rows.jsonl", "--into", "unread", stdout=write_end)
+    yield write_end
     os.close(write_end)
-    assert done.returncode == 0
-    assert done.stderr == "mongo: standard output was closed before the summary\n"
-    assert desk.database.unread.count_documents({}) == 50
+
+
+def test_a_full_disk_ends_a_load_with_one_line_and_with_room_it_goes_on(desk: Desk):
+    desk.write_rows("rows.jsonl", 100, broken_every=2)
+    process = desk.start("load", "rows.jsonl", "--into", "full")
+    fill_disk(process)
+    done = desk.end(process)
+    assert done.returncode == 1
+    name = str(desk.folder / "rows.jsonl.rejects.jsonl")
+    assert done.stderr == f"mongo: cannot write rejected rows to {name}: File too large\n"
+    told = desk.load("rows.jsonl", "full")
+    assert (told["read"], told["rejected"]) == (100, 50)
+    assert desk.database.full.count_documents({}) == 50
+
+
+def fill_disk(process: subprocess.Popen[str]) -> None:
+    """Let a process write no file beyond a few bytes, as on a full disk."""
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, 1000))
 
 
 # -- interruptions -----------------------------------------------------------------------------------
@@ -393,4 +449,26 @@ def test_a_reader_that_closes_the_pipe_ends_a_dump_with_one_line(desk: Desk):
     done = desk.end(process)
     assert done.returncode == 1
     assert done.stderr.startswith("mongo: the reader closed the pipe after ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.gz"])
+def test_a_dump_onto_a_full_disk_ends_with_one_line_and_leaves_no_file(name: str, desk: Desk):
+    desk.database.wide.drop()
+    desk.database.wide.insert_many({"_id": n, "pad": os.urandom(100)} for n in range(500))
+    process = desk.start("dump", "wide", "--output", name)
+    fill_disk(process)
+    done = desk.end(process)
+    assert done.returncode == 1
+    assert done.stderr.startswith("mongo: cannot write: File too large, after ")
+    assert done.stderr.count("\n") == 1
+    assert list(desk.folder.iterdir()) == []
+
+
+def test_a_dump_whose_last_bytes_cannot_be_written_says_so(desk: Desk):
+    desk.database.few.insert_one({"_id": 1})
+    with Path("/dev/full").open("w") as full:
+        done = desk.run("dump", "few", stdout=full)
+    assert done.returncode == 1
+    assert done.stderr.startswith("mongo: cannot write: No space left on device, after ")
     assert done.stderr.count("\n") == 1

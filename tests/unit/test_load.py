@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import json
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from ops.loading.bar import Bar
 from ops.loading.batches import BATCH_BYTES, BATCH_ROWS, Batch, Refusal, Sorter
 from ops.loading.codec import read_back
 from ops.loading.flight import BatchFailed, Flight, Target, refuse_app
@@ -254,6 +256,19 @@ def test_nothing_is_promised_while_nothing_moves():
         rate.see(float(second), rows=5, size=5)
     assert rate.rows == 0
     assert rate.seconds_left(100) is None
+
+
+def test_the_bar_leaves_room_for_the_terminals_echo_of_an_interrupt(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", "40"), ("LINES", "30")):
+        monkeypatch.setenv(name, value)
+    with Bar(100) as bar:
+        bar.show(50, "50 %: 1,000 rows, 1,000 rows/s, 0:01 left, and more")
+        bar.refresh()
+        drawn = re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]", "", capsys.readouterr().err)
+    assert "50 %: 1,000 rows" in drawn
+    assert max(map(len, re.split(r"[\r\n]", drawn))) <= 40 - len("^C^C")
 
 
 # -- the window --------------------------------------------------------------------------------------
