@@ -64,5 +64,5 @@ def ask_mains(app: "Celery", nodes: list[str]) -> Rows:
         replies = app.control.broadcast(
             "mongo_pools", destination=nodes, reply=True, timeout=ASK_SECONDS, connection=connection
         )
-    # An error is a dict in place of the rows.
-    return {node: rows for reply in replies or [] for node, rows in reply.items() if isinstance(rows, list)}
+    # Without a board, or of another version, a node answers with an error and no slots.
+    return {node: told.get("slots", ()) for reply in replies or [] for node, told in reply.items()}

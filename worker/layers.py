@@ -118,7 +118,8 @@ def _waiting(name: str, queue: "Queue", consumed: set[str] | None) -> str | None
 def _consumed(fleet: Fleet | None) -> set[str] | None:
     """Return the queues that somebody consumes; None where not every process tells."""
     told = [process.report.get("queues") for process in fleet.present] if fleet else []
-    if not told or None in told:
+    # A node that has just started does not know its queues yet.
+    if not told or not all(told):
         return None
     return {name for names in told for name in names or ()}
 

@@ -169,6 +169,10 @@ class Registry:
         """Take the lease of this name for so long; False where somebody holds it."""
         return bool(self._redis.set(self._key("lead", name), "1", nx=True, px=int(seconds * 1000)))
 
+    def hold(self, name: str, seconds: float) -> None:
+        """Take the lease of this name for so long, whoever has it."""
+        self._redis.set(self._key("lead", name), "1", px=int(seconds * 1000))
+
     def load(self, name: str) -> dict[str, Any] | None:
         """Return the document stored under this name."""
         text = self._redis.get(self._key("document", name))

@@ -16,20 +16,22 @@ from .mongo.client import Identity
 from .mongo.health import Verdict
 from .queues import Queue, Queues
 from .snapshot import aggregate, coverage, snapshot
+from .stores import Stores
 from .verdicts import Facts, Judgement
 
 if TYPE_CHECKING:
     from celery import Celery
 
-    from .beat_pulse import BeatPulse, Pulse
-    from .history import History
+    from .beat_pulse import Pulse
     from .process import Mongo
-    from .registry import Reading, Registry
+    from .registry import Reading
 
 T = TypeVar("T")
 logger = logging.getLogger("celery_pymongo.health")
 
 _VERDICT = "verdict"
+# Held by whoever checked last, for as long as that check is worth something.
+_CHECKED = "checked"
 _QUEUES = 50
 # Long enough for all who find the same change at once.
 _CHANGE_SECONDS = 60.0
@@ -52,15 +54,16 @@ class Watch:
     """
 
     def __init__(
-        self, app: "Celery", mongo: "Mongo", *, registry: "Registry", history: "History", pulse: "BeatPulse"
+        self, app: "Celery", mongo: "Mongo", stores: Stores, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._app = app
         self._mongo = mongo
-        self._registry = registry
-        self._history = history
-        self._pulse = pulse
+        self._registry = stores.registry
+        self._history = stores.history
+        self._pulse = stores.pulse
+        self._clock = clock
         self._alone: dict[str, Any] = {}
-        self._look_at = 0.0
+        self._look_at = float("-inf")
         self._queues: Queues | None = None
 
     def check(self) -> dict[str, Any]:
@@ -87,16 +90,18 @@ class Watch:
         _tried(lambda: self._keep(found | {"lasting": lasting}, known.before))
         return ping | found | {"fleet": coverage(fleet)}
 
-    def run_if_stale(self, now: float) -> bool:
-        """Check if nobody has for two intervals: all slots may be busy, or no beat run. `now` is Redis' time.
+    def run_if_stale(self) -> bool:
+        """Check if nobody has for two intervals: all slots may be busy, or no beat run.
 
-        Called at each tick of each process; it asks Redis once per interval or two. Never raises.
+        For each tick of each process: it asks Redis once per interval or two, and one process is enough.
+        Never raises.
         """
-        interval = self._mongo.settings.health_interval_seconds
+        now, interval = self._clock(), self._mongo.settings.health_interval_seconds
         if now < self._look_at:
             return False
         self._look_at = now + interval * random.uniform(1, 2)  # noqa: S311 - spreads load, keeps no secret
-        return bool(_tried(lambda: self._check_if_stale(now, interval)))
+        is_mine = _tried(lambda: self._registry.lead(_CHECKED, 2 * interval))
+        return bool(is_mine and _tried(self.check))
 
     def snapshot(self) -> dict[str, Any]:
         """Return the fleet's pools (see `snapshot`), keep them in the history, and bury the lost."""
@@ -162,6 +167,7 @@ class Watch:
         if is_new and self._registry.lead(f"change-of-{before.get('since')}", _CHANGE_SECONDS):
             _say_change(found, before)
         self._registry.store(_VERDICT, found)
+        self._registry.hold(_CHECKED, 2 * self._mongo.settings.health_interval_seconds)
 
     def _remember(self, document: Mapping[str, Any]) -> None:
         settings = self._mongo.settings
@@ -170,14 +176,6 @@ class Watch:
             self._history.append(aggregate(document))
         client = self._mongo.get_client()
         self._history.backfill(client[settings.history_database][collection_name(settings.deployment)])
-
-    def _check_if_stale(self, now: float, interval: float) -> bool:
-        before = self._registry.load(_VERDICT) or {}
-        is_stale = now - before.get("judged_at", 0.0) > 2 * interval
-        if not (is_stale and self._registry.lead("health", interval)):
-            return False
-        self.check()
-        return True
 
 
 def _settled(judgement: Judgement, before: Mapping[str, Any], now: float) -> dict[str, Any]:

@@ -47,7 +47,12 @@ def test_a_process_is_told_of_with_the_last_that_was_heard_of_it(
     claims: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
     found = fleet(*node(slots=2)[:1], lost("w1@h", 1, task=TASK), alive=False)
-    told = bury(found, lambda mortem: not claims.append(mortem), nothing)
+
+    def claim(mortem: dict[str, Any]) -> bool:
+        claims.append(mortem)
+        return True
+
+    told = bury(found, claim, nothing)
     assert [(mortem.member, mortem.seen) for mortem in told] == [("w1@h/1", NOW - 20)]
     assert claims[0]["report"]["pid"] == 101
     assert claims[0]["member"] == "w1@h/1"

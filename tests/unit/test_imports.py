@@ -38,7 +38,7 @@ LEVELS: list[set[str]] = [
     {"inquiry", "burial"},
     {"process"},
     {"advice", "schedule", "sentry", "logs", "config", "redis_server", "fixes"},
-    {"watch"},
+    {"stores", "watch"},
     {"headcount", "presence", "reporter"},
     {"control", "signals", "task", "beat"},
     {"installer"},

@@ -185,8 +185,9 @@ def test_a_queue_that_is_not_worked_off_degrades(name: str, queue: Queue, reason
 
 
 def test_whether_anybody_consumes_is_unknown_where_not_everybody_tells() -> None:
-    untold = node("w2@h", 1, queues=None)
-    for found in (fleet(*node(slots=1), *untold), EMPTY, None):
+    older = fleet(*node(slots=1), *node("w2@h", 1, queues=None))
+    starting = fleet(*node(slots=1), *node("w2@h", 1, queues=[]))
+    for found in (older, starting, EMPTY, None):
         assert judged(found, queues={"bills": Queue(1, None)}).layers["consuming"] is Verdict.OK
 
 

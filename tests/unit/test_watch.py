@@ -14,6 +14,7 @@ from tests.unit.fleet_reports import NOW, node, reading, report, seen
 from worker.beat_pulse import Pulse
 from worker.registry import Seen
 from worker.settings import load_settings
+from worker.stores import Stores
 from worker.watch import Watch
 
 REFUSED = OperationFailure("not allowed", 13)
@@ -26,7 +27,7 @@ class World:
     def __init__(self) -> None:
         self.processes: list[Seen] = node(slots=2)
         self.documents: dict[str, Any] = {}
-        self.leases: set[str] = set()
+        self.leases: dict[str, float] = {}
         self.kept: list[Any] = []
         self.calls: list[str] = []
         self.ping: dict[str, Any] = {"verdict": "ok", "reasons": [], "latency_ms": 1.0}
@@ -47,8 +48,7 @@ class World:
             amqp=SimpleNamespace(queues={}),
         )
         parts: Any = (self, self, self)
-        registry, history, pulse = parts
-        return Watch(app, self.mongo, registry=registry, history=history, pulse=pulse)
+        return Watch(app, self.mongo, Stores(*parts), clock=lambda: self.now)
 
     def _stamp(self) -> dict[str, Any]:
         return {
@@ -86,9 +86,14 @@ class World:
 
     def lead(self, name: str, seconds: float) -> bool:
         self._redis("lead")
-        is_free = name not in self.leases
-        self.leases.add(name)
+        is_free = self.leases.get(name, 0.0) <= self.now
+        if is_free:
+            self.leases[name] = self.now + seconds
         return is_free
+
+    def hold(self, name: str, seconds: float) -> None:
+        self._redis("hold")
+        self.leases[name] = self.now + seconds
 
     def bury(self, _mortem: Any) -> bool:
         return bool(self._redis("bury", True))
@@ -215,25 +220,26 @@ def test_a_redis_that_is_away_is_asked_once_per_check(world: World) -> None:
 
 def test_a_verdict_that_nobody_renewed_for_two_intervals_is_renewed_by_one(world: World) -> None:
     """All slots may be busy with long tasks, or no beat run."""
-    world.documents["verdict"] = {"verdict": "ok", "since": 5.0, "judged_at": NOW}
-    first, second = world.watch(), world.watch()
-    assert not first.run_if_stale(NOW + 20)
-    first, second = world.watch(), world.watch()
-    assert [first.run_if_stale(NOW + 21), second.run_if_stale(NOW + 21)] == [True, False]
-    assert world.calls.count("ping") == 1
+    world.watch().check()
+    world.now += 19
+    assert not world.watch().run_if_stale()
+    world.now += 2
+    assert [world.watch().run_if_stale() for _ in range(3)] == [True, False, False]
+    assert world.calls.count("ping") == 2
 
 
 def test_redis_is_asked_at_most_once_per_interval_and_process(world: World) -> None:
-    world.documents["verdict"] = {"verdict": "ok", "since": 5.0, "judged_at": NOW + 300}
     watch = world.watch()
-    for tick in range(50):
-        watch.run_if_stale(NOW + 2 * tick)
-    assert 5 <= world.calls.count("load") <= 10
+    world.leases["checked"] = NOW + 300
+    for _ in range(50):
+        world.now += 2
+        watch.run_if_stale()
+    assert 5 <= world.calls.count("lead") <= 10
 
 
 def test_looking_for_a_stale_verdict_never_raises(world: World) -> None:
     world.is_away = True
-    assert not world.watch().run_if_stale(NOW)
+    assert not world.watch().run_if_stale()
 
 
 # --- the snapshot ---

@@ -1,0 +1,34 @@
+"""What the fleet keeps in Redis: reports, history, beat's pulse."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .beat_pulse import BeatPulse
+from .history import History
+from .redis_client import connect
+from .registry import Registry
+
+if TYPE_CHECKING:
+    from .settings import Settings
+
+# A shutdown waits for Redis no longer than a goodbye is worth.
+_GOODBYE_SECONDS = 0.025
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The stores of one deployment, with one Redis client."""
+
+    registry: Registry
+    history: History
+    pulse: BeatPulse
+
+    @classmethod
+    def of(cls, settings: "Settings") -> "Stores":
+        """Return the stores that the settings name; no I/O."""
+        redis, hasty = connect(settings), connect(settings, seconds=_GOODBYE_SECONDS)
+        return cls(
+            Registry(redis, settings.key, hasty=hasty),
+            History(redis, settings.key, days=settings.history_days),
+            BeatPulse(redis, settings.key),
+        )
