@@ -8,6 +8,7 @@ Redis may lose its memory at any time: the next reports bring back all of it but
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -119,7 +120,8 @@ class Registry:
         # One round trip; a server that does not know the script any more is told it again.
         self._publish = self._redis.register_script(_PUBLISH)
         self._bury = self._redis.register_script(_BURY)
-        self._introduced: set[str] = set()
+        # With the pid: a fork inherits what its parent has said.
+        self._introduced: set[tuple[int, str]] = set()
 
     def publish(self, member: str, report: bytes) -> Published:
         """Store a report; one round trip.
@@ -127,12 +129,12 @@ class Registry:
         Raises TooLargeError above MAX_BYTES.
         """
         _limit("a report", report, MAX_BYTES)
-        is_first = member not in self._introduced
+        introduction = (os.getpid(), member)
         now, previous = self._publish(
             keys=[self._report(member), self._members, self._silent],
-            args=[member, report, KEPT_SECONDS, _GAP_SECONDS, int(is_first)],
+            args=[member, report, KEPT_SECONDS, _GAP_SECONDS, int(introduction not in self._introduced)],
         )
-        self._introduced.add(member)
+        self._introduced.add(introduction)
         return Published(float(now), previous)
 
     def goodbye(self, member: str) -> None:
