@@ -46,7 +46,7 @@ def long_holds(holders: Iterable["Holder"], now: float, limit: float) -> list["H
 
 
 class Suspicion:
-    """Watches the holders of one process's pool, for as long as there is no other client of ours.
+    """Watches what the tasks of one process hold, and what they leave.
 
     `tick` is for one thread, the reporter's; `watch` may be called by any. `long_holds` and `leaks` count
     what was found, told or not: a task that left three sessions open counts three leaks. `false_alarms`
