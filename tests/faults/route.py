@@ -1,0 +1,167 @@
+"""One listener of the fault proxy and the server behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from ops.local.servers import free_port
+from tests.faults.lane import Cut, Lane
+from tests.faults.wire import CutHereError, Wire
+
+Way = Literal["up", "down"]
+BOTH: tuple[Way, Way] = ("up", "down")
+"""`up` goes to the server, `down` comes from it."""
+
+Run = Callable[[Callable[[], Any]], Any]
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a route has seen so far; bytes are those that were delivered."""
+
+    accepted: int
+    open: int
+    unreachable: int
+    """Connections reset at once, since nobody listened at the other end."""
+    resets: int
+    cuts: int
+    bytes_up: int
+    bytes_down: int
+
+
+class Route:
+    """A loopback port, its server and the faults between them, each in force when its method returns.
+
+    Faults add up until `clear()`, and hold for connections that are open and for those to come. `run` calls
+    in the proxy's thread and returns the result.
+    """
+
+    def __init__(self, uri: str, *, seed: int, run: Run) -> None:
+        self.port = free_port()
+        self._parts = urlsplit(uri)
+        self._target = self._parts.hostname or "", self._parts.port or 0
+        self._seed = seed
+        self._run = run
+        self._lanes: dict[Way, Lane] = {way: Lane() for way in BOTH}
+        self._listening: asyncio.Task[None] | None = None
+        self._listener: socket.socket | None = None
+        self._wires: dict[Wire, asyncio.Task[None]] = {}
+        self._accepted = self._unreachable = self._resets = self._cuts = 0
+
+    @property
+    def uri(self) -> str:
+        """The server's URI by way of this route, whatever address the server advertises."""
+        user, at, _ = self._parts.netloc.rpartition("@")
+        query = self._parts.query
+        if self._parts.scheme == "mongodb" and "directConnection" not in query:
+            query = f"{query}&directConnection=true".lstrip("&")
+        place = f"{user}{at}127.0.0.1:{self.port}"
+        return urlunsplit((self._parts.scheme, place, self._parts.path or "/", query, ""))
+
+    def delay(self, latency: float, *, jitter: float = 0.0, ways: Sequence[Way] = BOTH) -> None:
+        """Make each chunk late by `latency` s, and by up to `jitter` s more."""
+        self._set(ways, latency=latency, jitter=jitter)
+
+    def throttle(self, bytes_per_second: float, *, ways: Sequence[Way] = BOTH) -> None:
+        """Bound the bandwidth of each connection."""
+        self._set(ways, bandwidth=bytes_per_second)
+
+    def cut(self, *, after_bytes: int, ways: Sequence[Way] = ("down",)) -> None:
+        """Reset each connection once it has delivered so many more bytes."""
+        self._set(ways, cut=Cut(after_bytes))
+
+    def blackhole(self, *, ways: Sequence[Way] = BOTH) -> None:
+        """Deliver nothing; what is sent meanwhile, an end too, arrives after `clear()`."""
+        self._set(ways, is_held=True)
+
+    def half_open(self) -> None:
+        """Let requests pass and hold their replies."""
+        self.blackhole(ways=["down"])
+
+    def reset(self) -> int:
+        """End every open connection by RST, at both ends; return how many."""
+        count: int = self._run(self._reset)
+        return count
+
+    def refuse(self) -> None:
+        """Take no new connection: nobody listens. Those that are open stay."""
+        self._run(self._stop_listening)
+
+    def clear(self) -> None:
+        """Take all faults back: listen, and deliver what was held."""
+        self._run(self._clear)
+
+    def stats(self) -> Stats:
+        """Return what passed so far."""
+        stats: Stats = self._run(self._stats)
+        return stats
+
+    def listen(self) -> None:
+        """Listen unless it does; for the proxy's thread, as is `end`."""
+        if self._listener is None:
+            self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
+            self._listener.setblocking(False)
+            self._listening = asyncio.get_running_loop().create_task(self._accept(self._listener))
+
+    def end(self) -> None:
+        """Listen no more, and reset what is open."""
+        self._stop_listening()
+        self._reset()
+
+    def _set(self, ways: Sequence[Way], **changes: object) -> None:
+        def change() -> None:
+            for way in ways:
+                self._lanes[way].change(**changes)
+
+        self._run(change)
+
+    def _clear(self) -> None:
+        for lane in self._lanes.values():
+            lane.clear()
+        self.listen()
+
+    def _stats(self) -> Stats:
+        counts = self._accepted, len(self._wires), self._unreachable, self._resets, self._cuts
+        return Stats(*counts, self._lanes["up"].delivered, self._lanes["down"].delivered)
+
+    def _reset(self) -> int:
+        self._resets += len(self._wires)
+        for wire, task in self._wires.items():
+            wire.reset()
+            task.cancel()
+        return len(self._wires)
+
+    def _stop_listening(self) -> None:
+        if self._listening is not None and self._listener is not None:
+            self._listening.cancel()
+            self._listener.close()
+        self._listening = self._listener = None
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            client, _ = await loop.sock_accept(listener)
+            self._accepted += 1
+            wire = Wire(client)
+            task = self._wires[wire] = loop.create_task(self._serve(wire, number=self._accepted))
+            # Not in the task itself: one that is cancelled before it began runs nothing of it.
+            task.add_done_callback(functools.partial(self._forget, wire))
+
+    def _forget(self, wire: Wire, _: asyncio.Task[None]) -> None:
+        del self._wires[wire]
+        wire.reset()
+
+    async def _serve(self, wire: Wire, *, number: int) -> None:
+        try:
+            await wire.connect(self._target)
+            await wire.carry(self._lanes["up"], self._lanes["down"], seed=self._seed, number=number)
+        except CutHereError:
+            self._cuts += 1
+        except OSError:
+            self._unreachable += not wire.is_connected
