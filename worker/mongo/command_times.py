@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pymongo import monitoring
 
 from .histogram import Histogram
-from .pool_events import Address, Errors, harmless
+from .listening import Address, Errors, harmless
 from .server_counts import ServerCounts
 
 # As many names as applications use; what a server takes as a command is not for us to bound.

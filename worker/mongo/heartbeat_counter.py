@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pymongo import monitoring
 
 from .flight import Kind
-from .pool_events import Address, Errors, Record, harmless
+from .listening import Address, Errors, Record, harmless
 from .server_counts import ServerCounts
 
 

@@ -10,8 +10,9 @@ from .command_times import CommandTimes
 from .flight import Kind
 from .heartbeat_counter import HeartbeatCounter
 from .holder import Client
+from .listening import Address, Errors, Record
 from .pool import PoolGauges, read_gauges, read_inside, read_round_trips
-from .pool_events import Address, Errors, PoolEvents, Record
+from .pool_events import PoolEvents
 from .pool_state import PoolState
 from .reconcile import Look, Off, drift
 from .server_counts import ServerCounts

@@ -15,52 +15,21 @@ import sys
 from _thread import get_ident
 from bisect import bisect_left
 from collections.abc import Callable
-from functools import wraps
-from typing import Any, TypeVar
 
 from pymongo import monitoring
 
 from .checkouts import Checkouts, Holder, borrowed, running_greenlet
 from .flight import Kind
 from .histogram import BOUNDS
+from .listening import Address, Errors, Record, harmless
 from .pool_state import PoolState
 from .server_counts import ServerCounts
 from .work import current_work
-
-Record = Callable[[Kind, float, str], None]
-Address = tuple[str, int | None]
-E = TypeVar("E")
 
 # A wait that long is recorded, where none was longer since the last tick: the ring is short. At 100 ms
 # MongoDB's own advice is to act.
 SLOW_SECONDS = 0.1
 _modules = sys.modules
-
-
-class Errors:
-    """Counts what our own handlers raised; each is recorded, none gets into a checkout."""
-
-    def __init__(self, record: Record) -> None:
-        self._record = record
-        self.number = 0
-
-    def take(self, error: Exception) -> None:
-        """Count and record one."""
-        self.number += 1
-        self._record(Kind.ERROR, 0.0, type(error).__name__)
-
-
-def harmless(handler: Callable[[Any, E], None]) -> Callable[[Any, E], None]:
-    """Make a handler of `self.errors`' class raise nothing."""
-
-    @wraps(handler)
-    def handle(self: Any, event: E) -> None:
-        try:
-            handler(self, event)
-        except Exception as error:  # noqa: BLE001 - monitoring may fail in any way; the checkout goes on
-            self.errors.take(error)
-
-    return handle
 
 
 class Pools(dict[Address, PoolState]):

@@ -4,7 +4,7 @@ An event and the pool's own counter move at slightly different moments, so that 
 differ while an operation is between the two: for microseconds, or for as long as its thread does not run.
 Such a difference comes and goes; one that a lost event left stays. So a difference is a drift where
 - two looks in a row saw it and nothing happened in the pool between them: no operation was on its way, or
-- the pool never rests, and eight looks in a row saw it: then the part that all of them saw.
+- the pool never rests, and five looks in a row saw it: then the part that all of them saw.
 While a connection is being made the pool calls in use what by events is waiting (a caller waits, be it for
 a handshake of seconds), so that look says nothing.
 """
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 QUIET_LOOKS = 2
-BUSY_LOOKS = 8
+BUSY_LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True)

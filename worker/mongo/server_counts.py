@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from .histogram import Histogram, Times
 
 WINDOW_SECONDS = 60.0
+SAMPLE_SECONDS = 1.0
 TIMEOUT = "timeout"
 NO_TIMES = Times()
 
@@ -81,7 +82,9 @@ class ServerCounts:
         return own | {f"command.{label}": histogram for label, histogram in list(self.commands.items())}
 
     def sample(self, now: float) -> None:
-        """Take a sample for the last minute; called at each tick."""
+        """Take a sample for the last minute; called at each tick, whose pace may be any."""
+        if now - self._samples[-1].at < SAMPLE_SECONDS:
+            return
         self._samples.append(self._read(now))
         for histogram in self._histograms().values():
             histogram.take_longest()
