@@ -81,6 +81,7 @@ class Load:
         while not self._child.wait(_POLL_SECONDS):
             if is_hurried() or time.monotonic() > deadline:
                 self._child.kill()
+            self._pass_on()
         self._pass_on()
 
     def _pass_on(self) -> None:

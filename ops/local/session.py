@@ -183,6 +183,7 @@ class _Session:
 
     def _stop_load(self) -> None:
         if self._load is not None:
+            self._screen.say("stopping load")
             self._load.stop(is_hurried=lambda: self._interrupts.is_hurried)
 
     def _is_enough(self, feed: health.Feed, deadline: float) -> bool:
