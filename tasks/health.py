@@ -1,11 +1,17 @@
-"""The health of MongoDB as this process sees it."""
+"""The health of the fleet, as one of its processes finds it."""
 
 from typing import Any
 
 
 def check(self: Any) -> dict[str, Any]:
-    """Ping under a deadline; return verdict, reasons, latency in ms, topology and server version."""
-    report: dict[str, Any] = self.mongo.check()
+    """Ping MongoDB, read what every process reports, and return the verdict.
+
+    `verdict` (ok, degraded, down, unknown) with `reasons`, the most severe first, and `since`, unix seconds;
+    `layers` has the verdicts of liveness, reachability, pool, consuming and beat, `nodes` those of nodes,
+    `fleet` how many processes are seen and expected. `latency_ms`, `server`, `topology`, `circuit` and
+    `outage_seconds` are of the process that was asked.
+    """
+    report: dict[str, Any] = self.mongo.watch.check()
     return report
 
 

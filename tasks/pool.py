@@ -1,11 +1,15 @@
-"""The connection pool of this process."""
+"""The connection pools of the fleet."""
 
 from typing import Any
 
 
 def snapshot(self: Any) -> dict[str, Any]:
-    """Return the pool's gauges and counters, and what the server says of its connections (None: not told)."""
-    report: dict[str, Any] = self.mongo.snapshot()
+    """Return the pools of all processes: totals, nodes, outliers, who is missing, the server's connections.
+
+    At most 64 KiB, whatever the fleet. `process` is the pool of the process that was asked, which is all
+    there is while Redis is away.
+    """
+    report: dict[str, Any] = self.mongo.watch.snapshot()
     return report
 
 
