@@ -48,7 +48,7 @@ MEANINGS: dict[Event, str] = {
     Event.CIRCUIT_OPENED: "ERROR. This process cannot reach MongoDB. Said once per outage.",
     Event.CIRCUIT_CLOSED: "INFO. MongoDB answers again, and how long it did not.",
     Event.RECONNECT_FAILED: "INFO. A reconnection attempt failed; when the next one is due.",
-    Event.HEALTH_CHANGED: "WARNING (INFO when ok). The verdict of this process's health check changed.",
+    Event.HEALTH_CHANGED: "WARNING (INFO when ok). The verdict on the fleet changed, and why; said once.",
     Event.TASK_RETRY: "WARNING. A task met a transient error and will run again: which, when, attempt n.",
     Event.POOL_LONG_HOLD: "WARNING. A task has held a connection for long: which, how long, and where in its "
     "code it is.",

@@ -7,23 +7,20 @@ from typing import Any
 
 from celery import Celery
 
-from . import fixes, schedule
+from . import fixes, queues, schedule
 from .headcount import Headcount
 from .process import Mongo, adopt, shared
-from .redis_client import connect
-from .registry import Registry
 from .settings import Settings, load_settings
 from .signals import Lifecycle
+from .stores import Stores
 from .task import MongoTask
+from .watch import Watch
 
 # In a checkout the packages stand side by side; in the wheel `tasks` is nested in this one. Imported
 # with this module: Celery's command line has the working directory on its path only while it imports.
 _TASKS = "tasks" if __package__ == "worker" else f"{__package__}.tasks"
 _NAMES = ("health", "pool", "reconnect", "data", "rollup", "expiry", "diagnostics")
 _TASK_MODULES = [import_module(f"{_TASKS}.{name}") for name in _NAMES]
-
-# A child that is replaced after a hard time limit has 0.1 s for all of its end.
-_GOODBYE_SECONDS = 0.025
 
 
 def install(app: Celery, settings: Settings | None = None) -> Mongo:
@@ -67,14 +64,11 @@ def _first(app: Celery, settings: Settings | None) -> Mongo:
     mongo.is_shared = True
     adopt(mongo)
     mongo.guard.install()
-    registry = _registry(mongo.settings)
-    Lifecycle(app, mongo, registry).connect()
+    stores = Stores.of(mongo.settings)
+    mongo.watch = Watch(app, mongo, stores)
+    queues.connect()
+    Lifecycle(app, mongo, stores.registry, stores.pulse).connect()
     return mongo
-
-
-def _registry(settings: Settings) -> Registry:
-    """Return the registry; no I/O. Nobody who shuts down waits for Redis longer than a goodbye is worth."""
-    return Registry(connect(settings), settings.key, hasty=connect(settings, seconds=_GOODBYE_SECONDS))
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,7 @@ class Reporter:
             self._presence.tick(now)
 
     def _watch(self) -> None:
-        if self._mongo.watch is not None:
-            self._mongo.watch.run_if_stale()
+        self._mongo.watch.run_if_stale()
 
     def _pause(self) -> float:
         """Seconds to the next step: sooner where a reconnection attempt is due before the next tick."""

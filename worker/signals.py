@@ -20,6 +20,7 @@ from kombu.entity import Queue
 from . import events, schedule, sentry
 from .advice import advise
 from .attribution import Attribution
+from .beat_pulse import BeatPulse
 from .board import Board, NoBoardError
 from .errors import SettingsError
 from .events import Event
@@ -50,10 +51,11 @@ class Lifecycle:
     guarantee is the lazy `get_client()`; the signals are the eager start and the clean end.
     """
 
-    def __init__(self, app: Celery, mongo: Mongo, registry: Registry) -> None:
+    def __init__(self, app: Celery, mongo: Mongo, registry: Registry, pulse: BeatPulse) -> None:
         self._app = app
         self._mongo = mongo
         self._registry = registry
+        self._pulse = pulse
         self._attribution = Attribution(lambda: mongo.suspicion)
         self._reporter: Reporter | None = None
         self._presence: Presence | None = None
@@ -68,6 +70,7 @@ class Lifecycle:
         for signal, handler in (
             (signals.celeryd_init, self.celeryd_init),
             (signals.beat_init, self.beat_init),
+            (signals.beat_embedded_init, self.beat_embedded_init),
             (signals.import_modules, self.import_modules),
             (signals.worker_init, self.worker_init),
             (signals.celeryd_after_setup, self.celeryd_after_setup),
@@ -88,9 +91,14 @@ class Lifecycle:
             if name not in queues:
                 queues.select_add(Queue(name, routing_key=name))
 
-    def beat_init(self, **_kwargs: Any) -> None:
-        """In the beat process."""
+    def beat_init(self, sender: Any, **_kwargs: Any) -> None:
+        """In a process of beat's own."""
         sentry.start(self._mongo.settings, node="beat")
+        self._pulse.attach(sender.scheduler)
+
+    def beat_embedded_init(self, sender: Any, **_kwargs: Any) -> None:
+        """In the process that a worker with -B starts."""
+        self._pulse.attach(sender.scheduler)
 
     def import_modules(self, **_kwargs: Any) -> None:
         """In a spawned child, which hears no celeryd_init, before Celery builds its tracers."""

@@ -5,14 +5,11 @@ from typing import TYPE_CHECKING
 
 from .beat_pulse import BeatPulse
 from .history import History
-from .redis_client import connect
+from .redis_client import HASTY_SECONDS, connect
 from .registry import Registry
 
 if TYPE_CHECKING:
     from .settings import Settings
-
-# A shutdown waits for Redis no longer than a goodbye is worth.
-_GOODBYE_SECONDS = 0.025
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Stores:
     @classmethod
     def of(cls, settings: "Settings") -> "Stores":
         """Return the stores that the settings name; no I/O."""
-        redis, hasty = connect(settings), connect(settings, seconds=_GOODBYE_SECONDS)
+        redis, hasty = connect(settings), connect(settings, seconds=HASTY_SECONDS)
         return cls(
             Registry(redis, settings.key, hasty=hasty),
             History(redis, settings.key, days=settings.history_days),

@@ -158,22 +158,6 @@ def test_it_judges_the_fleet_where_nobody_else_does(process: Process, reporter: 
     assert process.steps == ["watch"]
 
 
-def test_an_error_at_its_end_is_nobodys_business(
-    process: Process, reporter: Reporter, caplog: pytest.LogCaptureFixture
-) -> None:
-    reporter.stop()
-    process.fails = {"check"}
-    reporter._survive(reporter._warm)
-    assert said(caplog) == []
-
-
-def test_being_woken_makes_it_look_at_once(process: Process, reporter: Reporter) -> None:
-    reporter.start()
-    process.wait_for(lambda: process.steps.count("foreign") == 1)
-    process.link.wake.set()
-    process.wait_for(lambda: process.steps.count("foreign") == 2)
-
-
 @pytest.mark.parametrize(("due_in", "pause"), [(None, 2.0), (0.0, 0.01), (0.5, 0.5), (30.0, 2.0)])
 def test_it_looks_again_when_an_attempt_is_due_and_at_each_tick(
     process: Process, reporter: Reporter, due_in: float | None, pause: float

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from celery import Celery
 
+from worker.beat_pulse import BeatPulse
 from worker.process import Mongo
 from worker.redis_client import connect
 from worker.registry import Registry
@@ -17,8 +18,9 @@ from worker.signals import Lifecycle
 def lifecycle():
     gc.unfreeze()
     settings = load_settings({}, env_file=None)
-    registry = Registry(connect(settings), settings.key)
-    made = Lifecycle(Celery("test", set_as_current=False), Mongo(settings), registry)
+    redis = connect(settings)
+    registry, pulse = Registry(redis, settings.key), BeatPulse(redis, settings.key)
+    made = Lifecycle(Celery("test", set_as_current=False), Mongo(settings), registry, pulse)
     made.worker_init(
         sender=SimpleNamespace(
             hostname="n", pool_cls="prefork", concurrency=1, time_limit=None, soft_time_limit=None

@@ -51,6 +51,16 @@ class FakeRegistry:
         self._story.append(f"{member} says goodbye")
 
 
+class FakePulse:
+    """Takes the place of beat's pulse."""
+
+    def __init__(self, story: list[str]) -> None:
+        self._story = story
+
+    def attach(self, scheduler: str) -> None:
+        self._story.append(f"{scheduler} has a pulse")
+
+
 class World:
     """A lifecycle and the story of what it did."""
 
@@ -60,7 +70,8 @@ class World:
         self.mongo = Mongo(load_settings(environ, env_file=None))
         self.app = Celery("x", broker="memory://", set_as_current=False)
         self.registry = cast("Any", FakeRegistry(self.story))
-        self.lifecycle = Lifecycle(self.app, self.mongo, self.registry)
+        self.pulse = cast("Any", FakePulse(self.story))
+        self.lifecycle = Lifecycle(self.app, self.mongo, self.registry, self.pulse)
         monkeypatch.setattr(
             module, "Reporter", lambda _mongo, _presence: FakeReporter(self.story, ends=self.ends)
         )
@@ -349,7 +360,7 @@ def test_sentry_starts_before_celery_builds_its_tracers(
     nodes: list[str] = []
     monkeypatch.setattr(sentry, "start", lambda _settings, node: nodes.append(node))
     world.lifecycle.celeryd_init(sender=NODE, instance=SimpleNamespace(app=world.app))
-    world.lifecycle.beat_init()
+    world.lifecycle.beat_init(sender=SimpleNamespace(scheduler="redbeat"))
     world.lifecycle.import_modules()
     assert nodes == [NODE, "beat"]
     monkeypatch.setenv("FORKED_BY_MULTIPROCESSING", "1")
@@ -358,11 +369,17 @@ def test_sentry_starts_before_celery_builds_its_tracers(
     assert not sentry_sdk.is_initialized()
 
 
+def test_beat_has_a_pulse_whether_it_is_a_program_of_its_own_or_a_workers(world: World) -> None:
+    world.lifecycle.beat_init(sender=SimpleNamespace(scheduler="redbeat"))
+    world.lifecycle.beat_embedded_init(sender=SimpleNamespace(scheduler="plain"))
+    assert world.story == ["redbeat has a pulse", "plain has a pulse"]
+
+
 def test_the_newest_lifecycle_hears_each_signal_once(world: World) -> None:
     names = [name for name in vars(Lifecycle) if not name.startswith("_") and name != "connect"]
     before = {name: list(getattr(signals, name).receivers or []) for name in names}
     try:
-        Lifecycle(world.app, world.mongo, world.registry).connect()
+        Lifecycle(world.app, world.mongo, world.registry, world.pulse).connect()
         world.lifecycle.connect()
         signals.worker_process_init.send(sender=NODE)
         assert world.story == ["reporter starts"]

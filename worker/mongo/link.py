@@ -51,7 +51,6 @@ class Link:
         self.succeeded_at: float | None = None
         self.error: str | None = None
         self._server: str | None = None
-        self._verdict = health.Verdict.UNKNOWN
         self.wake = threading.Event()
         self.circuit = Circuit()
         self._reconnector = Reconnector(
@@ -85,7 +84,6 @@ class Link:
     def check(self) -> dict[str, Any]:
         """Ping, and return verdict, reasons, latency in ms, server, topology, circuit and outage in s."""
         result = self.ping()
-        self._say_verdict(result)
         client = self._holder.get()
         if result.is_answered and self._server is None:
             self._server = health.server_label(client, timeout_seconds=self._timeout_seconds)
@@ -157,11 +155,3 @@ class Link:
             message = "MongoDB answers again after %.1f s"
             fields = {"seconds": change.lasted}
             events.say(logger, logging.INFO, Event.CIRCUIT_CLOSED, message, change.lasted, **fields)
-
-    def _say_verdict(self, result: health.Ping) -> None:
-        before, self._verdict = self._verdict, result.verdict
-        if before is not result.verdict:
-            level = logging.INFO if result.is_answered else logging.WARNING
-            reason = f"{result.latency_ms} ms" if result.is_answered else result.error
-            args = (before, result.verdict, reason)
-            events.say(logger, level, Event.HEALTH_CHANGED, "%s -> %s (%s)", *args)
