@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -71,7 +72,8 @@ class Site:
     @contextmanager
     def node(self, kind: str, *, env: Mapping[str, str] | None = None, **conf: Any) -> Iterator[Node]:
         """Run a worker; `conf` is Celery's, `env` wins over what the site sets."""
-        deployment = f"d{len(list(self.folder.iterdir()))}"
+        # Unique on this host: what a killed worker leaves is found by the deployment's name.
+        deployment = f"d{os.getpid()}-{len(list(self.folder.iterdir()))}"
         environment = (
             self.environment(kind, deployment) | {"LIFECYCLE_CONF": json.dumps(conf)} | dict(env or {})
         )

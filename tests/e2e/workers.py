@@ -171,6 +171,9 @@ class Worker:
             except psutil.NoSuchProcess:
                 continue
         self.process.wait(STOP_SECONDS)
+        # A MAIN that was killed leaves its board for its successor to find; here there is none.
+        for board in Path("/dev/shm").glob(f"celery-pymongo.*.{self.process.pid}-*"):  # noqa: S108 - ours
+            board.unlink(missing_ok=True)
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self.process is None:

@@ -3,6 +3,7 @@
 LIFECYCLE_CONF is JSON: Celery settings on top of the service's own.
 """
 
+import ctypes
 import json
 import logging
 import os
@@ -78,6 +79,13 @@ def sleep(seconds: float) -> int:
     """Hold a slot."""
     logging.getLogger(__name__).warning("asleep in %d", os.getpid())
     time.sleep(seconds)
+    return os.getpid()
+
+
+@app.task(acks_late=False, reject_on_worker_lost=False)
+def hog(seconds: int) -> int:
+    """Call C code that keeps the interpreter to itself: no other thread of this process runs meanwhile."""
+    ctypes.PyDLL(None).sleep(seconds)
     return os.getpid()
 
 
