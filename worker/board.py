@@ -30,6 +30,9 @@ from . import board_file, board_row, process_identity
 from .board_row import Row
 from .double_buffer import DoubleBuffer, size_of
 
+FORGOTTEN_SECONDS = 3600.0
+"""A board that a dead MAIN left is collected within minutes, or there is nobody who would."""
+
 # Counts up whenever a layout changes: a board of another version is refused.
 VERSION = 1
 _MAGIC = b"CPMBOARD"
@@ -55,7 +58,8 @@ class Board:
         self.path = path
         _check(self._view)
         header = _HEADER.unpack_from(self._view, _HEADER_AT)
-        _, slots, self.main_pid, self.main_born, _, self.created_at, *texts = header
+        _, slots, self.main_pid, self.main_born, _, created_at, *texts = header
+        self.created_at: float = created_at
         self.host, self.deployment, self.node = map(_text, texts)
         self._expected = self._view[_EXPECTED_AT : _EXPECTED_AT + 8].cast("Q")
         end = _QUEUES_AT + size_of(_QUEUES_BYTES)
@@ -65,7 +69,11 @@ class Board:
 
     @classmethod
     def create(cls, *, node: str, deployment: str, slots: int) -> "Board":
-        """Make MAIN's board. Where no file can be had it is memory without a `path`: forks inherit it."""
+        """Make MAIN's board. Where no file can be had it is memory without a `path`: forks inherit it.
+
+        Boards that nodes of this deployment left here, and that nobody collected, are taken away.
+        """
+        _sweep(deployment)
         pid, born = os.getpid(), process_identity.born(os.getpid()) or 0
         name = f"{board_file.prefix(deployment)}{board_file.digest(node)}.{pid}-{born}"
         path, memory = board_file.make(name, _ROWS_AT + slots * board_row.SIZE)
@@ -108,6 +116,12 @@ class Board:
         """Whether the MAIN that made the board lives."""
         return process_identity.is_alive(self.main_pid, self.main_born or None)
 
+    @property
+    def last_report_at(self) -> float:
+        """When one of its processes last reported, in monotonic seconds; before, when it was made."""
+        reported: list[float] = [row.read().ticked_at or 0.0 for row in self.rows]
+        return max(self.created_at, *reported)
+
     def unlink(self) -> None:
         """Take the file away; whoever has it mapped goes on. Idempotent."""
         if self.path is not None:
@@ -124,6 +138,12 @@ def leftovers(deployment: str) -> list[Board]:
             if _is_left_over(board, deployment):
                 found.append(board)
     return found
+
+
+def _sweep(deployment: str) -> None:
+    for board in leftovers(deployment):
+        if time.monotonic() - board.last_report_at > FORGOTTEN_SECONDS:
+            board.unlink()
 
 
 def _is_left_over(board: Board, deployment: str) -> bool:

@@ -316,11 +316,17 @@ def test_a_folder_that_is_missing_or_full_is_passed_over(tmp_path, monkeypatch):
     board.unlink()
 
 
+# A MAIN that makes boards and dies.
+DEAD = """
+import sys; from worker import board, board_file; from pathlib import Path
+board_file.folders = lambda: iter([Path(sys.argv[1])])
+for name in sys.argv[2:]:
+    board.Board.create(node="dead", deployment=name, slots=1)
+"""
+
+
 def test_only_boards_of_a_dead_main_of_this_deployment_and_host_are_left_over(board, folder):
-    code = "import sys; from worker import board, board_file; from pathlib import Path\n"
-    code += "board_file.folders = lambda: iter([Path(sys.argv[1])])\n"
-    code += "for name in ('test', 'test.eu'): board.Board.create(node='dead', deployment=name, slots=1)"
-    run(code, str(folder))
+    run(DEAD, str(folder), "test", "test.eu")
     (folder / f"{board_file.prefix('test')}broken").write_bytes(b"")
     (found,) = leftovers("test")
     assert (found.node, found.is_main_alive) == ("dead", False)
@@ -333,6 +339,24 @@ def test_only_boards_of_a_dead_main_of_this_deployment_and_host_are_left_over(bo
     content[48:56] = b"elsewher"
     found.path.write_bytes(content)
     assert leftovers("test") == []
+
+
+def test_a_board_that_nobody_collected_goes_when_the_next_is_made(folder, monkeypatch):
+    run(DEAD, str(folder), "test")
+    later, now = 0.0, time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + later)
+    Board.create(node="a", deployment="test", slots=1)
+    (left,) = leftovers("test")
+    left.rows[0].begin(NOBODY)
+    later = 1800.0
+    left.rows[0].write_report(b"{}")
+    later = 3700.0
+    Board.create(node="b", deployment="test", slots=1)
+    assert [board.node for board in leftovers("test")] == ["dead"]
+    later = 5500.0
+    Board.create(node="c", deployment="test", slots=1)
+    assert leftovers("test") == []
+    assert len(list(folder.iterdir())) == 3
 
 
 def test_a_board_that_is_unlinked_goes_on_and_is_not_found(board):
