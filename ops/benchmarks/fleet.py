@@ -66,7 +66,8 @@ def measure(site: Site, *, rounds: int, say: Say) -> Iterator[Finding]:
         yield from _of_snapshots(size, taken[size])
         yield from _of_publishing(size, publishing)
     small, large = ([one.total / size for one in taken[size]] for size in SIZES[1:])
-    yield _finding("per process, 10,000 : 1,000", "x", paired_ratios(list(zip(large, small, strict=True))))
+    ratios = paired_ratios(list(zip(large, small, strict=True)))
+    yield _finding("per process, 10,000 : 1,000", "x", ratios, Target("≤", 1.5))
     yield _of_connections(site)
 
 
