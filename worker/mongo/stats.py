@@ -53,7 +53,13 @@ STATS: tuple[Stat, ...] = (
     Stat(PREFIX + "checked_out", "{connection}", _COUNTER, _EVENTS, "Checkouts that got a connection."),
     Stat(PREFIX + "failed", "{request}", _COUNTER, _EVENTS, "Checkouts that got none.", "reason"),
     Stat(PREFIX + "cleared", "{pool}", _COUNTER, _EVENTS, "Times the pool was cleared: its server was lost."),
-    Stat(PREFIX + "heartbeats_failed", "{heartbeat}", _COUNTER, "heartbeat events", "Those that failed."),
+    Stat(
+        PREFIX + "heartbeats_failed",
+        "{heartbeat}",
+        _COUNTER,
+        "heartbeat events",
+        "Server checks that failed.",
+    ),
     Stat(
         PREFIX + "drift",
         "{connection}",
@@ -67,7 +73,7 @@ STATS: tuple[Stat, ...] = (
         _GAUGE,
         _EVENTS,
         "Over the last minute.",
-        "what: created, closed, failed, checked_out",
+        "event: created, closed, failed, checked_out",
     ),
     Stat(
         PREFIX + "average",
@@ -75,7 +81,7 @@ STATS: tuple[Stat, ...] = (
         _GAUGE,
         _EVENTS,
         "Over the last minute; null: nothing to average.",
-        "what: create_time, wait_time, use_time, round_trip_time",
+        "time: create_time, wait_time, use_time, round_trip_time",
     ),
     Stat(
         COMMANDS,
