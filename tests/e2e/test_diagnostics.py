@@ -23,8 +23,10 @@ def test_a_worker_of_any_kind_answers(
         found = call(app, "mongo.ops.concurrency", THREADS, 25)
         pinged = call(app, "mongo.ops.ping", 5)
         flown = call(app, "mongo.ops.flight")
+        fleet = call(app, "mongo.ops.snapshot")
     assert (found["done"], found["errors"]) == (THREADS * 25, {})
     assert found["in_flight"] > THREADS / 4
     assert found["node"] == pinged["node"] == flown["node"] == worker.hostname
     assert pinged["done"] == 5
     assert flown["flight"]
+    assert worker.hostname in fleet["nodes"]["rows"]
