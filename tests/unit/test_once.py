@@ -1,0 +1,100 @@
+"""A write's marker: where it is put, what it keeps out, when it is forgotten."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pymongo.errors import ConfigurationError, OperationFailure
+
+from worker.mongo import once as module
+from worker.mongo.classify import ErrorClass, classify
+
+WEEK = module.REMEMBERED.total_seconds()
+TIMES = st.floats(min_value=0, max_value=4e9)
+
+
+def marked(
+    filter: dict[str, Any] | None = None, update: dict[str, Any] | None = None, *, now: float = 0.0
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    return module._marked(filter or {"_id": 1}, update or {"$inc": {"n": 1}}, task_id="t", now=now)
+
+
+def boxes(now: float) -> tuple[str, str]:
+    """Where an update puts its marker, and what it empties."""
+    _, update = marked(now=now)
+    return next(iter(update["$push"])), next(iter(update["$unset"]))
+
+
+def test_the_marker_goes_with_the_update_and_keeps_the_same_task_out() -> None:
+    guarded, update = marked()
+    assert update == {"$inc": {"n": 1}, "$push": {"_once.a": "t"}, "$unset": {"_once.c": ""}}
+    assert guarded == {"_id": 1, **{f"_once.{box}": {"$ne": "t"} for box in "abcd"}}
+
+
+def test_what_the_caller_pushes_and_unsets_stays() -> None:
+    filter, update = {"_id": 1, "state": "new"}, {"$push": {"log": "x"}, "$unset": {"old": ""}}
+    guarded, sent = marked(filter, update)
+    assert sent["$push"]["log"] == "x"
+    assert sent["$unset"]["old"] == ""
+    assert guarded["state"] == "new"
+    assert (filter, update) == ({"_id": 1, "state": "new"}, {"$push": {"log": "x"}, "$unset": {"old": ""}})
+
+
+@given(TIMES, st.floats(min_value=-WEEK, max_value=WEEK))
+def test_no_marker_is_forgotten_before_its_time_even_by_a_clock_that_is_wrong(at: float, off: float) -> None:
+    """By less than a week, that is: ahead or behind."""
+    assert boxes(at)[0] != boxes(max(0.0, at + off))[1]
+
+
+@given(TIMES)
+def test_a_marker_is_forgotten_by_the_first_write_of_the_week_after_next(at: float) -> None:
+    monday = (at // WEEK) * WEEK
+    assert boxes(at)[0] == boxes(monday + 2.5 * WEEK)[1]
+
+
+@pytest.mark.parametrize("task_id", ["", None])
+def test_without_a_task_id_nothing_is_done(task_id: Any) -> None:
+    """A task that is called directly has none, and None would match every document that has no marker."""
+    with pytest.raises(ValueError, match="called directly"):
+        module._check({"_id": 1}, task_id)
+
+
+@pytest.mark.parametrize(
+    "filter", [{}, {"sku": "x"}, {"_id": {"$in": [1, 2]}}, {"_id": {"$gt": 1}}, {"$or": [{"_id": 1}]}]
+)
+def test_a_filter_that_names_no_one_document_is_refused(filter: dict[str, Any]) -> None:
+    """A second run would pass the marked document by and change the next."""
+    with pytest.raises(ValueError, match="names the _id"):
+        module._check(filter, "t")
+
+
+@pytest.mark.parametrize("document_id", [1, "x", None, {"shop": 1, "day": 2}])
+def test_any_id_names_a_document(document_id: Any) -> None:
+    module._check({"_id": document_id, "more": {"$gt": 1}}, "t")
+
+
+def conflict(*labels: str) -> OperationFailure:
+    return OperationFailure("WriteConflict", 112, {"errorLabels": list(labels)})
+
+
+def test_a_conflict_is_tried_again_until_it_is_late() -> None:
+    module._raise_unless_conflict(conflict("TransientTransactionError"), is_late=False)
+    with pytest.raises(OperationFailure):
+        module._raise_unless_conflict(conflict("TransientTransactionError"), is_late=True)
+    with pytest.raises(OperationFailure):
+        module._raise_unless_conflict(conflict(), is_late=False)
+
+
+def test_a_server_without_transactions_is_a_mistake_in_the_configuration_that_names_the_way_out() -> None:
+    refused = OperationFailure(
+        "Transaction numbers are only allowed on a replica set member or mongos", 20, {"ok": 0}
+    )
+    with pytest.raises(ConfigurationError, match=r"replica set.*once\(\)") as caught:
+        module._raise_unless_conflict(refused, is_late=False)
+    assert classify(caught.value) is ErrorClass.CONFIG
+
+
+def test_another_illegal_operation_is_not_taken_for_it() -> None:
+    with pytest.raises(OperationFailure, match="something else"):
+        module._raise_unless_conflict(OperationFailure("something else", 20), is_late=False)

@@ -1,0 +1,193 @@
+"""A write that takes effect once, however often its task runs: its marker is written with it, or not at all.
+
+| the write | use | the marker is |
+|---|---|---|
+| one document, known by its `_id` | `once` | in the document, set by the same update |
+| several, or one that many tasks change | `run_once` | in the collection `_once`, in the same transaction |
+| inserts | `_id`s made of the task's id and a number | the `_id`: a second insert fails with code 11000 |
+| sets fields, and adds nothing | a plain upsert | not needed |
+
+What may happen, and what comes of it:
+- A crash before the reply, a lost reply, a commit with an unknown result: run it again. Marker and effect are
+  both there or both not, so the second run does nothing, or does all of it.
+- Two workers with the same task at once: the server lets one update, or one transaction, go first. The other
+  meets its marker: as a filter that matches nothing, a duplicate key or a write conflict.
+- The driver's own retry of a write, and ours: one run more, as above.
+- The marker is forgotten after REMEMBERED, with its document, or by whoever replaces the document as a whole.
+  So REMEMBERED has to be longer than a message may wait to be delivered again.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from pymongo import ReadPreference
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import ConfigurationError, DuplicateKeyError, OperationFailure
+
+from .backoff import Backoff
+
+MARK = "_once"
+"""The field that holds a document's markers, and the collection that holds those of transactions."""
+
+REMEMBERED = timedelta(days=7)
+"""How long a marker is kept at least; in a document that nobody writes to it stays."""
+
+CONFLICT_SECONDS = 5.0
+"""How long a transaction is tried again that others' writes get in the way of."""
+
+_CONFLICTS = Backoff(base=0.005, cap=0.25)
+
+# The document's markers are in four boxes, used in turn, a week each. The one after next is emptied with each
+# write: not the next, since a clock that is ahead may have begun it.
+_BOXES = "abcd"
+
+_NO_TRANSACTIONS = (
+    "run_once() needs transactions, which a standalone server has not: make it a replica set (of one member "
+    "will do), or use once(), whose marker is in the document itself"
+)
+
+
+class Effect(StrEnum):
+    """What became of the write."""
+
+    NOW = "now"
+    """It took effect in this call."""
+    BEFORE = "before"
+    """It had taken effect in an earlier run: nothing was written."""
+    NONE = "none"
+    """No document matched: nothing was written, now or before."""
+
+
+def once(
+    collection: Collection[Any],
+    filter: Mapping[str, Any],
+    update: Mapping[str, Any],
+    *,
+    task_id: str,
+    upsert: bool = False,
+) -> Effect:
+    """Update one document as `update_one` does, unless this task has done so before.
+
+    `task_id` names the write: a task that writes a document twice adds a word of its own to each. `filter`
+    names the document by its `_id`, and may say more; `update` has operators, e.g. `{"$inc": {"n": 1}}`. The
+    marker costs the document some 50 bytes a task for REMEMBERED and goes when the document is deleted. Where
+    hundreds of tasks a day change one document use `run_once`.
+
+    Raises:
+        ValueError: there is no task id (the task was called directly), or no one document is named.
+        PyMongoError: the update's own; call again, as often as it takes.
+    """
+    _check(filter, task_id)
+    guarded, marked = _marked(filter, update, task_id=task_id, now=time.time())
+    for attempt in range(2):
+        try:
+            result = collection.update_one(guarded, marked, upsert=upsert)
+        except DuplicateKeyError:
+            # The document is marked, or another task's upsert came first, and the second attempt finds it.
+            if _is_marked(collection, filter["_id"], task_id):
+                return Effect.BEFORE
+            if attempt:
+                raise
+        else:
+            if result.matched_count or result.did_upsert:
+                return Effect.NOW
+            break
+    return Effect.BEFORE if _is_marked(collection, filter["_id"], task_id) else Effect.NONE
+
+
+def run_once(database: Database[Any], body: Callable[[ClientSession], object], *, task_id: str) -> Effect:
+    """Run `body(session)` in a transaction, unless this task has done so before: NOW or BEFORE.
+
+    Every operation of `body` takes `session=session`: one without is no part of the transaction and runs as
+    often as the body does. That may be several times before one counts; what it raises undoes all, the marker
+    too. The marker is a document of `database`'s collection `_once`.
+
+    An unknown commit is raised: call again, and the marker tells. So is an outage, where with_transaction()
+    would keep the caller for two minutes.
+
+    Raises:
+        ValueError: there is no task id (the task was called directly).
+        ConfigurationError: the server has no transactions; use `once`.
+        PyMongoError: the body's, or the commit's.
+    """
+    _check({"_id": task_id}, task_id)
+    markers = database[MARK]
+    # Outside of the transaction: it can make neither an index nor, on some servers, the collection.
+    markers.create_index("until", expireAfterSeconds=0)
+    ends = time.monotonic() + CONFLICT_SECONDS
+    failures = 0
+    with database.client.start_session() as session:
+        while True:
+            try:
+                if _transact(session, markers, body, task_id=task_id):
+                    return Effect.NOW
+                if _is_kept(markers, task_id):
+                    return Effect.BEFORE
+            except OperationFailure as error:
+                _raise_unless_conflict(error, is_late=time.monotonic() > ends)
+            time.sleep(_CONFLICTS.delay(failures))
+            failures += 1
+
+
+def _check(filter: Mapping[str, Any], task_id: str) -> None:
+    if not task_id:
+        raise ValueError("a task id is needed to do something once: a task that is called directly has none")
+    name = filter.get("_id")
+    is_condition = isinstance(name, Mapping) and any(key.startswith("$") for key in name)
+    if "_id" not in filter or is_condition:
+        # With any other filter a second run would pass the marked document by and take the next one.
+        raise ValueError("once() changes one document: its filter names the _id itself")
+
+
+def _marked(
+    filter: Mapping[str, Any], update: Mapping[str, Any], *, task_id: str, now: float
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the filter that leaves a marked document out, and the update that marks it."""
+    week = int(now // REMEMBERED.total_seconds())
+    own, emptied = (f"{MARK}.{_BOXES[number % len(_BOXES)]}" for number in (week, week + 2))
+    guarded = {**filter, **{f"{MARK}.{box}": {"$ne": task_id} for box in _BOXES}}
+    push = {**update.get("$push", {}), own: task_id}
+    unset = {**update.get("$unset", {}), emptied: ""}
+    return guarded, {**update, "$push": push, "$unset": unset}
+
+
+def _is_marked(collection: Collection[Any], document_id: object, task_id: str) -> bool:
+    marks = [{f"{MARK}.{box}": task_id} for box in _BOXES]
+    primary = collection.with_options(read_preference=ReadPreference.PRIMARY)
+    return primary.find_one({"_id": document_id, "$or": marks}, {"_id": 1}) is not None
+
+
+def _transact(
+    session: ClientSession, markers: Collection[Any], body: Callable[[ClientSession], object], *, task_id: str
+) -> bool:
+    """Run the body beside a new marker and commit; return False, and do nothing, where there is one."""
+    with session.start_transaction():
+        try:
+            markers.insert_one({"_id": task_id, "until": datetime.now(UTC) + REMEMBERED}, session=session)
+        except DuplicateKeyError:
+            session.abort_transaction()
+            return False
+        body(session)
+    return True
+
+
+def _is_kept(markers: Collection[Any], task_id: str) -> bool:
+    """Say whether the marker is there to stay, and keep it from expiring meanwhile.
+
+    What was seen in a transaction that ended may still be rolled back in a failover. This write waits until
+    as many members hold it as the write concern asks for.
+    """
+    until = datetime.now(UTC) + REMEMBERED
+    return markers.update_one({"_id": task_id}, {"$max": {"until": until}}).matched_count == 1
+
+
+def _raise_unless_conflict(error: OperationFailure, *, is_late: bool) -> None:
+    if error.code == 20 and "ransaction numbers" in str(error):  # IllegalOperation
+        raise ConfigurationError(_NO_TRANSACTIONS) from error
+    if is_late or not error.has_error_label("TransientTransactionError"):
+        raise error
