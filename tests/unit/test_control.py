@@ -102,10 +102,11 @@ def test_slots_beyond_those_expected_are_told_where_somebody_lives_there(board):
     board.expected = 1
     begin(board, 2)
     assert [row["slot"] for row in ask(board, "mongo_pools")["slots"]] == [2]
-    begin(board, 0, pid=NOBODY)
+    begin(board, 1, pid=NOBODY)
     assert [row["slot"] for row in ask(board, "mongo_pools")["slots"]] == [2]
+    # That of the dead is told before one that never was anybody's.
     board.expected = 2
-    assert [row["slot"] for row in ask(board, "mongo_pools")["slots"]] == [0, 2]
+    assert [row["slot"] for row in ask(board, "mongo_pools")["slots"]] == [1, 2]
 
 
 def test_the_task_and_the_circuit_are_those_of_now_not_of_the_report(board):
@@ -117,6 +118,9 @@ def test_the_task_and_the_circuit_are_those_of_now_not_of_the_report(board):
     assert row["task"]["seconds"] >= 0
     assert row["circuit"] == row["report"]["circuit"] == "open"
     board.rows[0].clear_work()
+    assert ask(board, "mongo_pools")["slots"][0]["task"] is None
+    board.rows[0].set_work("tasks.new", "id-1")
+    board.rows[0].close()
     assert ask(board, "mongo_pools")["slots"][0]["task"] is None
 
 
