@@ -17,7 +17,7 @@ from celery.bin.base import CeleryCommand, handle_preload_options
 from .loading.problems import AppProblem, Problem, WrongUsage
 
 if TYPE_CHECKING:
-    from .loading.load import Outcome
+    from .loading.outcome import Outcome
 
 T = TypeVar("T")
 _INTERRUPTED = 130
@@ -58,15 +58,16 @@ def load(ctx: click.Context, as_json: bool, **options: Any) -> None:
 
     Each row is upserted by --key, else by its _id, else by an _id made of the file's content and the row's
     number: loading the same file twice changes nothing. Of rows with one key the first is loaded; the others
-    are reported as duplicates. Interrupted, the same command goes on where it stopped.
+    are reported as duplicates, and a row of more than 8 MiB when encoded (6 MiB of BSON) is rejected.
+    Interrupted, the same command goes on where it stopped.
 
     Exit codes: 0 every row is accounted for (written, unchanged, or in the file of rejected rows); 1 not;
     64 wrong usage; 65 unreadable content; 66 no such file; 75 the same load runs already; 78 the app cannot
     do it; 128 + n signal n.
     """
     app = _app(ctx)
-    from .loading.load import LoadOptions
     from .loading.load import load as load_file
+    from .loading.outcome import LoadOptions
     from .loading.progress import Screen
 
     with Screen(quiet=ctx.obj.quiet) as screen:

@@ -55,9 +55,11 @@ class Batch:
         self.last = row
 
     def parts(self, rows: int) -> list["Batch"]:
-        """Return batches of at most `rows` documents with what this one sends."""
-        starts = range(0, len(self.sent), rows)
-        return [Batch(sent=self.sent[start : start + rows], last=self.last) for start in starts]
+        """Return batches of at most `rows` documents with what this one sends; the last has all else of it,
+        so that nothing of it is done before that one is."""
+        parts = [Batch(sent=self.sent[start : start + rows]) for start in range(0, len(self.sent), rows)]
+        parts[-1].refusals, parts[-1].last = self.refusals, self.last
+        return parts
 
 
 class Sorter:

@@ -1,18 +1,18 @@
 """`mongo load`: a file's rows through the queue into a collection, each one accounted for."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
-from .batches import Batch, Refusal, Sorter
+from .batches import Sorter
 from .columns import named_types
-from .flight import Flight, Sent, Target, refuse_app
+from .flight import Flight, Target, refuse_app
 from .identity import Identity, SeenKeys
-from .journal import Counts, Journal, Progress, default_folder
+from .journal import Journal, Progress, default_folder
+from .outcome import LoadOptions, Outcome
 from .place import collection_of, ensure_unique, is_empty, refuse_key, servers_of
 from .problems import InputProblem, Problem
 from .progress import Screen
@@ -21,50 +21,11 @@ from .rejects import RejectsFile
 from .rows import Row
 from .source import Source, Survey
 from .stopping import Stopping
-
-IN_FLIGHT = 16
+from .tally import Tally
 
 _POLL_SECONDS = 0.02
 _SAVE_SECONDS = 0.5
 _STOP_SECONDS = 10.0
-_PART_ROWS = 100
-"""Documents of a part of a batch: no more than a worker names when it rejects them."""
-
-
-@dataclass(frozen=True)
-class LoadOptions:
-    """What the command line says; None is this project's default."""
-
-    file: str
-    collection: str
-    database: str | None = None
-    key: tuple[str, ...] = ()
-    format: str | None = None
-    types: tuple[str, ...] = ()
-    in_flight: int = IN_FLIGHT
-    rejects: Path | None = None
-    state: Path | None = None
-
-
-@dataclass
-class Outcome:
-    """How a load ended; `exit_code` is 0 only where every row is accounted for."""
-
-    file: str
-    collection: str
-    counts: Counts = field(default_factory=Counts)
-    exit_code: int = 0
-    problem: str | None = None
-    rejects: str | None = None
-    resumed_after: int = 0
-    seconds: float = 0.0
-    types: Mapping[str, str] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        told: dict[str, Any] = asdict(self)
-        told |= told.pop("counts") | {"written": self.counts.written}
-        return told | {"complete": self.exit_code == 0, "seconds": round(self.seconds, 3)}
 
 
 def load(app: Any, options: LoadOptions, screen: Screen) -> Outcome:
@@ -126,7 +87,7 @@ class _Load:
         self._rejects = RejectsFile(options.rejects, content.source.label)
         self._stopping = Stopping()
         self._progress = self._begin(app)
-        self._batch_counts = Counts()
+        self._tally = Tally(self._progress, self._rejects)
         self._saved_at = time.monotonic()
         self._is_read = False
         self._outcome = Outcome(
@@ -200,7 +161,7 @@ class _Load:
     def _turn(self, *, publish: bool = True) -> bool:
         acted = self._flight.step(publish=publish)
         for sent in self._flight.landed():
-            self._settle(sent)
+            self._flight.put_first(self._tally.take(sent))
         if time.monotonic() - self._saved_at > _SAVE_SECONDS:
             self._save()
         self._screen.show(self._progress, self._content.survey.size, self._flight.trouble)
@@ -217,6 +178,7 @@ class _Load:
         elif self._content.source.is_changed:
             raise Problem(f"{outcome.file} was changed while it was read; load it again")
         elif counts.accounted != counts.read:
+            self._journal.remove()
             raise Problem(f"{counts.read - counts.accounted:,} rows are not accounted for; load it again")
 
     def _land_within(self, seconds: float) -> None:
@@ -241,48 +203,6 @@ class _Load:
     def _save(self) -> None:
         self._saved_at = time.monotonic()
         self._journal.save(self._progress)
-
-    # -- what became of a batch --------------------------------------------------------------------
-
-    def _settle(self, sent: Sent) -> None:
-        batch, result = sent.batch, sent.result or {}
-        self._count(result, is_counted=sent.is_counted)
-        if result["rejected"] > len(result["errors"]):
-            # The worker names a hundred: asked again in parts, it names them all.
-            parts = batch.parts(_PART_ROWS)
-            parts[-1].refusals, parts[-1].last = batch.refusals, batch.last
-            self._flight.put_first(parts)
-            return
-        refusals = sorted([*batch.refusals, *_refused(batch, result)], key=lambda refusal: refusal.row.number)
-        self._rejects.write(refusals)
-        duplicates = sum(refusal.is_duplicate for refusal in refusals)
-        self._batch_counts.duplicates += duplicates
-        self._batch_counts.rejected += len(refusals) - duplicates
-        if batch.last is not None:
-            self._advance(batch.last)
-
-    def _count(self, result: Mapping[str, Any], *, is_counted: bool) -> None:
-        counts = self._batch_counts
-        counts.inserted += result["inserted"]
-        counts.modified += result["modified"]
-        if is_counted:
-            counts.unchanged += result["unchanged"]
-            counts.duplicates += result["superseded"]
-
-    def _advance(self, last: Row) -> None:
-        # All at once, so that what is saved between two batches fits together.
-        progress, batch = self._progress, self._batch_counts
-        batch.read = last.number - progress.number
-        for name, number in asdict(batch).items():
-            setattr(progress.counts, name, getattr(progress.counts, name) + number)
-        progress.number, progress.end = last.number, last.end
-        if self._rejects.path:
-            progress.rejects, progress.rejects_size = str(self._rejects.path), self._rejects.size
-        self._batch_counts = Counts()
-
-
-def _refused(batch: Batch, result: Mapping[str, Any]) -> Iterable[Refusal]:
-    return [Refusal(batch.sent[error["index"]][0], error["reason"]) for error in result["errors"]]
 
 
 def _say_types(screen: Screen, opened: Opened) -> None:

@@ -18,7 +18,7 @@ from kombu.exceptions import OperationalError
 from ops.loading.bar import Bar
 from ops.loading.batches import BATCH_BYTES, BATCH_ROWS, Batch, Refusal, Sorter
 from ops.loading.codec import read_back
-from ops.loading.flight import BatchFailed, Flight, Target, refuse_app
+from ops.loading.flight import BatchFailed, Flight, Sent, Target, refuse_app
 from ops.loading.identity import Identity, SeenKeys
 from ops.loading.journal import Counts, Journal, Progress
 from ops.loading.json_rows import JsonLines, JsonValues
@@ -26,6 +26,7 @@ from ops.loading.problems import AppProblem, BadRow, InputProblem, Problem, Unde
 from ops.loading.progress import Rate
 from ops.loading.rejects import RejectsFile
 from ops.loading.rows import Row
+from ops.loading.tally import Tally
 
 DIGEST = "a" * 64
 
@@ -269,6 +270,33 @@ def test_the_bar_leaves_room_for_the_terminals_echo_of_an_interrupt(
         drawn = re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]", "", capsys.readouterr().err)
     assert "50 %: 1,000 rows" in drawn
     assert max(map(len, re.split(r"[\r\n]", drawn))) <= 40 - len("^C^C")
+
+
+# -- what became of the rows -------------------------------------------------------------------------
+
+
+def landed(batch: Batch, *, rejected: list[int], named: int = 100, is_counted: bool = True) -> Sent:
+    """A batch that a worker is done with: which of its rows it rejected, and how many of them it names."""
+    errors = [{"index": index, "reason": "why"} for index in rejected[:named]]
+    numbers = {"inserted": len(batch.sent) - len(rejected), "modified": 0, "unchanged": 0, "superseded": 0}
+    return Sent(batch, is_counted, result={**numbers, "rejected": len(rejected), "errors": errors})
+
+
+def test_a_batch_is_done_when_all_that_was_rejected_in_it_is_known(tmp_path: Path):
+    rows = [Row(number, number, number, b"") for number in range(1, 251)]
+    whole = Batch([(row, "x") for row in rows[:-1]], [Refusal(rows[-1], "here")], last=rows[-1])
+    progress, rejects = Progress(), RejectsFile(tmp_path / "rejects", "a")
+    tally = Tally(progress, rejects)
+    parts = tally.take(landed(whole, rejected=list(range(249))))
+    assert [part.rows for part in parts] == [100, 100, 50]
+    for part in parts:
+        assert progress == Progress()
+        again = landed(part, rejected=list(range(len(part.sent))), is_counted=False)
+        assert tally.take(again) == []
+    rejects.close()
+    assert (progress.number, progress.counts) == (250, Counts(read=250, rejected=250))
+    lines = [json.loads(line)["line"] for line in (tmp_path / "rejects").read_text().splitlines()]
+    assert lines == list(range(1, 251))
 
 
 # -- the window --------------------------------------------------------------------------------------
