@@ -16,6 +16,7 @@ import pytest
 from pymongo.errors import AutoReconnect, NetworkTimeout, ServerSelectionTimeoutError
 
 from ops.local.servers import LocalServer, free_port
+from tests.e2e.proxy import WatchingProxy
 from tests.faults.lane import dice
 from tests.faults.proxy import FaultProxy
 from tests.faults.route import Route
@@ -349,6 +350,18 @@ def test_a_client_stays_with_the_proxy(through: Client, to_mongo: Route) -> None
     assert through.app.facts.find_one({"text": {"$exists": True}})
     assert to_mongo.stats().bytes_down - before > 10_000
     assert through.address == ("127.0.0.1", to_mongo.port)
+
+
+def test_what_passes_can_be_read_along_behind_it(proxy: FaultProxy, mongo: LocalServer) -> None:
+    with WatchingProxy(mongo.uri) as watching:
+        route = proxy.route(watching.uri)
+        with Client(route.uri) as client:
+            client.app.facts.find_one()
+            route.reset()
+            client.app.facts.find_one()
+        finds = [wire.commands.count("find") for wire in watching.wires()]
+        assert eventually(lambda: not any(wire.is_open for wire in watching.wires()))
+    assert sum(finds) == 2
 
 
 def test_a_reset_costs_a_client_nothing_but_a_retry(through: Client, to_mongo: Route) -> None:

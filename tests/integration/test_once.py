@@ -200,6 +200,21 @@ def test_transactions_that_get_in_each_others_way_all_take_effect(data: Data) ->
     assert count(data) == 50
 
 
+def test_a_marker_that_a_failover_takes_back_is_no_marker(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_once(data, add(data), task_id="a")
+
+    def rolled_back(markers: Any, task_id: str) -> bool:
+        data.counts.delete_many({})
+        markers.delete_one({"_id": task_id})
+        return False
+
+    monkeypatch.setattr(module, "_is_kept", rolled_back)
+    assert run_once(data, add(data), task_id="a") is Effect.NOW
+    assert count(data) == 1
+
+
 def test_inserts_are_made_once_by_their_ids(data: Data) -> None:
     """The way for many inserts: no marker, but `_id`s that the task's id gives."""
 

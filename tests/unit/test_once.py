@@ -1,11 +1,12 @@
 """A write's marker: where it is put, what it keeps out, when it is forgotten."""
 
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pymongo.errors import ConfigurationError, OperationFailure
+from pymongo.errors import ConfigurationError, DuplicateKeyError, OperationFailure
+from pymongo.results import UpdateResult
 
 from worker.mongo import once as module
 from worker.mongo.classify import ErrorClass, classify
@@ -72,6 +73,47 @@ def test_a_filter_that_names_no_one_document_is_refused(filter: dict[str, Any]) 
 @pytest.mark.parametrize("document_id", [1, "x", None, {"shop": 1, "day": 2}])
 def test_any_id_names_a_document(document_id: Any) -> None:
     module._check({"_id": document_id, "more": {"$gt": 1}}, "t")
+
+
+class Raced:
+    """A collection in which another task's upsert has just made the document, marked or not for ours."""
+
+    def __init__(self, *, is_marked: bool, updates: int) -> None:
+        self.is_marked = is_marked
+        self.updates = updates
+        self.asked = 0
+
+    def update_one(self, *_: Any, upsert: bool) -> UpdateResult:
+        assert upsert
+        self.asked += 1
+        if self.asked < self.updates:
+            raise DuplicateKeyError("E11000", 11000)
+        return UpdateResult({"n": 1, "nModified": 1}, acknowledged=True)
+
+    def with_options(self, **_: Any) -> Self:
+        return self
+
+    def find_one(self, *_: Any) -> dict[str, Any] | None:
+        return {"_id": 1} if self.is_marked else None
+
+
+def upsert_into(collection: Any) -> module.Effect:
+    return module.once(collection, {"_id": 1}, {"$inc": {"n": 1}}, task_id="t", upsert=True)
+
+
+def test_an_upsert_that_came_second_updates_what_the_first_has_made() -> None:
+    collection = Raced(is_marked=False, updates=2)
+    assert upsert_into(collection) is module.Effect.NOW
+    assert collection.asked == 2
+
+
+def test_an_upsert_that_finds_its_own_marker_was_here_before() -> None:
+    assert upsert_into(Raced(is_marked=True, updates=2)) is module.Effect.BEFORE
+
+
+def test_a_duplicate_key_that_stays_is_the_callers() -> None:
+    with pytest.raises(DuplicateKeyError):
+        upsert_into(Raced(is_marked=False, updates=3))
 
 
 def conflict(*labels: str) -> OperationFailure:
