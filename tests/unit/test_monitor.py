@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import greenlet
+import greenlet  # type: ignore[import-untyped]  # it ships none
 import pytest
 from pymongo import MongoClient
 from pymongo import monitoring as driver
@@ -159,6 +159,13 @@ def test_servers_are_counted_apart_and_told_together(monitor):
         "drift": 0,
     }
     assert json.loads(json.dumps(totals)) == totals
+
+
+def test_where_one_pool_has_no_limit_the_process_has_none(monitor):
+    listeners = monitor.listeners()
+    Driver(listeners)
+    Driver(listeners, B).to.publish_pool_created(B, {"maxPoolSize": 0})
+    assert monitor.totals(100.0).pool["max"] is None
 
 
 def test_no_server_is_no_connections(monitor):

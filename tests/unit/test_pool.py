@@ -9,7 +9,14 @@ import pytest
 from pymongo import MongoClient, monitoring
 
 from worker.mongo.holder import Client
-from worker.mongo.pool import PoolCounters, PoolGauges, read_gauges
+from worker.mongo.pool import (
+    PoolCounters,
+    PoolGauges,
+    PoolInside,
+    read_gauges,
+    read_inside,
+    read_round_trips,
+)
 
 A = ("a", 27017)
 
@@ -72,6 +79,30 @@ def test_a_pool_without_a_maximum_has_none() -> None:
 @pytest.mark.parametrize("client", [object(), SimpleNamespace(_topology=SimpleNamespace())])
 def test_gauges_are_unknown_where_pymongo_has_changed(client: Any) -> None:
     assert read_gauges(client) is None
+    assert read_inside(client) == {}
+
+
+def test_a_pool_knows_what_it_is_making_and_what_is_idle(client: Client) -> None:
+    pool = pools(client)["a", 27017]
+    pool._pending = 2
+    pool.conns.extend([SimpleNamespace(id=3), SimpleNamespace(id=7)])
+    inside = read_inside(client)
+    pool.conns.clear()
+    client._topology._servers.clear()
+    assert inside["a:27017"] == PoolInside(connecting=2, idle=frozenset({3, 7}))
+    assert inside["b:27018"] == PoolInside(connecting=0, idle=frozenset())
+
+
+def test_the_round_trip_time_is_that_of_the_servers_that_answered(client: Client) -> None:
+    assert read_round_trips(client) == {}
+    servers = {A: SimpleNamespace(round_trip_time=0.002), ("b", 1): SimpleNamespace(round_trip_time=None)}
+    seen: Any = SimpleNamespace(topology_description=SimpleNamespace(server_descriptions=lambda: servers))
+    assert read_round_trips(seen) == {"a:27017": 0.002}
+
+
+def test_gauges_of_two_pools_of_a_server_are_added_within_the_limits_of_the_first() -> None:
+    together = PoolGauges(3, 1, 2, 4, 1, 5).plus(PoolGauges(2, 2, 0, 1, 0, 9))
+    assert together == PoolGauges(5, 3, 2, 5, 1, 5)
 
 
 def test_every_event_of_the_pool_is_taken_and_counted_by_reason() -> None:

@@ -3,11 +3,15 @@
 import sys
 import weakref
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from .stacks import describe
 from .task_times import SlowestHolds, TasksTimes
 from .work import Work, current_work
+
+# Connection ids of one pool; beyond it they would meet those of the next.
+POOL_SPACE = 1 << 40
 
 
 class Holder:
@@ -33,13 +37,14 @@ class Holder:
 class Checkouts:
     """What is checked out in this process, and the times by task; `PoolEvents` keeps it.
 
-    `holders` is by a connection's number, see `PoolState.base`. Of the tasks named in `suspects` each
-    checkout remembers its stack.
+    `holders` is by a connection's number, see `PoolState`; `bases` is where each pool's numbers begin. Of the
+    tasks named in `suspects` each checkout remembers its stack.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.holders: dict[int, Holder] = {}
+        self.bases = count(0, POOL_SPACE)
         self.suspects: set[str] = set()
         self.tasks = TasksTimes()
         self.slowest = SlowestHolds()

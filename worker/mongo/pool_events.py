@@ -6,7 +6,8 @@ three are one step. Where that does not hold (no GIL, or an exception that a sig
 a counter misses one, and a gauge is off until the next reconciliation mends it (`reconcile`).
 
 An event names its server and connection but not its client, so each client has a listener of its own.
-PyMongo prints what a handler raises and goes on; ours count it and record it instead.
+PyMongo prints what a handler raises and goes on; ours count it and record it instead. A time limit that
+strikes within a handler is lost to its task either way, as within any listener's.
 """
 
 # ruff: noqa: PLR1730 - max() would be a call in every checkout
@@ -35,15 +36,15 @@ _modules = sys.modules
 class Pools(dict[Address, PoolState]):
     """A client's pools by address; one that no event told of before is made when it is asked for."""
 
-    def __init__(self, counts_of: Callable[[Address], ServerCounts], holders: dict[int, Holder]) -> None:
+    def __init__(self, counts_of: Callable[[Address], ServerCounts], checkouts: Checkouts) -> None:
         super().__init__()
         self._counts_of = counts_of
-        self._holders = holders
+        self._checkouts = checkouts
 
     def __missing__(self, address: Address) -> PoolState:
         """Make the pool."""
         host, port = address
-        pool = PoolState(f"{host}:{port}", self._counts_of(address), self._holders)
+        pool = PoolState(f"{host}:{port}", self._counts_of(address), self._checkouts)
         return self.setdefault(address, pool)
 
 
@@ -58,7 +59,7 @@ class PoolEvents(monitoring.ConnectionPoolListener):
         record: Record,
         errors: Errors,
     ) -> None:
-        self.pools = Pools(counts_of, checkouts.holders)
+        self.pools = Pools(counts_of, checkouts)
         self.errors = errors
         self._checkouts = checkouts
         self._record = record

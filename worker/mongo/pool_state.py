@@ -1,27 +1,21 @@
 """One client's pool of one server as its events tell it: gauges that events move and the pool corrects."""
 
 from collections import deque
-from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .checkouts import POOL_SPACE, Checkouts
 from .pool import PoolGauges
 from .reconcile import BUSY_LOOKS, Look, Off
 from .server_counts import ServerCounts
 
-if TYPE_CHECKING:
-    from .checkouts import Holder
-
 # What the driver takes where nobody says otherwise.
 _DEFAULT_MAX = 100
-# Connection ids of one pool; beyond it they would meet those of the next.
-_SPACE = 1 << 40
-_serials = count(1)
 
 
 class PoolState:
     """The gauges of a pool, in connections; `waiting` is operations that wait for one.
 
-    In use is what somebody holds: `holders`, shared by all pools of the process, has the holder of each
+    In use is what somebody holds: `holders`, those of all pools of the process, has the holder of each
     connection by its number: the pool's `base` and the connection's id. Ids begin anew in each pool, and
     events of a client that is being replaced go on beside those of the new one.
 
@@ -29,6 +23,7 @@ class PoolState:
     """
 
     __slots__ = (
+        "_bases",
         "base",
         "counts",
         "holders",
@@ -45,18 +40,19 @@ class PoolState:
         "waits",
     )
 
-    def __init__(self, name: str, counts: ServerCounts, holders: "dict[int, Holder]") -> None:
+    def __init__(self, name: str, counts: ServerCounts, checkouts: Checkouts) -> None:
         self.name = name
         self.counts = counts
         # Found once, not in every checkout.
         self.waits, self.uses = counts.wait, counts.use
-        self.holders = holders
+        self.holders = checkouts.holders
+        self._bases = checkouts.bases
         self.min = 0
         self.max: int | None = _DEFAULT_MAX
         self._clear()
 
     def _clear(self) -> None:
-        self.base = next(_serials) * _SPACE
+        self.base = next(self._bases)
         self.is_closed = False
         self.looks: deque[Look] = deque(maxlen=BUSY_LOOKS)
         self.open: set[int] = set()
@@ -67,7 +63,7 @@ class PoolState:
 
     def held(self) -> list[int]:
         """Return the numbers of the connections that somebody holds, the oldest first."""
-        end = self.base + _SPACE
+        end = self.base + POOL_SPACE
         # A copy of a dict's keys is atomic, iterating over them is not.
         return [number for number in list(self.holders) if self.base <= number < end]
 
