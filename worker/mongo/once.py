@@ -17,6 +17,7 @@ What may happen, and what comes of it:
   So REMEMBERED has to be longer than a message may wait to be delivered again.
 """
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -84,20 +85,12 @@ def once(
     """
     _check(filter, task_id)
     guarded, marked = _marked(filter, update, task_id=task_id, now=time.time())
-    for attempt in range(2):
-        try:
-            result = collection.update_one(guarded, marked, upsert=upsert)
-        except DuplicateKeyError:
-            # The document is marked, or another task's upsert came first, and the second attempt finds it.
-            if _is_marked(collection, filter["_id"], task_id):
-                return Effect.BEFORE
-            if attempt:
-                raise
-        else:
-            if result.matched_count or result.did_upsert:
-                return Effect.NOW
-            break
-    return Effect.BEFORE if _is_marked(collection, filter["_id"], task_id) else Effect.NONE
+    update_once = functools.partial(_update, collection, guarded, marked, task_id=task_id, upsert=upsert)
+    try:
+        return update_once()
+    except DuplicateKeyError:
+        # Another task's upsert may have come first: then this one finds the document now.
+        return update_once()
 
 
 def run_once(database: Database[Any], body: Callable[[ClientSession], object], *, task_id: str) -> Effect:
@@ -154,6 +147,25 @@ def _marked(
     push = {**update.get("$push", {}), own: task_id}
     unset = {**update.get("$unset", {}), emptied: ""}
     return guarded, {**update, "$push": push, "$unset": unset}
+
+
+def _update(
+    collection: Collection[Any],
+    guarded: Mapping[str, Any],
+    marked: Mapping[str, Any],
+    *,
+    task_id: str,
+    upsert: bool,
+) -> Effect:
+    try:
+        result = collection.update_one(guarded, marked, upsert=upsert)
+    except DuplicateKeyError:
+        if _is_marked(collection, guarded["_id"], task_id):
+            return Effect.BEFORE
+        raise
+    if result.matched_count or result.did_upsert:
+        return Effect.NOW
+    return Effect.BEFORE if _is_marked(collection, guarded["_id"], task_id) else Effect.NONE
 
 
 def _is_marked(collection: Collection[Any], document_id: object, task_id: str) -> bool:
