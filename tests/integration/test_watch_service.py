@@ -1,0 +1,83 @@
+"""The fleet watched by a running service: while all its slots are busy, and its beat."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as redis_py
+
+from ops.local.servers import LocalServer
+from tests.e2e.apps.service import beat, call, environment, producer, service
+from tests.e2e.workers import wait_until
+from worker.settings import load_settings
+from worker.stores import Stores
+
+SOON = {
+    "CELERY_PYMONGO_HEALTH_INTERVAL_SECONDS": "0.5",
+    "CELERY_PYMONGO_PING_TIMEOUT_SECONDS": "0.5",
+}
+
+
+@pytest.fixture
+def env(mongo: LocalServer, redis: LocalServer) -> dict[str, str | None]:
+    return environment(mongo.uri, redis.uri, **SOON)
+
+
+@pytest.fixture
+def stores(env: dict[str, str | None], redis: LocalServer) -> Stores:
+    with redis_py.Redis.from_url(redis.uri) as plain:
+        plain.flushdb()
+    return Stores.of(load_settings({name: value for name, value in env.items() if value}, env_file=None))
+
+
+def verdict(stores: Stores) -> dict[str, Any]:
+    return stores.registry.load("verdict") or {"judged_at": 0.0, "verdict": None}
+
+
+def test_a_fleet_whose_slots_are_all_busy_has_a_fresh_and_right_verdict(
+    env: dict[str, str | None], stores: Stores, mongo: LocalServer, tmp_path: Path
+) -> None:
+    """Nor does a beat run: whoever sees that the verdict is stale renews it."""
+    with service(env, tmp_path, pool="prefork", concurrency=1) as node, producer(env) as app:
+        node.wait_ready()
+        app.send_task("probe.nap", [60], queue="celery")
+        node.wait_for_log(r"probe\.nap\[.* received")
+        first = verdict(stores)["judged_at"]
+        wait_until(lambda: verdict(stores)["judged_at"] > first, what="a new verdict")
+        wait_until(lambda: verdict(stores)["verdict"] == "ok", what="a verdict that is ok")
+        mongo.kill()
+        try:
+            wait_until(lambda: verdict(stores)["verdict"] == "down", what="a verdict that is down")
+            assert "cannot use MongoDB" in verdict(stores)["reasons"][0]
+        finally:
+            mongo.start()
+        wait_until(lambda: verdict(stores)["verdict"] == "ok", what="a verdict that is ok again")
+        node.send_signal(signal.SIGKILL)
+
+
+def test_the_beat_that_leads_has_a_pulse_and_a_stand_by_has_none(
+    env: dict[str, str | None], stores: Stores, tmp_path: Path
+) -> None:
+    with beat(env, tmp_path, name="leader") as leader, service(env, tmp_path) as node, producer(env) as app:
+        node.wait_ready()
+        leader.wait_for_sent("mongo.health.check")
+        with beat(env, tmp_path, name="standby") as standby:
+            standby.wait_for_log("Acquiring lock")
+            leader.wait_for_sent("mongo.health.check", count=leader.sent("mongo.health.check") + 5)
+            pulse = stores.pulse.read()
+            assert pulse is not None
+            assert (pulse.pid, pulse.scheduler) == (leader.pid, "Scheduler")
+            assert pulse.silence < 5
+            assert call(app, "mongo.health.check")["layers"]["beat"] == "ok"
+            leader.send_signal(signal.SIGKILL)
+            wait_until(lambda: is_of(stores, standby.pid), what="the stand-by's pulse", seconds=30)
+            standby.terminate()
+        node.terminate()
+
+
+def is_of(stores: Stores, pid: int) -> bool:
+    pulse = stores.pulse.read()
+    return pulse is not None and pulse.pid == pid
