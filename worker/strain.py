@@ -40,8 +40,8 @@ def judge(fleet: Fleet | None, since: Since) -> Layer:
         return Layer(Verdict.UNKNOWN)
     found = [
         *_sustained(fleet, closed, since),
-        *_measured(closed, "checkouts waited up to {} ms (p99)", _wait_p99, above=WAIT_P99_MS),
-        *_measured(closed, "up to {} checkouts failed in the last minute", _failed, above=0),
+        *_measured(closed, "checkouts waited up to {:.0f} ms (p99)", _wait_p99, above=WAIT_P99_MS),
+        *_measured(closed, "in the last minute checkouts failed, up to {:.2g} a second,", _failed, above=0),
     ]
     return Layer(Verdict.DEGRADED if found else Verdict.OK, found)
 
@@ -65,7 +65,7 @@ def _measured(
     among: Iterable[Process], sentence: str, measure: Callable[[dict[str, Any]], float], *, above: float
 ) -> list[str]:
     worst = {p.member: value for p in among if (value := measure(p.report)) > above}
-    return [f"{sentence.format(round(max(worst.values())))} in {processes(worst)}"] if worst else []
+    return [f"{sentence.format(max(worst.values()))} in {processes(worst)}"] if worst else []
 
 
 def _wait_p99(report: dict[str, Any]) -> float:
@@ -74,4 +74,4 @@ def _wait_p99(report: dict[str, Any]) -> float:
 
 
 def _failed(report: Mapping[str, Any]) -> float:
-    return 60 * float(report.get("rate", {}).get("failed") or 0.0)
+    return float(report.get("rate", {}).get("failed") or 0.0)

@@ -151,7 +151,7 @@ def test_slow_checkouts_degrade_but_not_those_few_that_had_to_connect() -> None:
 
 def test_checkouts_that_failed_in_the_last_minute_degrade() -> None:
     found = judged(fleet(*node(slots=1, rate={"failed": 0.05})))
-    assert found.reasons == ["up to 3 checkouts failed in the last minute in 1 process: w1@h/0"]
+    assert found.reasons == ["in the last minute checkouts failed, up to 0.05 a second, in 1 process: w1@h/0"]
 
 
 def test_in_an_outage_the_pools_of_those_cut_off_are_no_further_reason() -> None:
