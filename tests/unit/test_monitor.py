@@ -361,6 +361,30 @@ def test_drift_is_corrected_counted_and_recorded(monitor, records):
     assert monitor.totals(106.0).count["drift"] == 2
 
 
+def test_a_second_drift_is_mended_one_tick_after_the_first(monitor):
+    listeners = monitor.listeners()
+    pool, true = Driver(listeners), true_pool(active=2, operations=2)
+    client = fake(listeners[0], a=true)
+    for number in (1, 2):
+        pool.open(number)
+        pool.out(number)
+    pool.begin()
+    assert monitor.tick(client, 102.0).drift == 0
+    # A check-in that is not told leaves no trace in the events.
+    true.active_sockets, true.operation_count, true.conns = 1, 1, [SimpleNamespace(id=1)]
+    assert monitor.tick(client, 104.0).drift == 1
+    assert monitor.tick(client, 106.0).drift == 1
+    assert monitor.gauges()["a:27017"] == PoolGauges(2, 1, 1, 0, 1, 5)
+
+
+def test_looks_that_follow_each_other_quickly_are_one(monitor):
+    """In an outage the reporter ticks whenever something happens."""
+    listeners = monitor.listeners()
+    Driver(listeners).begin()
+    client = fake(listeners[0], a=true_pool())
+    assert [monitor.tick(client, now).drift for now in (102.0, 102.5, 102.9, 103.0)] == [0, 0, 0, 1]
+
+
 def test_of_many_holders_those_that_are_idle_in_the_pool_are_forgotten(monitor):
     listeners = monitor.listeners()
     pool = Driver(listeners)

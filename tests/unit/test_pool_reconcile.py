@@ -8,7 +8,7 @@ NONE = Off()
 
 
 def looks(*waiting: int, busy: bool = False) -> list[Look]:
-    return [Look((number if busy else 0,), Off(waiting=each)) for number, each in enumerate(waiting)]
+    return [Look(0.0, (number if busy else 0,), Off(waiting=each)) for number, each in enumerate(waiting)]
 
 
 def test_one_look_is_no_drift():
@@ -29,10 +29,10 @@ def test_of_two_looks_that_differ_the_smaller_difference_is():
     assert drift(looks(-3, -2)) == Off(waiting=-2)
 
 
-def test_a_pool_that_never_rests_takes_five_looks():
+def test_a_pool_that_never_rests_takes_the_looks_of_a_minute():
     assert drift(looks(*[-1] * (BUSY_LOOKS - 1), busy=True)) == NONE
     assert drift(looks(*[-1] * BUSY_LOOKS, busy=True)) == Off(waiting=-1)
-    assert drift(looks(-1, -1, 0, -1, -1, busy=True)) == NONE
+    assert drift(looks(*[-1] * 20, 0, *[-1] * 9, busy=True)) == NONE
 
 
 def test_rest_after_work_takes_two():
@@ -41,7 +41,7 @@ def test_rest_after_work_takes_two():
 
 @pytest.mark.parametrize("off", [Off(size=1), Off(in_use=-1), Off(waiting=2)])
 def test_each_gauge_is_judged_by_itself(off: Off):
-    assert drift([Look((), off)] * 2) == off
+    assert drift([Look(0.0, (), off)] * 2) == off
     assert off
     assert not NONE
 

@@ -14,7 +14,7 @@ from .listening import Address, Errors, Record
 from .pool import PoolGauges, read_gauges, read_inside, read_round_trips
 from .pool_events import PoolEvents
 from .pool_state import PoolState
-from .reconcile import Look, Off, drift
+from .reconcile import LOOK_SECONDS, Look, Off, drift
 from .server_counts import ServerCounts
 from .stats import Totals, server_stats, totals
 from .task_times import Hold, TasksTimes
@@ -99,7 +99,7 @@ class PoolMonitor:
         is_gone_now = truth is None and not self._is_adapter_gone
         self._is_adapter_gone = truth is None
         events = self._events_of(client)
-        corrected = 0 if truth is None or events is None else self._reconcile(events, truth, client)
+        corrected = 0 if truth is None or events is None else self._reconcile(events, truth, client, now=now)
         self._forget_drained()
         self._take_round_trips(client)
         for counts in list(self._counts.values()):
@@ -111,14 +111,16 @@ class PoolMonitor:
         theirs: list[Any] = list(client.options.event_listeners)
         return next((events for events in self._clients if events in theirs), None)
 
-    def _reconcile(self, events: PoolEvents, truth: dict[str, PoolGauges], client: Client) -> int:
+    def _reconcile(
+        self, events: PoolEvents, truth: dict[str, PoolGauges], client: Client, *, now: float
+    ) -> int:
         return sum(
-            self._look_at(pool, truth[pool.name], client)
+            self._look_at(pool, truth[pool.name], client, now=now)
             for pool in list(events.pools.values())
             if pool.name in truth
         )
 
-    def _look_at(self, pool: PoolState, truth: PoolGauges, client: Client) -> int:
+    def _look_at(self, pool: PoolState, truth: PoolGauges, client: Client, *, now: float) -> int:
         pool.min, pool.max = truth.min, truth.max
         own = pool.gauges()
         off = Off(truth.size - own.size, truth.in_use - own.in_use, truth.waiting - own.waiting)
@@ -126,10 +128,14 @@ class PoolMonitor:
         if not off or (inside and inside.connecting):
             pool.looks.clear()
             return 0
-        pool.looks.append(Look(pool.signature, off))
+        if pool.looks and now - pool.looks[-1].at < LOOK_SECONDS:
+            return 0
+        pool.looks.append(Look(now, pool.signature, off))
         wrong = drift(list(pool.looks))
         if wrong:
             self._correct(pool, wrong, inside.idle if inside else frozenset())
+            # What is left may be a drift as well, seen for the first time.
+            pool.looks.append(Look(now, pool.signature, off - wrong))
         return wrong.amount
 
     def _correct(self, pool: PoolState, wrong: Off, idle: frozenset[int]) -> None:

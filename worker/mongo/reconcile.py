@@ -2,9 +2,10 @@
 
 An event and the pool's own counter move at slightly different moments, so that a gauge and its counter
 differ while an operation is between the two: for microseconds, or for as long as its thread does not run.
-Such a difference comes and goes; one that a lost event left stays. So a difference is a drift where
+Such a difference comes and goes (of the looks at a pool that 20 greenlets fight over, a fifth saw one); what
+a lost event left stays. So a difference is a drift where
 - two looks in a row saw it and nothing happened in the pool between them: no operation was on its way, or
-- the pool never rests, and five looks in a row saw it: then the part that all of them saw.
+- the pool never rests, and the looks of a minute all saw it: then the part that all of them saw.
 While a connection is being made the pool calls in use what by events is waiting (a caller waits, be it for
 a handshake of seconds), so that look says nothing.
 """
@@ -13,7 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 QUIET_LOOKS = 2
-BUSY_LOOKS = 5
+BUSY_LOOKS = 30
+# Looks that are closer than this may meet the same operation on its way; a tick may come at any pace.
+LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,10 @@ class Off:
         """Whether there is any difference."""
         return self.amount > 0
 
+    def __sub__(self, other: "Off") -> "Off":
+        """What is left of it."""
+        return Off(self.size - other.size, self.in_use - other.in_use, self.waiting - other.waiting)
+
     @property
     def amount(self) -> int:
         """All of it together, whatever its direction."""
@@ -36,8 +43,11 @@ class Off:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The difference at one tick; `signature` is equal to that of the look before if nothing happened."""
+    """The difference at one moment (monotonic s); the `signature` is that of the look before if nothing
+    happened since.
+    """
 
+    at: float
     signature: tuple[int, ...]
     off: Off
 
