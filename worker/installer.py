@@ -7,6 +7,7 @@ from typing import Any
 
 from celery import Celery
 
+from . import control as control  # noqa: PLC0414 - importing it registers its commands
 from . import fixes, queues, schedule
 from .headcount import Headcount
 from .process import Mongo, adopt, shared
