@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import redis as redis_py
 from ops.local.servers import LocalServer
 from tests.e2e.apps.service import beat, call, environment, producer, service
 from tests.e2e.workers import wait_until
+from worker.inquiry import ask_mains
 from worker.settings import load_settings
 from worker.stores import Stores
 
@@ -56,6 +58,20 @@ def test_a_fleet_whose_slots_are_all_busy_has_a_fresh_and_right_verdict(
             mongo.start()
         wait_until(lambda: verdict(stores)["verdict"] == "ok", what="a verdict that is ok again")
         node.send_signal(signal.SIGKILL)
+
+
+def test_a_main_tells_of_its_processes_and_one_that_is_gone_does_not_keep_us(
+    env: dict[str, str | None], tmp_path: Path
+) -> None:
+    with service(env, tmp_path) as node, producer(env) as app:
+        node.wait_ready()
+        started = time.monotonic()
+        rows = ask_mains(app, [node.hostname, "w9@gone"])
+        assert time.monotonic() - started < 2.5
+        assert list(rows) == [node.hostname]
+        [row] = rows[node.hostname]
+        assert (row["slot"], row["pid"], row["alive"]) == (0, node.pid, True)
+        node.terminate()
 
 
 def test_the_beat_that_leads_has_a_pulse_and_a_stand_by_has_none(
