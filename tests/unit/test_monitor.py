@@ -133,8 +133,10 @@ def test_a_pool_is_followed_from_its_creation_to_its_end(monitor, pool):
     pool.back(1)
     assert monitor.gauges()["a:27017"] == PoolGauges(1, 0, 1, 0, 1, 5)
     pool.close(1)
-    pool.end()
     assert monitor.gauges()["a:27017"] == PoolGauges(0, 0, 0, 0, 1, 5)
+    pool.end()
+    assert monitor.gauges() == {}
+    assert monitor.get_stats(100.0)["a:27017"]["db.client.connection.count"] == {"idle": 0, "used": 0}
     assert monitor.errors == 0
 
 
@@ -431,6 +433,15 @@ def test_a_pool_without_its_counters_is_told_once_and_events_count_on(monitor, p
     assert monitor.gauges()["a:27017"].size == 1
 
 
+def test_a_round_trip_counts_once_however_often_it_is_looked_at(monitor, pool):
+    servers = {A: SimpleNamespace(round_trip_time=0.25), B: SimpleNamespace(round_trip_time=9.0)}
+    client = fake(monitor._clients[0])
+    client.topology_description = SimpleNamespace(server_descriptions=lambda: servers)
+    for now in (102.0, 104.0):
+        monitor.tick(client, now)
+    assert monitor.totals(104.0).rtt == {"n": 1, "avg": 250.0, "p50": 175.0, "p99": 248.5, "max": 250.0}
+
+
 def test_a_client_that_has_not_connected_is_ticked(monitor, client):
     assert monitor.tick(client, 102.0).drift == 0
 
@@ -525,8 +536,12 @@ def test_a_fault_of_ours_is_counted_and_recorded_and_gets_no_further(clock, capf
     monitor._clients[0]._clock = broken
     pool.out(1)
     pool.to.publish_connection_closed("no address", 1, "idle")  # type: ignore[arg-type] # the point
-    assert monitor.errors == 2
-    assert records == [(Kind.ERROR, 0.0, "TypeError"), (Kind.ERROR, 0.0, "ValueError")]
+    pool.address = []
+    pool.begin()
+    pool.back(1)
+    assert monitor.errors == 4
+    assert [name for _, _, name in records] == ["TypeError", "ValueError", "TypeError", "TypeError"]
+    assert {kind for kind, _, _ in records} == {Kind.ERROR}
     assert capfd.readouterr().err == ""
 
 

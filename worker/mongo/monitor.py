@@ -159,10 +159,10 @@ class PoolMonitor:
     # -- reading -----------------------------------------------------------------------------------
 
     def gauges(self) -> dict[str, PoolGauges]:
-        """Return the gauges by server; what a replaced client still holds is in them."""
+        """Return the gauges by server: with what a replaced client still holds, without closed pools."""
         found: dict[str, PoolGauges] = {}
         for events in list(self._clients):
-            for pool in list(events.pools.values()):
+            for pool in [pool for pool in list(events.pools.values()) if not pool.is_drained]:
                 found[pool.name] = pool.gauges().plus(found.get(pool.name, NO_POOL))
         return found
 
