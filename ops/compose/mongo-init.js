@@ -1,5 +1,5 @@
-// Initiate the replica set of one and make the service's user: readWrite on its database, clusterMonitor
-// for the server's connection counts. Run again, it changes nothing but the password.
+// Initiate the replica set of one and make the service's user: readWrite on its database and on that of the
+// history, clusterMonitor for the server's connection counts. Run again, it changes the user alone.
 const fs = require("fs");
 const secret = (name) => fs.readFileSync(`/run/secrets/${name}`, "utf8").trim();
 
@@ -19,7 +19,12 @@ while (!admin.runCommand({ hello: 1 }).isWritablePrimary) {
 }
 
 const app = mongo.getDB("app");
-const user = { pwd: secret("mongo_user_password"), roles: [{ role: "readWrite", db: "app" }, { role: "clusterMonitor", db: "admin" }] };
+const roles = [
+  { role: "readWrite", db: "app" },
+  { role: "readWrite", db: "celery_pymongo" },
+  { role: "clusterMonitor", db: "admin" },
+];
+const user = { pwd: secret("mongo_user_password"), roles };
 if (app.getUser("worker")) app.updateUser("worker", user);
 else app.createUser({ user: "worker", ...user });
 print("replica set and user are ready");
