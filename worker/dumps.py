@@ -28,10 +28,17 @@ class Dumps:
         }
         self._timeouts, self._was_open = timeouts, is_open
         why = next((why for why, holds in reasons.items() if holds), None)
-        if why is None or now < self._quiet_until:
-            return None
-        self._quiet_until = now + _PAUSE_SECONDS
-        return why
+        return why if why is not None and self._may_show(now) else None
+
+    def reason_at_end(self, now: float, *, has_failed: bool, is_open: bool) -> str | None:
+        """Return why the records are worth a last look; `has_failed`: a checkout did, in the last minute."""
+        return "the end of a process in trouble" if (has_failed or is_open) and self._may_show(now) else None
+
+    def _may_show(self, now: float) -> bool:
+        may = now >= self._quiet_until
+        if may:
+            self._quiet_until = now + _PAUSE_SECONDS
+        return may
 
 
 def say(records: list[dict[str, Any]], why: str) -> None:

@@ -63,9 +63,13 @@ class Presence:
         self._show(now)
         self._tell_deaths()
 
-    def goodbye(self) -> None:
+    def goodbye(self, now: float) -> None:
         """Take the process out of the registry: it ends as it should. Bounded to some 25 ms."""
         self._publisher.goodbye(self._origin.member)
+        mongo = self._mongo
+        has_failed, is_open = mongo.monitor.totals(now).rate["failed"] > 0, not mongo.link.circuit.is_closed
+        if why := self._dumps.reason_at_end(now, has_failed=has_failed, is_open=is_open):
+            dumps.say(mongo.flight(), why)
 
     def _look(self, now: float) -> None:
         mongo = self._mongo

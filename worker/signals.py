@@ -11,6 +11,7 @@ import atexit
 import gc
 import logging
 import os
+import time
 from typing import Any
 
 from celery import Celery, signals
@@ -221,7 +222,7 @@ class Lifecycle:
             message = "the reporter thread did not end within %.1f s"
             events.say(logger, logging.WARNING, Event.CLIENT_CLOSE_SLOW, message, _REPORTER_SECONDS)
         if presence is not None:
-            presence.goodbye()
+            presence.goodbye(time.monotonic())
         sentry.flush(sentry.FLUSH_SECONDS)
 
     def _longest_time_limit(self) -> float | None:

@@ -39,6 +39,14 @@ def test_an_outage_shows_it_at_its_beginning_only() -> None:
     assert kept.reason(90.0, timeouts=0, is_open=True) == "an outage"
 
 
+def test_a_process_that_ends_in_trouble_shows_it_unless_it_just_did() -> None:
+    kept = Dumps()
+    assert kept.reason_at_end(0.0, has_failed=False, is_open=False) is None
+    assert kept.reason_at_end(0.0, has_failed=False, is_open=True) == "the end of a process in trouble"
+    assert Dumps().reason_at_end(0.0, has_failed=True, is_open=False) == "the end of a process in trouble"
+    assert kept.reason_at_end(59.0, has_failed=True, is_open=True) is None
+
+
 def test_counters_that_were_reset_are_no_timeouts() -> None:
     kept = Dumps()
     kept.reason(0.0, timeouts=5, is_open=False)
