@@ -30,7 +30,10 @@ from .work import current_work
 # A wait that long is recorded, where none was longer since the last tick: the ring is short. At 100 ms
 # MongoDB's own advice is to act.
 SLOW_SECONDS = 0.1
+
+# Found once, not in every checkout.
 _modules = sys.modules
+_work_now = current_work.get
 
 
 class Pools(dict[Address, PoolState]):
@@ -96,7 +99,7 @@ class PoolEvents(monitoring.ConnectionPoolListener):
                     self._record(Kind.SLOW_CHECKOUT, wait * 1000, pool.name)
 
             holder = Holder()
-            holder.work = work = current_work.get()
+            holder.work = work = _work_now()
             holder.wait = wait
             holder.server = pool.name
             holder.thread = get_ident()
@@ -117,8 +120,7 @@ class PoolEvents(monitoring.ConnectionPoolListener):
             if holder is None:
                 pool.returned_unseen()
                 return
-            now = self._clock()
-            held = now - holder.since
+            held = self._clock() - holder.since
             uses = pool.uses
             uses.counts[bisect_left(BOUNDS, held)] += 1
             uses.total += held
@@ -136,7 +138,7 @@ class PoolEvents(monitoring.ConnectionPoolListener):
                 if holder.wait > times.longest_wait:
                     times.longest_wait = holder.wait
                 if held > self._slowest.floor:
-                    self._slowest.add(work, held, now)
+                    self._slowest.add(work, held)
         except Exception as error:  # noqa: BLE001 - monitoring may fail in any way; the check-in goes on
             self.errors.take(error)
 

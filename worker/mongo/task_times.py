@@ -1,5 +1,6 @@
 """How long each task waits for connections and holds them, by the task's name, and the longest holds."""
 
+import time
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from typing import Any
@@ -32,7 +33,7 @@ class TaskTimes:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """One hold: which task held a connection for how many seconds; `at` is monotonic, when it came back."""
+    """One hold: which task held a connection for how many seconds; `at` is unix time, when it came back."""
 
     task: str
     id: str
@@ -61,9 +62,10 @@ class SlowestHolds:
         self._holds: tuple[Hold, ...] = ()
         self.floor = 0.0
 
-    def add(self, work: Work, seconds: float, at: float) -> None:
-        """Remember one hold, if it is long enough."""
-        holds = sorted((*self._holds, Hold(work.name, work.id, seconds, at)), key=attrgetter("seconds"))
+    def add(self, work: Work, seconds: float) -> None:
+        """Remember one hold that has just ended, if it is long enough."""
+        hold = Hold(work.name, work.id, seconds, round(time.time(), 3))
+        holds = sorted((*self._holds, hold), key=attrgetter("seconds"))
         # A tuple in one piece: a reader in another thread sees the old or the new one.
         self._holds = tuple(holds[-SLOWEST:])
         if len(self._holds) == SLOWEST:
