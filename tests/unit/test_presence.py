@@ -1,0 +1,248 @@
+"""What a process shows of itself at each tick, and whom it finds dead."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from worker import presence as module
+from worker import siblings
+from worker.attribution import Attribution
+from worker.board import Board
+from worker.board_row import Command
+from worker.events import Event
+from worker.mongo.circuit import Change, CircuitState
+from worker.presence import Presence
+from worker.process import Mongo, Place
+from worker.process_identity import boot_id
+from worker.registry import Published
+from worker.settings import load_settings
+
+NODE = "w1@host"
+# No process has it: the kernel's own limit is lower.
+NOBODY = 2**22 + 1
+
+
+class FakePublisher:
+    """Takes what a process publishes; `previous` is what stood in the registry before its first report."""
+
+    def __init__(self) -> None:
+        self.reports: list[dict[str, Any]] = []
+        self.buried: list[dict[str, Any]] = []
+        self.gone: list[str] = []
+        self.previous: bytes | None = None
+        self.is_first_to_tell = True
+
+    def publish(self, _now: float, member: str, report: bytes) -> Published:
+        self.reports.append(json.loads(report) | {"member": member})
+        previous, self.previous = self.previous, None
+        return Published(1.0, previous)
+
+    def bury(self, post_mortem: dict[str, Any]) -> bool:
+        self.buried.append(post_mortem)
+        return self.is_first_to_tell
+
+    def goodbye(self, member: str) -> None:
+        self.gone.append(member)
+
+
+class World:
+    """A process in slot 0 of a node with three rows on its board."""
+
+    def __init__(self) -> None:
+        self.board = Board.create(node=NODE, deployment=f"presence-{os.getpid()}", slots=3)
+        self.publisher = FakePublisher()
+        self.mongo = Mongo(load_settings({}, env_file=None))
+        self.mongo.board = self.board
+        self.attribution = Attribution(lambda: self.mongo.suspicion)
+
+    def enter(self) -> Presence:
+        self.mongo.enter_process(Place(NODE, kind="prefork"))
+        return Presence(self.mongo, self.attribution, cast("Any", self.publisher))
+
+    def die(self, slot: int, *, task: str | None = None) -> None:
+        """Leave a row as SIGKILL does."""
+        row = self.board.rows[slot]
+        row.begin(NOBODY)
+        if task:
+            row.set_work(task, "id-1")
+        row.write_report(b'{"circuit": "closed", "pool": {"in_use": 1, "size": 2}}')
+
+
+@pytest.fixture
+def world(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    caplog.set_level(logging.INFO, logger="celery_pymongo")
+    monkeypatch.setattr(module, "leftovers", lambda _deployment: [])
+    made = World()
+    yield made
+    made.mongo.holder.close()
+    made.board.unlink()
+
+
+def lost(caplog: pytest.LogCaptureFixture) -> list[str]:
+    events = [record for record in caplog.records if vars(record).get("event") == Event.PROCESS_LOST]
+    return [record.getMessage() for record in events]
+
+
+def test_a_tick_writes_the_same_report_to_the_board_and_to_the_registry(world: World) -> None:
+    world.board.expected, world.board.queues = 3, '["mongo.data"]'
+    world.enter().tick(10.0)
+    (report,) = world.publisher.reports
+    assert world.board.rows[0].read().report == {n: v for n, v in report.items() if n != "member"}
+    told = {name: report[name] for name in ("member", "node", "slot", "pid", "kind", "slots", "queues")}
+    assert told == {
+        "member": f"{NODE}/0",
+        "node": NODE,
+        "slot": 0,
+        "pid": os.getpid(),
+        "kind": "prefork",
+        "slots": 3,
+        "queues": ["mongo.data"],
+    }
+    assert (report["circuit"], report["task"], report["busy"], report["ok"]) == ("closed", None, [], None)
+
+
+def test_the_oldest_running_task_is_in_the_report(world: World) -> None:
+    presence = world.enter()
+    works = world.attribution.works
+    first = works.begin("shop.reckon", "id-1")
+    presence.tick(first.started_at + 2.5)
+    works.end("id-1")
+    assert world.publisher.reports[0]["task"] == {
+        "name": "shop.reckon",
+        "id": "id-1",
+        "seconds": 2.5,
+        "running": 1,
+    }
+
+
+def test_main_may_ask_a_process_to_count_anew(world: World) -> None:
+    presence = world.enter()
+    presence.tick(1.0)
+    popped: list[str] = []
+    vars(world.mongo)["pop_stats"] = lambda: popped.append("once")
+    world.board.rows[0].request(Command.RESET)
+    presence.tick(2.0)
+    presence.tick(3.0)
+    assert popped == ["once"]
+
+
+def test_who_had_the_slot_and_died_in_it_gets_a_post_mortem(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.die(0, task="shop.reckon")
+    presence = world.enter()
+    presence.tick(1.0)
+    presence.tick(2.0)
+    (line,) = lost(caplog)
+    assert f"slot 0 (pid {NOBODY}) ended without a goodbye, running shop.reckon[id-1]" in line
+    assert "1 of 2 connections in use" in line
+    (told,) = world.publisher.buried
+    assert (told["member"], told["pid"]) == (f"{NODE}/0", NOBODY)
+
+
+def test_a_death_that_another_has_told_is_not_told_again(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.die(0)
+    world.publisher.is_first_to_tell = False
+    world.enter().tick(1.0)
+    assert len(world.publisher.buried) == 1
+    assert lost(caplog) == []
+
+
+def test_a_dead_sibling_without_a_successor_is_told_of_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    presence = world.enter()
+    world.die(2)
+    ticked_at = world.board.rows[2].read().ticked_at or 0.0
+    presence.tick(ticked_at + 5.0)
+    assert lost(caplog) == []
+    for seconds in (7.0, 9.0):
+        presence.tick(ticked_at + seconds)
+    assert len(lost(caplog)) == 1
+
+
+def test_a_sibling_that_lives_and_does_not_report_is_busy(world: World) -> None:
+    presence = world.enter()
+    row = world.board.rows[1]
+    row.begin(os.getpid())
+    row.write_report(b"{}")
+    presence.tick((row.read().ticked_at or 0.0) + 7.0)
+    assert world.publisher.reports[-1]["busy"] == [1]
+
+
+def test_only_the_first_living_process_of_a_node_tells_of_the_dead(world: World) -> None:
+    rows = world.board.rows
+    rows[0].begin(os.getpid())
+    rows[0].write_report(b"{}")
+    world.die(2)
+    now = (rows[0].read().ticked_at or 0.0) + 1.0
+    assert siblings.look(rows, 0, now=now + 6.0).is_first
+    seen = siblings.look(rows, 1, now=now)
+    assert not seen.is_first
+
+
+def test_a_process_that_has_not_reported_yet_is_neither_busy_nor_dead(world: World) -> None:
+    world.board.rows[1].begin(NOBODY)
+    seen = siblings.look(world.board.rows, 0, now=1e9)
+    assert (seen.busy, seen.dead) == ([], [])
+
+
+def test_what_a_process_of_another_host_left_in_the_registry_is_told(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    stood = {"node": NODE, "slot": 0, "pid": 7, "started": 1.0, "host": "elsewhere"}
+    world.publisher.previous = json.dumps(stood).encode()
+    world.enter().tick(1.0)
+    (line,) = lost(caplog)
+    assert "(pid 7)" in line
+
+
+def test_what_one_of_this_host_left_there_is_its_boards_to_tell(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    stood = {"node": NODE, "slot": 0, "pid": 7, "started": 1.0, "host": boot_id()}
+    world.publisher.previous = json.dumps(stood).encode()
+    world.enter().tick(1.0)
+    assert lost(caplog) == []
+
+
+def test_the_processes_of_a_main_that_was_killed_are_told_by_its_successor(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.die(1, task="shop.reckon")
+    old, world.board = world.board, Board.create(node=NODE, deployment=f"new-{os.getpid()}", slots=3)
+    world.mongo.board = world.board
+    monkeypatch.setattr(module, "leftovers", lambda _deployment: [old])
+    world.enter().tick(1.0)
+    (line,) = lost(caplog)
+    assert f"slot 1 (pid {NOBODY})" in line
+    assert old.path is not None
+    assert not old.path.exists()
+
+
+def test_an_outage_shows_the_flight_recorder(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    presence = world.enter()
+    presence.tick(1.0)
+    world.mongo.link.circuit.fail(2.0, "refused")
+    presence.tick(3.0)
+    assert "flight.dumped: an outage" in caplog.text
+
+
+def test_the_row_knows_at_once_how_the_process_sees_mongodb(world: World) -> None:
+    world.enter()
+    world.mongo._circuit_changed(Change(CircuitState.CLOSED, CircuitState.OPEN, 0.0, "refused"))
+    assert world.board.rows[0].read().circuit is CircuitState.OPEN
+
+
+def test_a_goodbye_is_for_its_own_slot_and_shows_nothing_where_all_was_well(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.enter().goodbye(1.0)
+    assert world.publisher.gone == [f"{NODE}/0"]
+    assert "flight.dumped" not in caplog.text
