@@ -49,7 +49,6 @@ class Route:
         self._seed = seed
         self._run = run
         self._lanes: dict[Way, Lane] = {way: Lane() for way in BOTH}
-        self._listening: asyncio.Task[None] | None = None
         self._listener: socket.socket | None = None
         self._wires: dict[Wire, asyncio.Task[None]] = {}
         self._accepted = self._unreachable = self._resets = self._cuts = 0
@@ -107,7 +106,7 @@ class Route:
         if self._listener is None:
             self._listener = socket.create_server(("127.0.0.1", self.port), backlog=128)
             self._listener.setblocking(False)
-            self._listening = asyncio.get_running_loop().create_task(self._accept(self._listener))
+            asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     def end(self) -> None:
         """Listen no more, and reset what is open."""
@@ -138,20 +137,21 @@ class Route:
         return len(self._wires)
 
     def _stop_listening(self) -> None:
-        if self._listening is not None and self._listener is not None:
-            self._listening.cancel()
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
-        self._listening = self._listener = None
+            self._listener = None
 
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            client, _ = await loop.sock_accept(listener)
-            self._accepted += 1
-            wire = Wire(client)
-            task = self._wires[wire] = loop.create_task(self._serve(wire, number=self._accepted))
-            # Not in the task itself: one that is cancelled before it began runs nothing of it.
-            task.add_done_callback(functools.partial(self._forget, wire))
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            client, _ = listener.accept()
+        except OSError:
+            return  # it has left again
+        self._accepted += 1
+        wire = Wire(client)
+        task = self._wires[wire] = asyncio.create_task(self._serve(wire, number=self._accepted))
+        # Not in the task itself: one that is cancelled before it began runs nothing of it.
+        task.add_done_callback(functools.partial(self._forget, wire))
 
     def _forget(self, wire: Wire, _: asyncio.Task[None]) -> None:
         del self._wires[wire]
