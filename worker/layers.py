@@ -26,7 +26,7 @@ _NAMES = 10
 _BY_SEVERITY = (Verdict.DOWN, Verdict.DEGRADED, Verdict.OK, Verdict.UNKNOWN)
 
 Since = Mapping[str, Mapping[str, float]]
-"""Since when something is so, by what and by process; unix seconds."""
+"""What is remembered from check to check, by what and by process: since when it is so, unix seconds."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The layer of the pools: which processes are short of connections, since when, and how badly."""
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from . import totals
@@ -16,6 +17,9 @@ WAIT_P99_MS = 100.0
 
 USAGE = 0.8
 """A pool that is in use above this, sustained, is nearly exhausted (MongoDB's alert levels: > 80 %)."""
+
+TIMEOUT_SECONDS = 60.0
+"""How long a timeout in the queue for connections is a reason: an operation failed for want of one."""
 
 # A percentile of fewer checkouts is the one that had to connect first.
 _ENOUGH = 20
@@ -41,7 +45,7 @@ def judge(fleet: Fleet | None, since: Since) -> Layer:
     found = [
         *_sustained(fleet, closed, since),
         *_measured(closed, "checkouts waited up to {:.0f} ms (p99)", _wait_p99, above=WAIT_P99_MS),
-        *_measured(closed, "in the last minute checkouts failed, up to {:.2g} a second,", _failed, above=0),
+        *_starved(fleet, closed, since),
     ]
     return Layer(Verdict.DEGRADED if found else Verdict.OK, found)
 
@@ -73,5 +77,22 @@ def _wait_p99(report: dict[str, Any]) -> float:
     return totals.wait_p99(report) if is_told else 0.0
 
 
-def _failed(report: Mapping[str, Any]) -> float:
-    return float(report.get("rate", {}).get("failed") or 0.0)
+def timeouts(fleet: Fleet, before: Since, *, limit: int) -> dict[str, dict[str, float]]:
+    """Return how many timeouts in the queue each process has counted by now, and when that last grew.
+
+    Of at most `limit` processes. Without `before` nobody knows when they were.
+    """
+    told = ((p.member, p.report.get("count", {}).get("timeouts")) for p in fleet.present)
+    counted = dict(islice(((member, float(count)) for member, count in told if count), limit))
+    known = before.get("counted", counted)
+    grown = {member: fleet.at for member, count in counted.items() if count > known.get(member, 0.0)}
+    recent = {m: at for m, at in before.get("timeouts", {}).items() if fleet.at - at <= TIMEOUT_SECONDS}
+    return {"counted": counted, "timeouts": recent | grown}
+
+
+def _starved(fleet: Fleet, among: Iterable[Process], since: Since) -> list[str]:
+    at = since.get("timeouts", {})
+    found = [p.member for p in among if fleet.at - at.get(p.member, float("-inf")) <= TIMEOUT_SECONDS]
+    return (
+        [f"operations got no connection in time, in the last minute, in {processes(found)}"] if found else []
+    )

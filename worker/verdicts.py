@@ -86,7 +86,8 @@ def judge(facts: Facts) -> Judgement:
 
 
 def since(fleet: Fleet, before: Since) -> dict[str, dict[str, float]]:
-    """Return since when slots are missing, operations wait and pools are nearly full, by process.
+    """Return since when slots are missing, operations wait and pools are nearly full, and when operations
+    last got no connection in time, by process.
 
     `before` is what the last check found: what is so then and now counts as so between.
     """
@@ -99,7 +100,7 @@ def since(fleet: Fleet, before: Since) -> dict[str, dict[str, float]]:
     return {
         what: {member: before.get(what, {}).get(member, fleet.at) for member in members[:_REMEMBERED]}
         for what, members in found.items()
-    }
+    } | strain.timeouts(fleet, before, limit=_REMEMBERED)
 
 
 def settle(previous: Mapping[str, Any] | None, verdict: Verdict, now: float) -> float:

@@ -149,13 +149,37 @@ def test_slow_checkouts_degrade_but_not_those_few_that_had_to_connect() -> None:
     assert judged(fleet(*node(slots=1, wait={"n": 99, "p99": 99.0}))).verdict is Verdict.OK
 
 
-def test_checkouts_that_failed_in_the_last_minute_degrade() -> None:
-    found = judged(fleet(*node(slots=1, rate={"failed": 0.05})))
-    assert found.reasons == ["in the last minute checkouts failed, up to 0.05 a second, in 1 process: w1@h/0"]
+def timed_out(count: int, *, at: float = NOW) -> Fleet:
+    found = fleet(*node(slots=1, count={"timeouts": count}))
+    return Fleet(at, found.nodes)
+
+
+def test_operations_that_got_no_connection_degrade_for_a_minute() -> None:
+    first = since(timed_out(5), {})
+    assert judged(timed_out(5), since=first).verdict is Verdict.OK, "nobody knows when that was"
+    grown = since(timed_out(6, at=NOW + 10), first)
+    assert judged(timed_out(6, at=NOW + 10), since=grown).reasons == [
+        "operations got no connection in time, in the last minute, in 1 process: w1@h/0"
+    ]
+    same = since(timed_out(6, at=NOW + 70), grown)
+    assert judged(timed_out(6, at=NOW + 70), since=same).verdict is Verdict.DEGRADED
+    over = since(timed_out(6, at=NOW + 71), same)
+    assert judged(timed_out(6, at=NOW + 71), since=over).verdict is Verdict.OK
+    assert over["timeouts"] == {}
+
+
+def test_a_first_timeout_counts_and_a_counter_that_was_reset_does_not() -> None:
+    none = since(timed_out(0), {})
+    assert since(timed_out(1, at=NOW + 5), none)["timeouts"] == {"w1@h/0": NOW + 5}
+    assert since(timed_out(2, at=NOW + 5), since(timed_out(9), {}))["timeouts"] == {}
+
+
+def test_checkouts_that_failed_because_mongodb_was_away_are_no_reason_once_it_is_back() -> None:
+    assert judged(fleet(*node(slots=1, rate={"failed": 3.0}))).verdict is Verdict.OK
 
 
 def test_in_an_outage_the_pools_of_those_cut_off_are_no_further_reason() -> None:
-    cut_off = node("w2@h", 1, circuit="open", rate={"failed": 3.0})
+    cut_off = node("w2@h", 1, circuit="open", wait={"n": 99, "p99": 900.0})
     assert judged(fleet(*node(slots=1), *cut_off)).layers["pool"] is Verdict.OK
 
 
