@@ -17,6 +17,8 @@ import psutil
 import pymongo
 import pytest
 
+from ops.local.environment import DEVELOPMENT, ensure
+
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0
 GONE_SECONDS = 20.0
@@ -32,6 +34,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
+    # Up to date before it is shared: the copy would else install itself into it.
+    ensure(DEVELOPMENT)
     for environment in (".venv", ".venv-embedded"):
         (copy / environment).symlink_to(ROOT / environment)
     return copy

@@ -6,11 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pymongo import MongoClient, monitoring
+from pymongo import MongoClient
 
 from worker.mongo.holder import Client
 from worker.mongo.pool import (
-    PoolCounters,
     PoolGauges,
     PoolInside,
     read_gauges,
@@ -103,35 +102,3 @@ def test_the_round_trip_time_is_that_of_the_servers_that_answered(client: Client
 def test_gauges_of_two_pools_of_a_server_are_added_within_the_limits_of_the_first() -> None:
     together = PoolGauges(3, 1, 2, 4, 1, 5).plus(PoolGauges(2, 2, 0, 1, 0, 9))
     assert together == PoolGauges(5, 3, 2, 5, 1, 5)
-
-
-def test_every_event_of_the_pool_is_taken_and_counted_by_reason() -> None:
-    counters = PoolCounters()
-    assert counters.to_dict()["wait_ms_average"] is None
-    counters.pool_created(monitoring.PoolCreatedEvent(A, {}))
-    counters.pool_ready(monitoring.PoolReadyEvent(A))
-    counters.connection_check_out_started(monitoring.ConnectionCheckOutStartedEvent(A))
-    counters.connection_created(monitoring.ConnectionCreatedEvent(A, 1))
-    counters.connection_ready(monitoring.ConnectionReadyEvent(A, 1, 0.1))
-    counters.connection_checked_out(monitoring.ConnectionCheckedOutEvent(A, 1, 0.004))
-    counters.connection_checked_out(monitoring.ConnectionCheckedOutEvent(A, 1, 0.002))
-    counters.connection_checked_in(monitoring.ConnectionCheckedInEvent(A, 1))
-    counters.connection_check_out_failed(monitoring.ConnectionCheckOutFailedEvent(A, "timeout", 5.0))
-    counters.connection_closed(monitoring.ConnectionClosedEvent(A, 1, "idle"))
-    counters.connection_closed(monitoring.ConnectionClosedEvent(A, 2, "idle"))
-    counters.pool_cleared(monitoring.PoolClearedEvent(A))
-    counters.pool_closed(monitoring.PoolClosedEvent(A))
-    assert json.loads(json.dumps(counters.to_dict())) == {
-        "created": 1,
-        "closed": {"idle": 2},
-        "checked_out": 2,
-        "checkout_failed": {"timeout": 1},
-        "cleared": 1,
-        "wait_ms_average": 3.0,
-    }
-
-
-def test_the_counters_hear_every_event_that_pymongo_publishes() -> None:
-    """A new event would be an AttributeError inside a checkout."""
-    events = {name for name in vars(monitoring.ConnectionPoolListener) if not name.startswith("_")}
-    assert events <= set(vars(PoolCounters))

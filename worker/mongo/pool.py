@@ -1,10 +1,7 @@
-"""What the pool of a client did and holds: counters from events, gauges from the pool itself."""
+"""The adapter to the pools of a client: the only place that touches PyMongo's private counters."""
 
-from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from typing import Any
-
-from pymongo import monitoring
 
 from .holder import Client
 
@@ -90,67 +87,3 @@ def read_round_trips(client: Client) -> dict[str, float]:
     servers = client.topology_description.server_descriptions().items()
     times = {f"{host}:{port}": server.round_trip_time for (host, port), server in servers}
     return {name: seconds for name, seconds in times.items() if seconds is not None}
-
-
-class PoolCounters(monitoring.ConnectionPoolListener):
-    """Counts pool events since the process opened its client. Only counts: it runs inside checkouts."""
-
-    def __init__(self) -> None:
-        self.created = 0
-        self.closed: Counter[str] = Counter()
-        self.checked_out = 0
-        self.failed: Counter[str] = Counter()
-        self.cleared = 0
-        self.wait_seconds = 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types; `wait_ms_average` is per successful checkout."""
-        return {
-            "created": self.created,
-            "closed": dict(self.closed),
-            "checked_out": self.checked_out,
-            "checkout_failed": dict(self.failed),
-            "cleared": self.cleared,
-            "wait_ms_average": round(1000 * self.wait_seconds / self.checked_out, 3)
-            if self.checked_out
-            else None,
-        }
-
-    def connection_created(self, _event: monitoring.ConnectionCreatedEvent) -> None:
-        """Count a connection that is being made."""
-        self.created += 1
-
-    def connection_closed(self, event: monitoring.ConnectionClosedEvent) -> None:
-        """Count a closed connection by reason."""
-        self.closed[event.reason] += 1
-
-    def connection_checked_out(self, event: monitoring.ConnectionCheckedOutEvent) -> None:
-        """Count a checkout and how long it waited."""
-        self.checked_out += 1
-        self.wait_seconds += event.duration or 0.0
-
-    def connection_check_out_failed(self, event: monitoring.ConnectionCheckOutFailedEvent) -> None:
-        """Count a checkout that failed, by reason."""
-        self.failed[event.reason] += 1
-
-    def pool_cleared(self, _event: monitoring.PoolClearedEvent) -> None:
-        """Count a cleared pool."""
-        self.cleared += 1
-
-    def pool_created(self, event: monitoring.PoolCreatedEvent) -> None:
-        """Nothing to count."""
-
-    def pool_ready(self, event: monitoring.PoolReadyEvent) -> None:
-        """Nothing to count."""
-
-    def pool_closed(self, event: monitoring.PoolClosedEvent) -> None:
-        """Nothing to count."""
-
-    def connection_ready(self, event: monitoring.ConnectionReadyEvent) -> None:
-        """Nothing to count."""
-
-    def connection_check_out_started(self, event: monitoring.ConnectionCheckOutStartedEvent) -> None:
-        """Nothing to count."""
-
-    def connection_checked_in(self, event: monitoring.ConnectionCheckedInEvent) -> None:
-        """Nothing to count."""
