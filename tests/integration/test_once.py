@@ -14,11 +14,12 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+import pymongo
 import pytest
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, NetworkTimeout, PyMongoError
 
 from ops.local.servers import LocalServer
 from tests.faults.proxy import FaultProxy
@@ -290,6 +291,31 @@ def test_an_update_whose_reply_is_lost_may_have_written_and_is_known_at_the_next
     recover(through, route)
     assert once(through.counts, {"_id": 1}, INC, task_id="a") is Effect.BEFORE
     assert count(data) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"), [("find_one", [], False), ("insert_one", [{}], True)]
+)
+def test_a_read_without_a_reply_has_written_nothing_and_a_write_may_have(
+    through: Data, route: Route, name: str, arguments: list[Any], expected: bool
+) -> None:
+    """The errors are the same: the driver's own record of the operation tells them apart."""
+    route.half_open()
+    with pytest.raises(PyMongoError) as caught, pymongo.timeout(0.5):
+        getattr(through.counts, name)(*arguments)
+    route.clear()
+    assert may_have_written(caught.value) is expected
+
+
+def test_a_connection_that_does_not_come_to_be_has_written_nothing(route: Route) -> None:
+    """Its timeout looks like that of a write that was sent."""
+    with client(route.uri) as unused:
+        assert eventually(lambda: can_write(unused))
+        route.blackhole()
+        with pytest.raises(NetworkTimeout) as caught, pymongo.timeout(0.5):
+            unused.app.counts.insert_one({})
+        route.clear()
+    assert not may_have_written(caught.value)
 
 
 def test_an_outage_is_raised_soon_and_has_written_nothing(data: Data, through: Data, route: Route) -> None:
