@@ -307,6 +307,11 @@ def test_a_read_without_a_reply_has_written_nothing_and_a_write_may_have(
     assert may_have_written(caught.value) is expected
 
 
+def can_write(mongo_client: MongoClient[dict[str, Any]]) -> bool:
+    """Whether its heartbeats have found the server; no other connection is needed for that."""
+    return mongo_client.topology_description.has_writable_server()
+
+
 def test_a_connection_that_does_not_come_to_be_has_written_nothing(route: Route) -> None:
     """Its timeout looks like that of a write that was sent."""
     with client(route.uri) as unused:
