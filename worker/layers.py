@@ -69,7 +69,7 @@ def reachability(fleet: Fleet | None, ping: Mapping[str, Any], own: str) -> Laye
     """Does MongoDB answer? `ping` is `Link.check()` of the process `own`; the others have their circuits."""
     verdict = Verdict(ping["verdict"])
     others = [process for process in fleet.present if process.member != own] if fleet else []
-    told = circuits(others)
+    told = circuits(others, of=len(fleet.present) if fleet else None)
     if verdict is Verdict.OK:
         return replace(told, verdict=Verdict.DEGRADED) if told.reasons else Layer(Verdict.OK)
     if verdict is Verdict.UNKNOWN or any(map(_vouches, others)):
@@ -79,14 +79,14 @@ def reachability(fleet: Fleet | None, ping: Mapping[str, Any], own: str) -> Laye
     return Layer(verdict, [f"{own} cannot use MongoDB: {why}", *told.reasons])
 
 
-def circuits(among: Sequence[Process]) -> Layer:
-    """Who is cut off from MongoDB?"""
+def circuits(among: Sequence[Process], *, of: int | None = None) -> Layer:
+    """Who is cut off from MongoDB? `of` is how many processes there are, where these are not all."""
     away = [p for p in among if p.report.get("circuit", "closed") != "closed"]
     if not away:
         return Layer(Verdict.OK if among else Verdict.UNKNOWN)
     longest = max(p.report.get("outage") or 0.0 for p in away)
     members = [p.member for p in away]
-    reason = f"{count(members, len(among))} cut off from MongoDB, for {longest:.0f} s: {names(members)}"
+    reason = f"{count(members, of or len(among))} cut off from MongoDB, for {longest:.0f} s: {names(members)}"
     return Layer(Verdict.DOWN if len(away) == len(among) else Verdict.DEGRADED, [reason])
 
 

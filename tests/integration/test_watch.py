@@ -153,7 +153,7 @@ def test_a_change_of_verdict_is_said_once_by_all_who_find_it(
     publish(1, circuit="open", outage=3.0)
     assert {watch.check()["verdict"] for watch in watches} == {"degraded"}
     assert [line for line in caplog.messages if "ok -> degraded" in line] == [
-        f"health.changed: ok -> degraded (1 of 1 processes is cut off from MongoDB, for 3 s: {NODE}/1)"
+        f"health.changed: ok -> degraded (1 of 2 processes is cut off from MongoDB, for 3 s: {NODE}/1)"
     ]
 
 

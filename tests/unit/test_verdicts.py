@@ -98,7 +98,7 @@ def test_open_circuits_somewhere_degrade_and_the_node_where_all_are_open_is_down
     cut_off = node("w2@h", 2, circuit="open", outage=33.4)
     found = judged(fleet(*node(slots=2), *cut_off))
     assert found.verdict is Verdict.DEGRADED
-    assert found.reasons == ["2 of 3 processes are cut off from MongoDB, for 33 s: w2@h/0, w2@h/1"]
+    assert found.reasons == ["2 of 4 processes are cut off from MongoDB, for 33 s: w2@h/0, w2@h/1"]
     assert {name: layer.verdict for name, layer in found.nodes.items()} == {"w1@h": "ok", "w2@h": "down"}
 
 

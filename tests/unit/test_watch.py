@@ -178,7 +178,7 @@ def test_a_change_is_said_once_however_many_find_it(world: World, caplog: pytest
     second.check()
     first.check()
     assert said(caplog) == [
-        "health.changed: ok -> degraded (1 of 2 processes is cut off from MongoDB, for 4 s: w2@h/0)"
+        "health.changed: ok -> degraded (1 of 3 processes is cut off from MongoDB, for 4 s: w2@h/0)"
     ]
 
 
