@@ -37,8 +37,17 @@ def node(request: pytest.FixtureRequest, site: Site) -> Iterator[Node]:
     with site.node(request.param) as node:
         node.worker.wait_ready()
         node.wait_warm()
+        # A gevent worker is ready before it listens, and what Redis publishes before that is lost.
+        wait_until(lambda: listens(node), what="an answer to a ping")
         wait_until(lambda: all(map(has_reached, slots(node))), what="a report of each process's first ping")
         yield node
+
+
+def listens(node: Node) -> bool:
+    destination = [node.worker.hostname]
+    return bool(
+        node.sender.control.broadcast("ping", destination=destination, reply=True, limit=1, timeout=0.5)
+    )
 
 
 def ask(node: Node, command: str, **arguments: Any) -> Any:
