@@ -70,7 +70,9 @@ class Site:
     folder: Path
 
     @contextmanager
-    def node(self, kind: str, *, env: Mapping[str, str] | None = None, **conf: Any) -> Iterator[Node]:
+    def node(
+        self, kind: str, *, env: Mapping[str, str] | None = None, concurrency: int = 2, **conf: Any
+    ) -> Iterator[Node]:
         """Run a worker; `conf` is Celery's, `env` wins over what the site sets."""
         # Unique on this host: what a killed worker leaves is found by the deployment's name.
         deployment = f"d{os.getpid()}-{len(list(self.folder.iterdir()))}"
@@ -79,7 +81,8 @@ class Site:
         )
         pool = "prefork" if kind in ("fork", "spawn") else kind
         log = self.folder / f"{deployment}-{kind}.log"
-        worker = Worker(MODULE, log, pool, queues=(QUEUE, "mongo.health"), env=environment, options=_ALONE)
+        queues = (QUEUE, "mongo.health")
+        worker = Worker(MODULE, log, pool, concurrency, queues, environment, options=_ALONE)
         with worker:
             yield Node(kind, deployment, worker, self.sender(environment))
 

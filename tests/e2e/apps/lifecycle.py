@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from typing import Any
 
@@ -18,6 +19,7 @@ from pymongo import MongoClient
 from worker import process
 from worker.celery import create_app
 from worker.errors import ClientInMainError
+from worker.mongo.pool import read_gauges
 from worker.settings import load_settings
 from worker.task import MongoTask
 
@@ -87,6 +89,34 @@ def hog(seconds: int) -> int:
     """Call C code that keeps the interpreter to itself: no other thread of this process runs meanwhile."""
     ctypes.PyDLL(None).sleep(seconds)
     return os.getpid()
+
+
+@app.task(acks_late=False, soft_time_limit=1)
+def wait_in_vain() -> None:
+    """Wait for the one connection of the pool, which another thread holds, until the time limit comes.
+
+    No MongoTask, whose operations end before its time limit does.
+    """
+    collection = app.mongo.get_database().lifecycle
+    holder = threading.Thread(target=collection.distinct, args=("_id",))
+    holder.start()
+    while not app.mongo.monitor.holders:
+        time.sleep(0.01)
+    try:
+        collection.find_one()
+    finally:
+        holder.join()
+
+
+@app.task(base=MongoTask, bind=True)
+def gauges(self: Any) -> dict[str, Any]:
+    """Return the gauges by the monitor's events, the pool's own counters, and what had to be corrected."""
+    monitor = self.mongo.monitor
+    return {
+        "told": {name: gauges.to_dict() for name, gauges in monitor.gauges().items()},
+        "true": {name: gauges.to_dict() for name, gauges in (read_gauges(self.client) or {}).items()},
+        "drift": monitor.totals(time.monotonic()).count["drift"],
+    }
 
 
 @app.task
