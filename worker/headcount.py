@@ -31,6 +31,9 @@ class Headcount(bootsteps.StartStopStep):
         if self._entry is not None:
             c.timer.cancel(self._entry)
             self._entry = None
+        if c.blueprint.state in (bootsteps.CLOSE, bootsteps.TERMINATE) and c.app.mongo.board is not None:
+            # The node ends: idle processes go at once, others finish their tasks, and none is replaced.
+            c.app.mongo.board.expected = 0
 
     def _look(self, c: Any) -> None:
         board = c.app.mongo.board

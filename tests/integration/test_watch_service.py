@@ -97,3 +97,24 @@ def test_the_beat_that_leads_has_a_pulse_and_a_stand_by_has_none(
 def is_of(stores: Stores, pid: int) -> bool:
     pulse = stores.pulse.read()
     return pulse is not None and pulse.pid == pid
+
+
+def test_a_warm_shutdown_that_waits_for_a_long_task_is_no_reason(
+    env: dict[str, str | None], stores: Stores, tmp_path: Path
+) -> None:
+    with service(env, tmp_path, pool="prefork", concurrency=3) as node, producer(env) as app:
+        node.wait_ready()
+        wait_until(lambda: len(stores.registry.fleet().processes) == 3, what="three processes")
+        napping = app.send_task("probe.nap", [22], queue="celery")
+        node.wait_for_log(r"probe\.nap\[.* received")
+        node.send_signal(signal.SIGTERM)
+        wait_until(lambda: len(stores.registry.fleet().processes) == 1, what="two goodbyes")
+        seen = set()
+
+        def is_over() -> bool:
+            seen.update(verdict(stores).get("reasons", []))
+            return bool(napping.ready())
+
+        wait_until(is_over, what="the end of the task", seconds=40)
+        assert not [reason for reason in seen if "missing" in reason]
+        node.wait(seconds=20)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.bootsteps import CLOSE, RUN
 from celery.concurrency.prefork import TaskPool
 
 from worker.board import Board
@@ -45,6 +46,7 @@ def consumer(board: Board | None, *, pool: Any = None) -> Any:
         app=SimpleNamespace(mongo=SimpleNamespace(board=board)),
         pool=pool,
         task_consumer=SimpleNamespace(queues=queues),
+        blueprint=SimpleNamespace(state=RUN),
         timer=Timer(),
     )
 
@@ -84,6 +86,18 @@ def test_a_lost_connection_leaves_one_timer(board: Board) -> None:
     step.stop(c)
     step.stop(c)
     assert c.timer.entries == []
+
+
+def test_a_node_that_ends_expects_nobody(board: Board) -> None:
+    """Its idle processes go at once, and are not missing while others finish their tasks."""
+    c = consumer(board, pool=Prefork(2))
+    step = Headcount(c)
+    step.start(c)
+    step.stop(c)
+    assert board.expected == 2
+    c.blueprint.state = CLOSE
+    step.stop(c)
+    assert board.expected == 0
 
 
 def test_without_a_board_or_a_consumer_there_is_nothing_to_write(board: Board) -> None:
