@@ -183,7 +183,7 @@ def test_reconnection_tasks_do_nothing_while_healthy_and_back_off_in_an_outage(
         forced = call(app, "mongo.reconnect.run")
         assert (forced["connected"], forced["attempts"]) == (True, 1)
         server.kill()
-        node.wait_for_log("circuit.opened")
+        node.wait_for_log(r"circuit\.opened:")
         killed = time.monotonic()
         reports = [call(app, "mongo.reconnect.attempt") for _ in range(20)]
         # Whoever is asked while the backoff runs does nothing: the failures counted are those of one process.

@@ -55,7 +55,7 @@ def server(site: Site) -> Iterator[MongoClient[dict[str, Any]]]:
 
 def test_a_worker_starts_while_mongodb_is_away(node: Node) -> None:
     node.worker.wait_ready()
-    node.worker.wait_for_log("circuit.opened", count=2)
+    node.worker.wait_for_log(r"circuit\.opened:", count=2)
     assert "Traceback" not in node.worker.text
 
 
@@ -68,12 +68,12 @@ def test_a_replacement_child_is_not_killed_for_being_slow_while_mongodb_is_away(
     born = psutil.Process(replacement).create_time()
     wait_until(lambda: time.time() - born > ALIVE_SECONDS + 1, what="the end of its grace")
     assert replacement in node.pids()
-    node.worker.wait_for_log("circuit.opened", count=3)
+    node.worker.wait_for_log(r"circuit\.opened:", count=3)
 
 
 def test_each_process_says_once_that_mongodb_is_away_and_once_that_it_is_back(node: Node, site: Site) -> None:
     site.mongo.start()
-    node.worker.wait_for_log("circuit.closed", count=2)
+    node.worker.wait_for_log(r"circuit\.closed:", count=2)
     assert node.worker.text.count("circuit.opened") == 3  # one of them died
     seconds = [float(text) for text in re.findall(r"answers again after ([\d.]+) s", node.worker.text)]
     assert len(seconds) == 2
