@@ -87,6 +87,7 @@ def test_a_hard_time_limit_leaves_time_to_close(recycling: Node, site: Site) -> 
     pid = named(recycling, "asleep in")
     wait_gone(site, pid)
     assert site.proxy.sessions_ended(pid) == 1
+    wait_replaced(recycling, pid)
 
 
 def test_sigterm_to_a_child_closes_its_client(recycling: Node, site: Site) -> None:
