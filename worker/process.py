@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from . import events
+from . import events, memory
 from .board import Board
 from .board_row import Predecessor, PrivateRow, Row
 from .errors import ClientInMainError, SettingsError, TwoCopiesError
 from .events import Event
-from .mongo import calls, health
+from .mongo import calls
 from .mongo.backoff import Backoff
 from .mongo.circuit import Change
 from .mongo.client import Identity, build_client
@@ -264,14 +264,8 @@ class Mongo:
             "circuit": self.link.circuit.state,
         }
 
-    def snapshot(self) -> dict[str, Any]:
-        """Return `pool()` and what the server says of its connections; None where it does not tell."""
-        timeout = self.settings.ping_timeout_seconds
-        connections = health.server_connections(self.get_client(), timeout_seconds=timeout)
-        return self.pool() | {"server_connections": connections}
-
     def get_stats(self) -> dict[str, Any]:
-        """Return every statistic of this process's pools; docs/architecture.md has the table. Memory only."""
+        """Return every statistic of this process's pools (docs/architecture.md, "Statistics"). No I/O."""
         return self._stats(self.monitor.get_stats)
 
     def pop_stats(self) -> dict[str, Any]:
@@ -280,12 +274,14 @@ class Mongo:
 
     def _stats(self, read: Callable[[float], dict[str, dict[str, Any]]]) -> dict[str, Any]:
         monitor = self.monitor
+        size = sum(gauges.size for gauges in monitor.gauges().values())
         # What pop_stats() resets is read before it does.
-        times = {
+        told = {
             "tasks": {name: times.to_dict() for name, times in list(monitor.tasks.items())},
             "slowest": [hold.to_dict() for hold in monitor.slowest],
+            "memory": {"uss": memory.unique_set_size(), "server": size * memory.SERVER_BYTES_PER_CONNECTION},
         }
-        return self._stamp() | {"servers": read(time.monotonic())} | times
+        return self._stamp() | told | {"servers": read(time.monotonic())}
 
     def flight(self) -> list[dict[str, Any]]:
         """Return the last events of this process's pool, oldest first. Memory only."""

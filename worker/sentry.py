@@ -1,6 +1,7 @@
 """Errors to Sentry: set up early enough, without documents, and not at all without a DSN."""
 
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,32 @@ def name_node(settings: "Settings", node: str) -> None:
 
         sentry_sdk.set_tag("celery.node", node)
         sentry_sdk.set_tag("celery_pymongo.deployment", settings.deployment)
+
+
+def after_fork() -> None:
+    """Let the first event of a forked child be sent when it happens, not with the second.
+
+    The child's copy of the SDK's queue still has MAIN's sending thread as its first waiter, so the first
+    event wakes nobody (sentry_sdk.worker.BackgroundWorker, whose thread is made anew and whose queue is not).
+    """
+    if _is_initialised():
+        import sentry_sdk
+
+        waiters = waiters_of_another_process(sentry_sdk.get_client())
+        if waiters:
+            waiters.clear()
+
+
+def waiters_of_another_process(client: Any) -> Any:
+    """Return who waits on the client's queue, where that is not this process's own thread; else None.
+
+    It is under solo, and in a spawned child. The names are private: where a later SDK has others, None.
+    """
+    worker = getattr(client.transport, "_worker", None)
+    if worker is None or getattr(worker, "_thread_for_pid", None) in (None, os.getpid()):
+        return None
+    queue = getattr(worker, "_queue", None)
+    return getattr(getattr(queue, "not_empty", None), "_waiters", None)
 
 
 def _withhold_quotations(event: Any, _hint: Any) -> Any:

@@ -149,6 +149,7 @@ class Lifecycle:
     def worker_process_init(self, sender: str, **_kwargs: Any) -> None:
         """In a new child of a prefork pool, and in MAIN under solo. Constructor only, no I/O."""
         self._is_prefork_main = False
+        sentry.after_fork()
         sentry.name_node(self._mongo.settings, sender)
         if _is_spawned_child():
             self._attach_board()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
 import socket
 import sys
 import time
@@ -132,6 +134,24 @@ def test_what_mongodb_says_of_a_document_stays_here(node: Worker, sentry: FakeSe
     (event,) = sentry.events()
     assert event["exception"]["values"][-1]["type"] == "DuplicateKeyError"
     assert CONTENT not in json.dumps(event, ensure_ascii=False)
+
+
+def test_a_process_that_was_killed_is_told_with_its_task_and_its_last_events(
+    node: Worker, sentry: FakeSentry
+) -> None:
+    node.wait_for_log(r"client\.warm:")
+    pid = node.children()[0]
+    os.kill(pid, signal.SIGKILL)
+    node.wait_for_log(rf"process\.lost: .*\(pid {pid}\)")
+
+    def told() -> list[dict[str, Any]]:
+        return [event for event in sentry.events() if "process.lost" in json.dumps(event.get("logentry"))]
+
+    wait_until(told, what="the post-mortem")
+    (event,) = told()
+    assert event["tags"]["celery.node"] == node.hostname
+    assert "client.opened" in json.dumps(event)
+    wait_until(lambda: pid not in node.children() and node.children(), what="a successor")
 
 
 def test_without_a_dsn_nobody_imports_the_sdk(mongo: LocalServer, redis: LocalServer, tmp_path: Path) -> None:

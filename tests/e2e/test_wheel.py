@@ -109,6 +109,30 @@ def test_the_shop_gets_health_checks_and_keeps_its_own_entries_and_routes(shop: 
     assert ask(shop, "[app.conf.task_acks_late, app.conf.worker_prefetch_multiplier]") == [False, 4]
 
 
+def test_the_shops_operator_gets_the_pools_by_remote_control(shop: Worker) -> None:
+    """A row per child, and the fleet's snapshot, under the shop's own names."""
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "worker",
+        "inspect",
+        "-j",
+        "-d",
+        shop.hostname,
+        "mongo_pools",
+    ]
+    env = {**os.environ, **{name: str(value) for name, value in shop.env.items()}}
+    done = subprocess.run(command, cwd=shop.cwd, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+    assert {row["pid"] for row in told[shop.hostname]["slots"]} == set(shop.children())
+    snapshot = ask(shop, "app.send_task('mongo.pool.snapshot').get(timeout=20)")
+    assert isinstance(snapshot, dict)
+    assert (snapshot["coverage"]["seen"], snapshot["coverage"]["missing"]) == (2, [])
+
+
 def test_nothing_else_of_the_configuration_changes(shop: Worker) -> None:
     """The whole of it, before and after install(app)."""
     program = """

@@ -140,7 +140,7 @@ def test_no_credential_is_in_a_report_a_log_or_an_error(
     locked_out: Mongo, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="celery_pymongo")
-    reports = [locked_out.check(), locked_out.reconnect(force=True), locked_out.snapshot()]
+    reports = [locked_out.check(), locked_out.reconnect(force=True), locked_out.get_stats()]
     shown = [*map(repr, reports), repr(locked_out.settings), repr(locked_out.get_client()), caplog.text]
     for text in shown:
         for secret in (PASSWORD, quote(PASSWORD, safe=""), "p@ss", "p%40ss"):

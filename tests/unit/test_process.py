@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pymongo import MongoClient, _csot, errors
+from pymongo import MongoClient, _csot, errors, monitoring
 
 from worker import process
 from worker.errors import ClientClosedError, ClientInMainError, SettingsError, TwoCopiesError
@@ -287,12 +287,23 @@ def test_a_pool_is_unknown_where_pymongo_has_changed(mongo: Mongo, monkeypatch: 
     assert mongo.pool()["servers"] is None
 
 
-def test_a_check_and_a_snapshot_ask_the_server(mongo: Mongo) -> None:
-    with mongo.use_client(fake({"ok": 1}, {"version": "8.0"}, {"connections": {"current": 5}})):
-        check, snapshot = mongo.check(), mongo.snapshot()
+def test_a_check_asks_the_server(mongo: Mongo) -> None:
+    with mongo.use_client(fake({"ok": 1}, {"version": "8.0"})):
+        check = mongo.check()
     assert (check["verdict"], check["server"]) == ("ok", "MongoDB 8.0")
-    assert snapshot["server_connections"] == {"current": 5}
-    assert json.loads(json.dumps([check, snapshot])) == [check, snapshot]
+    assert json.loads(json.dumps(check)) == check
+
+
+def test_statistics_are_by_server_and_by_task_and_begin_anew_when_popped(mongo: Mongo) -> None:
+    mongo.get_client()
+    events, *_ = mongo.monitor.listeners()
+    events.connection_check_out_started(monitoring.ConnectionCheckOutStartedEvent(("a", 1)))
+    events.connection_check_out_failed(monitoring.ConnectionCheckOutFailedEvent(("a", 1), "timeout", 5.0))
+    stats = mongo.pop_stats()
+    assert json.loads(json.dumps(stats)) == stats
+    assert set(stats) >= {"node", "slot", "pid", "servers", "tasks", "slowest", "memory"}
+    assert stats["servers"]["a:1"]["db.client.connection.timeouts"] == 1
+    assert mongo.get_stats()["servers"]["a:1"]["db.client.connection.timeouts"] == 0
 
 
 def test_a_reconnection_tells_its_attempt(mongo: Mongo) -> None:

@@ -1,7 +1,9 @@
 """What Sentry is told, and when."""
 
+import os
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -115,3 +117,18 @@ def test_flushing_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "sentry_sdk")
     sentry.flush(1)
     assert "sentry_sdk" not in sys.modules
+
+
+def test_the_queue_of_the_sdk_is_what_a_forked_child_mends() -> None:
+    """A later SDK that has no such queue any more, or no such fault, is noticed here."""
+    from sentry_sdk.worker import BackgroundWorker
+
+    worker = BackgroundWorker()
+    worker._thread_for_pid = os.getpid() + 1
+    worker._queue.not_empty._waiters.append("a thread of the parent's")  # type: ignore[attr-defined] # private
+    told = SimpleNamespace(transport=SimpleNamespace(_worker=worker))
+    forget = sentry.waiters_of_another_process
+    assert list(forget(told)) == ["a thread of the parent's"]
+    worker._thread_for_pid = os.getpid()
+    assert forget(told) is None
+    assert forget(SimpleNamespace(transport=None)) is None
