@@ -1,7 +1,7 @@
 """What a process says of itself at each tick: one small JSON document."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from .memory import SERVER_BYTES_PER_CONNECTION
@@ -58,10 +58,10 @@ class Moment:
 
 def build(origin: Origin, moment: Moment) -> dict[str, Any]:
     """Return the report as plain JSON types."""
-    told = asdict(moment)
+    told = dict(vars(moment))
     totals, counts, uss = told.pop("totals"), told.pop("counts"), told.pop("uss")
     memory = {"uss": uss, "server": totals["pool"]["size"] * SERVER_BYTES_PER_CONNECTION}
-    built: dict[str, Any] = {"v": 1, **asdict(origin), **told, **totals}
+    built: dict[str, Any] = {"v": 1, **vars(origin), **told, **totals}
     return built | {"count": totals["count"] | counts, "memory": memory}
 
 
