@@ -181,6 +181,12 @@ class Row:
         """Ask the process of this row for something."""
         self._integers[_COMMANDS + command] += 1
 
+    @property
+    def last_tick(self) -> float | None:
+        """Monotonic seconds of the last report; None where nobody is there, or has not reported yet."""
+        is_open = self._integers[_STATE] == _OPEN
+        return (self._floats[_TICKED_AT] or None) if is_open else None
+
     def read(self) -> RowState:
         """Return what the row says now."""
         integers, floats = self._integers, self._floats

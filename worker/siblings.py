@@ -30,11 +30,13 @@ def look(rows: Iterable[Row], own: int, *, now: float) -> Siblings:
     dead: list[tuple[int, Row, RowState]] = []
     is_first = True
     for slot, row in enumerate(rows):
-        state = row.read()
-        if slot == own or state.state != "open" or state.ticked_at is None:
+        ticked_at = row.last_tick
+        if slot == own or ticked_at is None:
             continue
-        is_silent = now - state.ticked_at > SILENT_SECONDS
-        if is_silent and not state.is_alive:
+        is_silent = now - ticked_at > SILENT_SECONDS
+        # A whole row is read only then: it costs as much as all else here.
+        state = row.read() if is_silent else None
+        if state is not None and not state.is_alive:
             dead.append((slot, row, state))
             continue
         if is_silent:
