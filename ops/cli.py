@@ -5,7 +5,6 @@ The app is the one that -A names; nothing here asks which modules it came from.
 """
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from celery.bin.base import CeleryCommand, handle_preload_options
 
-from .loading.problems import AppProblem, Problem, WrongUsage
+from .loading.problems import AppProblem, Problem, WrongUsage, discard
 
 if TYPE_CHECKING:
     from .loading.outcome import Outcome
@@ -128,5 +127,5 @@ def _print(text: str) -> None:
     try:
         click.echo(text)
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        discard(1)
         Problem("standard output was closed before the summary").show()
