@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .installer import install as install
+    from .mongo.once import once as once
+    from .mongo.once import run_once as run_once
     from .process import call as call
     from .process import get_client as get_client
     from .process import get_database as get_database
@@ -22,9 +24,11 @@ _HOMES = {
     "use_client": ".process",
     "call": ".process",
     "MongoTask": ".task",
+    "once": ".mongo.once",
+    "run_once": ".mongo.once",
 }
 
-__all__ = ["MongoTask", "call", "get_client", "get_database", "install", "use_client"]
+__all__ = ["MongoTask", "call", "get_client", "get_database", "install", "once", "run_once", "use_client"]
 
 
 def __getattr__(name: str) -> Any:

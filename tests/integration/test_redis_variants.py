@@ -183,7 +183,9 @@ def answered(app: Any) -> bool:
 def test_a_cluster_is_refused_by_exit_78_and_one_line(
     mongo: LocalServer, tmp_path: Path, program: str
 ) -> None:
-    with redis_server(tmp_path / "cluster", options=["--cluster-enabled", "yes"]) as server:
+    with redis_server(
+        tmp_path / "cluster", options=["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
+    ) as server:
         env = environment(mongo.uri, server.uri)
         assert_refused(env, tmp_path, program=program, why="REDIS_URL: this Redis is a cluster")
 
