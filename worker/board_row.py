@@ -50,7 +50,7 @@ SIZE = _FLIGHT_AT + flight.SIZE
 
 
 class Command(IntEnum):
-    """What MAIN may ask of a process; it obeys at its next tick."""
+    """What MAIN may ask of a process: it obeys RESET at its next tick; the others have their places only."""
 
     RESET = 0
     PROBE = 1
