@@ -16,15 +16,20 @@ node whose MAIN was killed are found by the next worker on the host.
 | 56 | 128 | deployment | text, UTF-8, padded with zero bytes |
 | 184 | 256 | node | likewise |
 | 448 | 2072 | queues | a double buffer for 1024 bytes |
-| 4096 | slots x `board_row.SIZE` | rows | |
+| 2520 | 4112 | orders | likewise for 2048 bytes: what MAIN was told to pause (`pauses.Orders`) |
+| 6632 | 4112 | gate | likewise: the queues that MAIN leaves alone, by name: why, since when |
+| 10744 | 4112 | paused | likewise: what stands in Redis (`pauses.Known`), by the first living process |
+| 16384 | slots x `board_row.SIZE` | rows | |
 """
 
+import json
 import mmap
 import os
 import struct
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from . import board_file, board_row, process_identity
 from .board_row import Row
@@ -34,11 +39,12 @@ FORGOTTEN_SECONDS = 3600.0
 """A board that a dead MAIN left is collected within minutes, or there is nobody who would."""
 
 # Counts up whenever a layout changes: a board of another version is refused.
-VERSION = 1
+VERSION = 2
 _MAGIC = b"CPMBOARD"
 _HEADER = struct.Struct("=II3Qd8s128s256s")
 _HEADER_AT = len(_MAGIC)
-_EXPECTED_AT, _QUEUES_AT, _QUEUES_BYTES, _ROWS_AT = 32, 448, 1024, 4096
+_EXPECTED_AT, _QUEUES_AT, _QUEUES_BYTES, _ROWS_AT = 32, 448, 1024, 16384
+_ORDERS_AT, _GATE_AT, _PAUSED_AT, _GATE_BYTES = 2520, 6632, 10744, 2048
 
 
 class NoBoardError(ValueError):
@@ -62,8 +68,10 @@ class Board:
         self.created_at: float = created_at
         self.host, self.deployment, self.node = map(_text, texts)
         self._expected = self._view[_EXPECTED_AT : _EXPECTED_AT + 8].cast("Q")
-        end = _QUEUES_AT + size_of(_QUEUES_BYTES)
-        self._queues = DoubleBuffer(self._view[_QUEUES_AT:end], _QUEUES_BYTES)
+        self._queues = self._texts(_QUEUES_AT, _QUEUES_BYTES)
+        self._orders, self._gate, self._paused = (
+            self._texts(start, _GATE_BYTES) for start in (_ORDERS_AT, _GATE_AT, _PAUSED_AT)
+        )
         starts = range(_ROWS_AT, _ROWS_AT + slots * board_row.SIZE, board_row.SIZE)
         self.rows = [Row(self._view[start : start + board_row.SIZE]) for start in starts]
 
@@ -112,6 +120,37 @@ class Board:
         self._queues.write(text.encode())
 
     @property
+    def orders(self) -> str:
+        """What MAIN was told to pause, as MAIN wrote it; empty before."""
+        return (self._orders.read() or b"").decode()
+
+    @orders.setter
+    def orders(self, text: str) -> None:
+        """Write them; the settings bound number and length of the queues."""
+        self._orders.write(text.encode())
+
+    @property
+    def gate(self) -> dict[str, list[Any]]:
+        """The queues that MAIN leaves alone, by name: why, and since when in unix seconds."""
+        closed: dict[str, list[Any]] = json.loads(self._gate.read() or b"{}")
+        return closed
+
+    @gate.setter
+    def gate(self, closed: dict[str, list[Any]]) -> None:
+        """Write them."""
+        self._gate.write(json.dumps(closed, separators=(",", ":")).encode())
+
+    @property
+    def paused(self) -> str:
+        """What stands in Redis of pauses, as the first living process wrote it; empty before."""
+        return (self._paused.read() or b"").decode()
+
+    @paused.setter
+    def paused(self, text: str) -> None:
+        """Write it. Two processes that both take themselves for the first write the same."""
+        self._paused.write(text.encode())
+
+    @property
     def is_main_alive(self) -> bool:
         """Whether the MAIN that made the board lives."""
         return process_identity.is_alive(self.main_pid, self.main_born or None)
@@ -121,6 +160,9 @@ class Board:
         """When one of its processes last reported, in monotonic seconds; before, when it was made."""
         reported: list[float] = [row.read().ticked_at or 0.0 for row in self.rows]
         return max(self.created_at, *reported)
+
+    def _texts(self, start: int, capacity: int) -> DoubleBuffer:
+        return DoubleBuffer(self._view[start : start + size_of(capacity)], capacity)
 
     def unlink(self) -> None:
         """Take the file away; whoever has it mapped goes on. Idempotent."""

@@ -50,7 +50,9 @@ SIZE = _FLIGHT_AT + flight.SIZE
 
 
 class Command(IntEnum):
-    """What MAIN may ask of a process: it obeys RESET at its next tick; the others have their places only."""
+    """What MAIN may ask of a process, which hears it at its next tick and obeys RESET then, PROBE and REPLACE
+    within 2 s more; DUMP has its place only.
+    """
 
     RESET = 0
     PROBE = 1
@@ -187,6 +189,11 @@ class Row:
         is_open = self._integers[_STATE] == _OPEN
         return (self._floats[_TICKED_AT] or None) if is_open else None
 
+    @property
+    def circuit(self) -> CircuitState | None:
+        """How its process sees MongoDB; None where nobody is there, or has not reported yet."""
+        return None if self.last_tick is None else self._circuit()
+
     def read(self) -> RowState:
         """Return what the row says now."""
         integers, floats = self._integers, self._floats
@@ -195,7 +202,7 @@ class Row:
             state=_STATES[state] if state < len(_STATES) else "empty",
             pid=integers[_PID],
             born=integers[_BORN] or None,
-            circuit=_CIRCUITS[min(integers[_CIRCUIT], len(_CIRCUITS) - 1)],
+            circuit=self._circuit(),
             started_at=floats[_STARTED_AT],
             ticked_at=floats[_TICKED_AT] or None,
             work=self._work(),
@@ -203,6 +210,9 @@ class Row:
         )
 
     # ---------------------------------------------------------------------------------------------------
+
+    def _circuit(self) -> CircuitState:
+        return _CIRCUITS[min(self._integers[_CIRCUIT], len(_CIRCUITS) - 1)]
 
     def _is_of(self, pid: int, born: int) -> bool:
         integers = self._integers

@@ -9,7 +9,7 @@ from typing import Any
 
 from celery.worker.control import control_command, inspect_command
 
-from . import node_view
+from . import node_view, pauses
 from .board import Board
 from .board_row import Command
 from .node_view import Now
@@ -46,13 +46,59 @@ def mongo_flight(state: Any, slot: int | None = None, **_kwargs: Any) -> dict[st
 @control_command()
 def mongo_reset_stats(state: Any, **_kwargs: Any) -> dict[str, Any]:
     """Make each process set its pool's counters and histograms back to zero."""
+    return _request(state, Command.RESET, within="its next tick")
+
+
+@control_command(args=[("queue", str)], signature="[queue]")
+def mongo_pause(state: Any, queue: str | None = None, **_kwargs: Any) -> dict[str, Any]:
+    """Leave a gated queue (default: all of them) alone until mongo_resume, over restarts too."""
+    return _pause(state, queue, pause=True)
+
+
+@control_command(args=[("queue", str)], signature="[queue]")
+def mongo_resume(state: Any, queue: str | None = None, **_kwargs: Any) -> dict[str, Any]:
+    """Consume a gated queue (default: all of them) again that mongo_pause paused."""
+    return _pause(state, queue, pause=False)
+
+
+@control_command(args=[("replace", str)], signature="[replace=true]")
+def mongo_reconnect(state: Any, replace: str | bool = False, **_kwargs: Any) -> dict[str, Any]:
+    """Make each process probe MongoDB, or open a new client first, spread over 2 s."""
+    try:
+        command = Command.REPLACE if _is_true(replace) else Command.PROBE
+    except KeyError:
+        return {"error": "replace is true or false"}
+    return _request(state, command, within="its next tick and 2 s more")
+
+
+def _pause(state: Any, queue: str | None, *, pause: bool) -> dict[str, Any]:
+    board, gated = _board(state), state.app.mongo.settings.gated_queues
+    if board is None:
+        return _NO_BOARD
+    if not gated or (queue is not None and queue not in gated):
+        names = ", ".join(gated) or "none"
+        return {"error": f"no gated queue of this node (CELERY_PYMONGO_GATED_QUEUES: {names})"}
+    queues = gated if queue is None else (queue,)
+    known = pauses.Known.read(board.paused)
+    board.orders = pauses.add(pauses.Orders.read(board.orders), known, queues, pause=pause).text()
+    verb = "paused" if pause else "resumed"
+    return {"ok": f"{verb} {', '.join(queues)}; kept over restarts from the next tick on"}
+
+
+def _is_true(text: str | bool) -> bool:
+    if isinstance(text, bool):
+        return text
+    return {"true": True, "false": False}[text.lower().removeprefix("replace=")]
+
+
+def _request(state: Any, command: Command, *, within: str) -> dict[str, Any]:
     board = _board(state)
     if board is None:
         return _NO_BOARD
     found = [slot for slot in node_view.slots(board) if slot.is_alive]
     for slot in found:
-        board.rows[slot.number].request(Command.RESET)
-    return {"ok": f"asked {len(found)} processes; each obeys at its next tick"}
+        board.rows[slot.number].request(command)
+    return {"ok": f"asked {len(found)} processes; each obeys within {within}"}
 
 
 def _board(state: Any) -> Board | None:

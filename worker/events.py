@@ -17,6 +17,9 @@ class Event(StrEnum):
     CIRCUIT_OPENED = "circuit.opened"
     CIRCUIT_CLOSED = "circuit.closed"
     RECONNECT_FAILED = "reconnect.failed"
+    RECONNECT_GIVEN_UP = "reconnect.given_up"
+    GATE_CLOSED = "gate.closed"
+    GATE_OPENED = "gate.opened"
     HEALTH_CHANGED = "health.changed"
     TASK_RETRY = "task.retry"
     POOL_LONG_HOLD = "pool.long_hold"
@@ -47,7 +50,12 @@ MEANINGS: dict[Event, str] = {
     "it doubles the connections. The creating stack follows.",
     Event.CIRCUIT_OPENED: "ERROR. This process cannot reach MongoDB. Said once per outage.",
     Event.CIRCUIT_CLOSED: "INFO. MongoDB answers again, and how long it did not.",
-    Event.RECONNECT_FAILED: "INFO. A reconnection attempt failed; when the next one is due.",
+    Event.RECONNECT_FAILED: "INFO. A reconnection attempt failed (told of the 1st, 2nd, 4th, 8th…); when "
+    "the next one is due.",
+    Event.RECONNECT_GIVEN_UP: "ERROR. MongoDB is away for longer than the settings allow. Said once per "
+    "outage by one process of a node; trying goes on.",
+    Event.GATE_CLOSED: "WARNING. The node leaves these queues alone, and why: outage, operator.",
+    Event.GATE_OPENED: "INFO. The node consumes these queues again, after how long, and why it did not.",
     Event.HEALTH_CHANGED: "WARNING (INFO when ok). The verdict on the fleet changed, and why; said once.",
     Event.TASK_RETRY: "WARNING. A task met a transient error and will run again: which, when, attempt n.",
     Event.POOL_LONG_HOLD: "WARNING. A task has held a connection for long: which, how long, and where in its "

@@ -9,6 +9,7 @@ from celery import Celery
 
 from . import control as control  # noqa: PLC0414 - importing it registers its commands
 from . import fixes, queues, schedule
+from .gate import Gate
 from .headcount import Headcount
 from .process import Mongo, adopt, shared
 from .settings import Settings, load_settings
@@ -44,7 +45,7 @@ def install(app: Celery, settings: Settings | None = None) -> Mongo:
 def _equip(app: Celery, settings: Settings | None) -> Mongo:
     mongo = _shared(settings) or _first(app, settings)
     app.mongo = mongo
-    app.steps["consumer"].add(Headcount)
+    app.steps["consumer"].update({Headcount, Gate})
     fixes.install(app)
     for module in _TASK_MODULES:
         module.register(app)

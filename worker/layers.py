@@ -100,16 +100,20 @@ def consuming(fleet: Fleet | None, queues: "Mapping[str, Queue] | None") -> Laye
     """Are the queues worked off?"""
     if queues is None:
         return Layer(Verdict.UNKNOWN)
-    consumed = _consumed(fleet)
-    found = [_waiting(name, queue, consumed) for name, queue in sorted(queues.items()) if queue.depth]
+    consumed, gates = _consumed(fleet), _gates(fleet)
+    found = [
+        _waiting(name, queue, consumed=consumed, gate=gates.get(name))
+        for name, queue in sorted(queues.items())
+        if queue.depth
+    ]
     reasons = [reason for reason in found if reason]
     return Layer(Verdict.DEGRADED if reasons else Verdict.OK, reasons)
 
 
-def _waiting(name: str, queue: "Queue", consumed: set[str] | None) -> str | None:
+def _waiting(name: str, queue: "Queue", *, consumed: set[str] | None, gate: str | None) -> str | None:
     messages = f"{queue.depth} message{'s' if queue.depth > 1 else ''} in {name}"
     if consumed is not None and name not in consumed:
-        return f"nobody consumes the {messages}"
+        return f"nobody consumes the {messages}" + (f": the gate is closed ({gate})" if gate else "")
     if queue.age is not None and queue.age > MESSAGE_SECONDS:
         return f"{messages}, the oldest for {queue.age:.0f} s"
     return None
@@ -122,6 +126,12 @@ def _consumed(fleet: Fleet | None) -> set[str] | None:
     if not told or not all(told):
         return None
     return {name for names in told for name in names or ()}
+
+
+def _gates(fleet: Fleet | None) -> dict[str, str]:
+    """Return the queues that a node leaves alone, and why."""
+    told = [process.report.get("gate") or {} for process in fleet.present] if fleet else []
+    return {queue: why for gate in told for queue, why in gate.items()}
 
 
 def beat(silence: float | None) -> Layer:

@@ -111,7 +111,7 @@ def flights(board: Board, slot: int | None = None) -> dict[str, Any]:
 
 def health(board: Board, now: Now) -> dict[str, Any]:
     """Return the node's verdict from its own rows, its reasons, and since when it is so where that is known
-    (`since`, unix seconds).
+    (`since`, unix seconds); `gate` names the queues that it leaves alone.
     """
     found = slots(board)
     node = _node(board, found, now)
@@ -127,6 +127,7 @@ def health(board: Board, now: Now) -> dict[str, Any]:
             **{str(state): states.count(state) for state in State},
             "missing": len(node.missing),
         },
+        "gate": {queue: {"why": why, "since": since} for queue, (why, since) in board.gate.items()},
     }
 
 

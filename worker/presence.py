@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from . import dumps, events, findings, memory, post_mortem, report, siblings
+from . import dumps, events, findings, memory, pauses, post_mortem, report, siblings
 from .attribution import Attribution
 from .board import leftovers
 from .board_row import Command, RowState
@@ -50,6 +50,7 @@ class Presence:
             appname=mongo.appname,
         )
         self._is_first = True
+        self._is_lowest = False
         if mongo.predecessor is not None:
             self._found_dead(self._origin.slot, mongo.predecessor.row, mongo.predecessor.flight)
 
@@ -81,8 +82,12 @@ class Presence:
         findings.say(mongo.suspicion.tick(now), logger)
 
     def _obey(self) -> None:
-        if Command.RESET in self._mongo.row.taken():
+        taken = self._mongo.row.taken()
+        if Command.RESET in taken:
             self._mongo.pop_stats()
+        if Command.PROBE in taken or Command.REPLACE in taken:
+            # All processes of a fleet may be asked at once: each does it at a moment of its own.
+            self._mongo.link.order(replaces=Command.REPLACE in taken)
 
     def _show(self, now: float) -> None:
         busy = self._look_at_siblings(now)
@@ -92,9 +97,26 @@ class Presence:
         published = self._publisher.publish(now, self._origin.member, text)
         if published is not None and published.previous is not None:
             self._judge_previous(json.loads(published.previous))
+        if published is not None and self._is_lowest:
+            self._carry_pauses(published.now)
         is_open = told["circuit"] == CircuitState.OPEN
         if why := self._dumps.reason(now, timeouts=told["count"]["timeouts"], is_open=is_open):
             dumps.say(self._mongo.flight(), why)
+
+    def _carry_pauses(self, now: float) -> None:
+        """Take what MAIN was told to pause to Redis, and tell MAIN what stands there."""
+        board = self._mongo.board
+        if board is None:
+            return
+        orders, known = pauses.Orders.read(board.orders), pauses.Known.read(board.paused)
+        found: list[pauses.Known] = []
+
+        def change(stored: dict[str, Any]) -> dict[str, Any]:
+            found.append(pauses.carry(orders, known, pauses.said(stored), now=now))
+            return {queue: list(word) for queue, word in found[-1].said.items()}
+
+        if self._publisher.amend(f"paused:{self._origin.node}", change) is not None and found[-1] != known:
+            board.paused = found[-1].text()
 
     def _moment(self, now: float, busy: list[int]) -> report.Moment:
         mongo, link = self._mongo, self._mongo.link
@@ -114,6 +136,7 @@ class Presence:
             totals=mongo.monitor.totals(now).to_dict(),
             counts={name: getattr(mongo.suspicion, name) for name in _FINDINGS},
             busy=busy,
+            gate={} if board is None else {queue: why for queue, (why, _) in board.gate.items()},
         )
 
     def _task(self, now: float) -> dict[str, Any] | None:
@@ -133,6 +156,7 @@ class Presence:
         if board is None:
             return []
         seen = siblings.look(board.rows, self._origin.slot, now=now)
+        self._is_lowest = seen.is_first
         if seen.is_first:
             for slot, row, state in seen.dead:
                 self._found_dead(slot, state, row.recorder.read())

@@ -23,6 +23,7 @@ from .mongo import calls
 from .mongo.backoff import Backoff
 from .mongo.circuit import Change
 from .mongo.client import Identity, build_client
+from .mongo.company import Alone, Company
 from .mongo.flight import Kind
 from .mongo.guard import ClientGuard, Sighting, sightings
 from .mongo.holder import Client, ClientHolder
@@ -31,6 +32,7 @@ from .mongo.monitor import PoolMonitor
 from .mongo.pool import read_gauges
 from .mongo.suspicion import Suspicion
 from .settings import Settings, load_settings, settings_warnings
+from .siblings import Company as Siblings
 
 T = TypeVar("T")
 logger = logging.getLogger("celery_pymongo.client")
@@ -90,7 +92,14 @@ class Mongo:
             renew=self._credentials_changed,
             on_change=self._circuit_changed,
             record=self._record,
+            company=self._company(),
+            give_up_seconds=settings.give_up_seconds,
         )
+
+    def _company(self) -> Company:
+        if self.board is None or isinstance(self.row, PrivateRow):
+            return Alone()
+        return Siblings(self.board.rows, current_slot())
 
     def _take_row(self) -> tuple[Row | PrivateRow, Predecessor | None]:
         """Return this process's row on its node's board, and who had it before and died without a word."""

@@ -74,6 +74,21 @@ class Publisher:
             logger.debug("a post-mortem was not kept: %s", type(error).__name__)
             return True
 
+    def amend(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any] | None:
+        """Change the stored document of this name; None where Redis fails. Never raises its errors.
+
+        For documents that one process at a time changes: it is read and written in two steps.
+        """
+        try:
+            stood = self._registry.load(name) or {}
+            changed = change(stood)
+            if changed != stood:
+                self._registry.store(name, changed)
+        except (RedisError, OSError, ValueError) as error:
+            logger.debug("%s was not kept: %s", name, type(error).__name__)
+            return None
+        return changed
+
     def _fail(self, now: float, error: Exception) -> None:
         delay = self._backoff.delay(self._failures, self._uniform)
         self._due_at = now + delay

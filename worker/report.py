@@ -10,7 +10,7 @@ MAX_BYTES = 1536
 """What a row of the board holds, and what the registry takes."""
 
 # What goes first where a report is too long, the least missed first.
-_SPARE = ("wait_buckets", "queues", "server", "busy", "rtt", "use", "rate")
+_SPARE = ("wait_buckets", "queues", "server", "busy", "rtt", "use", "rate", "gate")
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Moment:
     totals: dict[str, Any]
     counts: dict[str, int] = field(default_factory=dict)
     busy: list[int] = field(default_factory=list)
+    gate: dict[str, str] = field(default_factory=dict)
 
 
 def build(origin: Origin, moment: Moment) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from .settings_table import SettingDescription, describe_setting
 from .settings_types import (
     APPNAME_BYTES,
     DEPLOYMENT_LENGTH,
+    GATED_QUEUES,
     ExistingFile,
     Interval,
     MilliSeconds,
@@ -26,11 +27,13 @@ from .settings_types import (
     bytes_within,
     check_compressors,
     check_dsn,
+    check_gated,
     check_modules,
     check_mongo_uri,
     check_redis_url,
     cut_to_bytes,
     known_read_preference,
+    split_gated,
     split_list,
 )
 
@@ -340,6 +343,18 @@ class Settings(BaseModel):
             "a comma-separated list of Python modules",
         ),
     ] = ()
+    gated_queues: Annotated[
+        tuple[str, ...],
+        BeforeValidator(split_gated),
+        AfterValidator(check_gated),
+        Setting(
+            "CELERY_PYMONGO_GATED_QUEUES",
+            "list",
+            "Queues whose messages stay in the broker while no process of the node reaches MongoDB, and that "
+            "an operator may pause; `none` gates none.",
+            f"a comma-separated list of up to {GATED_QUEUES} queues, or none",
+        ),
+    ] = ("mongo.data",)
     health_interval_seconds: Annotated[
         Interval,
         Setting("CELERY_PYMONGO_HEALTH_INTERVAL_SECONDS", "s", "Time between two of `mongo.health.check`."),
@@ -459,6 +474,15 @@ class Settings(BaseModel):
             "The pauses double up to here; not below the base.",
         ),
     ] = 30.0
+    give_up_seconds: Annotated[
+        float,
+        Field(ge=1, le=604_800),
+        Setting(
+            "CELERY_PYMONGO_GIVE_UP_SECONDS",
+            "s",
+            "An outage that lasts longer is an error in the log, once; trying goes on.",
+        ),
+    ] = 900.0
     log_format: Annotated[
         Literal["text", "json"],
         Setting(

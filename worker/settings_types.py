@@ -1,6 +1,7 @@
 """What kinds of values settings take, and what describes one setting."""
 
 import os
+import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,6 +65,25 @@ def split_list(value: Any) -> Any:
 def check_modules(names: tuple[str, ...]) -> tuple[str, ...]:
     bad = [name for name in names if not all(part.isidentifier() for part in name.split("."))]
     _refusing(f"{redact_value(bad[0])!r} is no module name" if bad else None)
+    return names
+
+
+GATED_QUEUES = 20
+"""Their names have their place on the board: 64 characters each."""
+
+_NEVER_GATED = ("mongo.health", "mongo.ops")
+
+
+def split_gated(value: Any) -> Any:
+    return [] if value == "none" else split_list(value)
+
+
+def check_gated(names: tuple[str, ...]) -> tuple[str, ...]:
+    never = [name for name in names if name in _NEVER_GATED]
+    _refusing(f"{never[0]} carries what must run in an outage" if never else None)
+    bad = [name for name in names if not re.fullmatch(r"[A-Za-z0-9._:@-]{1,64}", name)]
+    _refusing(f"{redact_value(bad[0])!r} is no name of a queue" if bad else None)
+    _refusing(f"there are {len(names)}" if len(names) > GATED_QUEUES else None)
     return names
 
 

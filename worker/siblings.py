@@ -1,9 +1,11 @@
 """The other processes of a node, as one of them sees them on the board."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from .board_row import Row, RowState
+from .mongo.circuit import CircuitState
 
 SILENT_SECONDS = 6.0
 """Three ticks: a process that has not reported for so long is looked for."""
@@ -43,3 +45,54 @@ def look(rows: Iterable[Row], own: int, *, now: float) -> Siblings:
             busy.append(slot)
         is_first = is_first and slot > own
     return Siblings(busy, dead, is_first)
+
+
+def reaches(rows: Iterable[RowState], *, now: float) -> bool | None:
+    """Say whether a process of these reaches MongoDB: False where none of those that tell does, None where
+    nobody tells. `now` is monotonic seconds.
+
+    A process that starts has tried nothing yet, one that is silent or dead tells of the past.
+    """
+    is_away = False
+    for row in rows:
+        if row.state != "open" or row.ticked_at is None or now - row.ticked_at > SILENT_SECONDS:
+            continue
+        if row.circuit is not CircuitState.CLOSED:
+            is_away = is_away or row.is_alive
+        elif row.last_success is not None and row.is_alive:
+            return True
+    return False if is_away else None
+
+
+class Company:
+    """What a process's reconnector asks about the siblings; it looks at the board each time."""
+
+    def __init__(self, rows: Sequence[Row], own: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rows = rows
+        self._own = own
+        self._clock = clock
+        self._away: set[int] = set()
+
+    def is_prober(self) -> bool:
+        """Whether no process of a lower slot is cut off, too: the lowest of them keeps nudging."""
+        now = self._clock()
+        lower = self._rows[: self._own]
+        return not any(_is_away(row) and reaches([row.read()], now=now) is False for row in lower)
+
+    def has_returned(self) -> bool:
+        """Whether one that was cut off when last asked is not any more.
+
+        A child that takes the place of one cut off looks like it for a moment: a probe more than needed.
+        """
+        others = [(slot, row) for slot, row in enumerate(self._rows) if slot != self._own]
+        before, self._away = self._away, {slot for slot, row in others if _is_away(row)}
+        return any(slot in before and row.circuit is CircuitState.CLOSED for slot, row in others)
+
+    def reaches(self) -> bool:
+        """Whether another process of the node reaches MongoDB now."""
+        others = (row.read() for slot, row in enumerate(self._rows) if slot != self._own)
+        return reaches(others, now=self._clock()) is True
+
+
+def _is_away(row: Row) -> bool:
+    return row.circuit not in (None, CircuitState.CLOSED)

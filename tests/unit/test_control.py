@@ -8,16 +8,20 @@ from typing import Any
 import pytest
 from celery.worker.control import Panel
 
-from worker import board_file, control, node_view
+from worker import board_file, control, node_view, pauses
 from worker.board import Board
 from worker.board_row import Command
 from worker.mongo.circuit import CircuitState
 from worker.mongo.flight import Kind
 from worker.node_view import Now
+from worker.settings_types import GATED_QUEUES
 
 ME = os.getpid()
 NOBODY = 2**22 + 1  # above what Linux gives to a process
-COMMANDS = ("mongo_pools", "mongo_health", "mongo_flight", "mongo_reset_stats")
+INSPECT = ("mongo_pools", "mongo_health", "mongo_flight")
+CONTROL = ("mongo_reset_stats", "mongo_pause", "mongo_resume", "mongo_reconnect")
+COMMANDS = INSPECT + CONTROL
+GATED = ("mongo.data", "bills")
 
 
 @pytest.fixture
@@ -26,9 +30,10 @@ def board(tmp_path, monkeypatch) -> Any:
     return Board.create(node="w1@host", deployment="test", slots=3)
 
 
-def ask(board: Board | None, command: str, **arguments: Any) -> Any:
+def ask(board: Board | None, command: str, *, gated: tuple[str, ...] = GATED, **arguments: Any) -> Any:
     """Ask as Celery does, and hold the answer against JSON."""
-    state = SimpleNamespace(app=SimpleNamespace(mongo=SimpleNamespace(board=board)))
+    settings = SimpleNamespace(gated_queues=gated)
+    state = SimpleNamespace(app=SimpleNamespace(mongo=SimpleNamespace(board=board, settings=settings)))
     answer = Panel.data[command](state, **arguments)
     assert json.loads(json.dumps(answer)) == answer
     return answer
@@ -60,7 +65,7 @@ def test_a_worker_without_a_board_says_so(command):
 
 def test_each_command_is_there_for_the_command_line():
     kinds = {name: Panel.meta[name].type for name in COMMANDS}
-    assert kinds == dict.fromkeys(COMMANDS[:3], "inspect") | {"mongo_reset_stats": "control"}
+    assert kinds == dict.fromkeys(INSPECT, "inspect") | dict.fromkeys(CONTROL, "control")
     assert all(Panel.meta[name].help for name in COMMANDS)
 
 
@@ -75,6 +80,60 @@ def test_statistics_are_reset_by_the_processes_that_live(board):
     begin(board, 1, pid=NOBODY)
     assert ask(board, "mongo_reset_stats")["ok"].startswith("asked 1 process")
     assert [row.taken() for row in board.rows] == [[Command.RESET], [], []]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        ({}, Command.PROBE),
+        ({"replace": "replace=false"}, Command.PROBE),
+        ({"replace": "true"}, Command.REPLACE),
+        ({"replace": "replace=true"}, Command.REPLACE),
+        ({"replace": True}, Command.REPLACE),
+    ],
+)
+def test_a_reconnection_is_asked_of_the_processes_that_live(board, arguments, command):
+    begin(board, 0)
+    begin(board, 1, pid=NOBODY)
+    assert ask(board, "mongo_reconnect", **arguments)["ok"].startswith("asked 1 process")
+    assert [row.taken() for row in board.rows] == [[command], [], []]
+
+
+def test_a_reconnection_of_neither_kind_is_an_error_and_asked_of_nobody(board):
+    begin(board, 0)
+    assert ask(board, "mongo_reconnect", replace="yes") == {"error": "replace is true or false"}
+    assert board.rows[0].taken() == []
+
+
+def paused(board: Board) -> set[str] | None:
+    return pauses.paused(pauses.Orders.read(board.orders), pauses.Known.read(board.paused))
+
+
+def test_a_pause_is_of_one_queue_or_of_all_that_are_gated(board):
+    assert "paused bills" in ask(board, "mongo_pause", queue="bills")["ok"]
+    assert paused(board) == {"bills"}
+    assert "paused mongo.data, bills" in ask(board, "mongo_pause")["ok"]
+    assert paused(board) == {"mongo.data", "bills"}
+    assert "resumed bills" in ask(board, "mongo_resume", queue="bills")["ok"]
+    assert paused(board) == {"mongo.data"}
+
+
+@pytest.mark.parametrize(("queue", "gated"), [("celery", GATED), (None, ())])
+def test_a_queue_that_is_not_gated_cannot_be_paused(board, queue, gated):
+    assert "no gated queue" in ask(board, "mongo_pause", queue=queue, gated=gated)["error"]
+    assert paused(board) is None
+
+
+def test_pauses_of_as_many_and_as_long_queues_as_the_settings_take_fit_on_the_board(board):
+    names = tuple(f"{number:02}".ljust(64, "x") for number in range(GATED_QUEUES))
+    ask(board, "mongo_pause", gated=names)
+    assert paused(board) == set(names)
+    orders, when = pauses.Orders.read(board.orders), 1_795_397_518.123456
+    known = pauses.carry(orders, None, {}, now=when)
+    board.paused = known.text()
+    assert pauses.Known.read(board.paused) == known
+    board.gate = {name: ["operator", round(when, 3)] for name in names}
+    assert set(board.gate) == set(names)
 
 
 # -- pools ----------------------------------------------------------------------------------------------
@@ -145,6 +204,12 @@ def test_a_node_whose_processes_reach_mongodb_is_ok(board):
     found = health(board)
     assert (found["node"], found["verdict"], found["reasons"], found["since"]) == ("w1@host", "ok", [], None)
     assert found["slots"] == {"expected": 3, "live": 3, "stale": 0, "busy": 0, "lost": 0, "missing": 0}
+    assert found["gate"] == {}
+
+
+def test_the_queues_that_a_node_leaves_alone_are_told(board):
+    board.gate = {"mongo.data": ["operator", 1_700_000_000.5]}
+    assert ask(board, "mongo_health")["gate"] == {"mongo.data": {"why": "operator", "since": 1_700_000_000.5}}
 
 
 def test_a_node_that_starts_is_unknown_until_a_process_reached_mongodb(board):

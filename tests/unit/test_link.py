@@ -15,6 +15,8 @@ from worker.events import Event
 from worker.mongo.backoff import Backoff
 from worker.mongo.circuit import CircuitState
 from worker.mongo.classify import ErrorClass
+from worker.mongo.company import Alone
+from worker.mongo.flight import Kind
 from worker.mongo.guard import is_closed
 from worker.mongo.holder import Client, ClientHolder
 from worker.mongo.link import Link
@@ -24,6 +26,15 @@ REFUSED = errors.ServerSelectionTimeoutError("a:27017: refused, Timeout: 2.0s")
 FULL = errors.WaitQueueTimeoutError("no connection")
 CLOSED = errors.InvalidOperation("Cannot use MongoClient after close")
 BAD_AUTH = errors.OperationFailure("bad auth", 18)
+
+
+class Siblings(Alone):
+    """The other processes of the node, as the test has them."""
+
+    prober = False
+
+    def is_prober(self) -> bool:
+        return self.prober
 
 
 class World:
@@ -37,7 +48,17 @@ class World:
         self.renewed = 0
         self.holder = ClientHolder(self._build)
         backoff = Backoff(base=1e6, cap=1e6)
-        self.link = Link(self.holder, backoff, timeout_seconds=2, renew=self._renew)
+        self.company = Siblings()
+        self.recorded: list[tuple[Kind, float]] = []
+        self.link = Link(
+            self.holder,
+            backoff,
+            timeout_seconds=2,
+            renew=self._renew,
+            record=lambda kind, number, _text: self.recorded.append((kind, number)),
+            company=self.company,
+            give_up_seconds=10.0,
+        )
 
     def _build(self) -> Client:
         client: Any = MongoClient("mongodb://a:27017", connect=False)
@@ -243,3 +264,90 @@ def test_the_server_is_asked_anew_which_it_is_after_an_outage(world: World) -> N
     assert world.link.check()["server"] == "MongoDB 7.0"
     assert world.link.check()["server"] is None
     assert world.link.check()["server"] == "MongoDB 8.0"
+
+
+def test_of_many_failed_attempts_ever_fewer_are_told_and_recorded(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.link.observe(REFUSED)
+    world.replies = [REFUSED] * 20
+    for _ in range(20):
+        world.link.reconnect(force=True)
+    told = [int(line.split("attempt ")[1].split()[0]) for line in caplog.messages if "attempt" in line]
+    assert told == [1, 2, 4, 8, 16]
+    assert [number for kind, number in world.recorded if kind is Kind.RECONNECT] == told
+    assert [kind for kind, _ in world.recorded].count(Kind.CIRCUIT) == 1
+
+
+# --- what an operator asks for ---
+
+
+def test_an_order_is_carried_out_at_a_moment_of_its_own_within_two_seconds(world: World) -> None:
+    dues = []
+    for _ in range(30):
+        world.link._order = None
+        world.link.order(replaces=False)
+        dues.append(world.link.due_in() or 0.0)
+    assert max(dues) <= 2.0
+    assert max(dues) - min(dues) > 0.5
+    assert world.link.reconnect() is None or dues[-1] < 0.01
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+def test_an_order_is_carried_out_once_and_though_nothing_is_wrong(
+    world: World, caplog: pytest.LogCaptureFixture, replaces: bool
+) -> None:
+    world.holder.open()
+    world.replies = [{"ok": 1}]
+    world.link.order(replaces=replaces, within=0.0)
+    attempt = world.link.reconnect()
+    assert attempt is not None
+    assert attempt.connected
+    assert world.link.reconnect() is None
+    assert world.link.due_in() is None
+    assert (world.renewed, len(world.built)) == ((1, 2) if replaces else (0, 1))
+    assert said(caplog) == [Event.CLIENT_REPLACED] * replaces
+
+
+def test_a_probe_that_is_asked_for_later_does_not_take_a_new_client_back(world: World) -> None:
+    world.holder.open()
+    world.replies = [{"ok": 1}]
+    world.link.order(replaces=True)
+    world.link.order(replaces=False, within=0.0)
+    world.link.reconnect()
+    assert len(world.built) == 2
+
+
+def test_nothing_is_replaced_where_the_process_ends_meanwhile(world: World) -> None:
+    world.holder.open()
+    world.holder.close()
+    assert not world.link.replace("asked for")
+    assert len(world.built) == 1
+
+
+# --- an outage that lasts ---
+
+
+def fail(world: World, monkeypatch: pytest.MonkeyPatch, *, after: float) -> None:
+    """Let an attempt fail so many seconds after the outage began."""
+    monkeypatch.setattr(world.link.circuit, "outage_seconds", lambda _now: after)
+    world.replies = [REFUSED]
+    world.link.reconnect(force=True)
+
+
+def test_an_outage_that_lasts_too_long_is_said_once_by_the_prober_and_trying_goes_on(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.link.observe(REFUSED)
+    fail(world, monkeypatch, after=11.0)
+    assert Event.RECONNECT_GIVEN_UP not in said(caplog)
+    world.company.prober = True
+    for seconds in (9.0, 11.0, 12.0):
+        fail(world, monkeypatch, after=seconds)
+    assert said(caplog).count(Event.RECONNECT_GIVEN_UP) == 1
+    assert world.link.due_in() is not None
+    world.replies = [{"ok": 1}]
+    world.link.ping()
+    world.link.observe(REFUSED)
+    fail(world, monkeypatch, after=11.0)
+    assert said(caplog).count(Event.RECONNECT_GIVEN_UP) == 2

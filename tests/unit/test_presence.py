@@ -4,12 +4,13 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
+from worker import pauses, siblings
 from worker import presence as module
-from worker import siblings
 from worker.attribution import Attribution
 from worker.board import Board
 from worker.board_row import Command
@@ -35,6 +36,8 @@ class FakePublisher:
         self.gone: list[str] = []
         self.previous: bytes | None = None
         self.is_first_to_tell = True
+        self.documents: dict[str, dict[str, Any]] = {}
+        self.is_away = False
 
     def publish(self, _now: float, member: str, report: bytes) -> Published:
         self.reports.append(json.loads(report) | {"member": member})
@@ -44,6 +47,13 @@ class FakePublisher:
     def bury(self, post_mortem: dict[str, Any]) -> bool:
         self.buried.append(post_mortem)
         return self.is_first_to_tell
+
+    def amend(self, name: str, change: Any) -> dict[str, Any] | None:
+        changed = change(self.documents.get(name, {}))
+        if self.is_away:
+            return None
+        self.documents[name] = json.loads(json.dumps(changed))
+        return self.documents[name]
 
     def goodbye(self, member: str) -> None:
         self.gone.append(member)
@@ -128,6 +138,74 @@ def test_main_may_ask_a_process_to_count_anew(world: World) -> None:
     presence.tick(2.0)
     presence.tick(3.0)
     assert popped == ["once"]
+
+
+def test_a_probe_or_a_new_client_that_was_asked_for_is_ordered_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    presence = world.enter()
+    ordered: list[bool] = []
+    monkeypatch.setattr(world.mongo.link, "order", lambda *, replaces: ordered.append(replaces))
+    for command in (Command.PROBE, Command.REPLACE, Command.RESET):
+        world.board.rows[0].request(command)
+        presence.tick(1.0)
+        presence.tick(2.0)
+    assert ordered == [False, True]
+
+
+def paused(world: World) -> set[str] | None:
+    return pauses.paused(pauses.Orders.read(world.board.orders), pauses.Known.read(world.board.paused))
+
+
+def pause(world: World, queue: str, *, pause: bool) -> None:
+    orders, known = pauses.Orders.read(world.board.orders), pauses.Known.read(world.board.paused)
+    world.board.orders = pauses.add(orders, known, [queue], pause=pause).text()
+
+
+def test_main_hears_at_the_first_tick_what_was_paused_before_its_start(world: World) -> None:
+    assert paused(world) is None
+    world.publisher.documents[f"paused:{NODE}"] = {"mongo.data": [True, 5.0], "bills": [False, 6.0]}
+    world.enter().tick(1.0)
+    assert paused(world) == {"mongo.data"}
+
+
+def test_what_main_was_told_stands_in_redis_after_a_tick(world: World) -> None:
+    presence = world.enter()
+    pause(world, "mongo.data", pause=True)
+    presence.tick(1.0)
+    assert world.publisher.documents == {f"paused:{NODE}": {"mongo.data": [True, 1.0]}}
+    pause(world, "mongo.data", pause=False)
+    presence.tick(2.0)
+    assert world.publisher.documents == {f"paused:{NODE}": {"mongo.data": [False, 1.0]}}
+    assert paused(world) == set()
+
+
+def test_an_order_that_redis_did_not_take_is_carried_later_and_counts_meanwhile(world: World) -> None:
+    presence = world.enter()
+    presence.tick(1.0)
+    pause(world, "mongo.data", pause=True)
+    world.publisher.is_away = True
+    presence.tick(2.0)
+    assert world.publisher.documents == {f"paused:{NODE}": {}}
+    assert paused(world) == {"mongo.data"}
+    world.publisher.is_away = False
+    presence.tick(3.0)
+    assert world.publisher.documents[f"paused:{NODE}"] == {"mongo.data": [True, 1.0]}
+
+
+def test_only_the_first_living_process_carries_orders(world: World) -> None:
+    presence = world.enter()
+    presence._origin = replace(presence._origin, slot=1)
+    world.board.rows[0].begin(os.getpid())
+    world.board.rows[0].write_report(b"{}")
+    presence.tick(world.board.rows[0].read().ticked_at or 0.0)
+    assert world.publisher.documents == {}
+
+
+def test_the_report_names_the_queues_that_are_left_alone(world: World) -> None:
+    world.board.gate = {"mongo.data": ["outage", 5.0]}
+    world.enter().tick(1.0)
+    assert world.publisher.reports[0]["gate"] == {"mongo.data": "outage"}
 
 
 def test_who_had_the_slot_and_died_in_it_gets_a_post_mortem(

@@ -12,7 +12,7 @@ from worker.mongo.backoff import Backoff
 from worker.mongo.circuit import Circuit, CircuitState
 from worker.mongo.classify import ErrorClass
 from worker.mongo.health import Ping, Verdict
-from worker.mongo.reconnect import Attempt, Reconnector, Schedule
+from worker.mongo.reconnect import NUDGE_SECONDS, SPREAD_SECONDS, STUCK, Attempt, Reconnector, Schedule
 
 # No deadline: a machine that is busy with other things is no fault.
 QUICK = settings(max_examples=50, deadline=None)
@@ -20,6 +20,22 @@ QUICK = settings(max_examples=50, deadline=None)
 OK = Ping(Verdict.OK, 1.0)
 REFUSED = Ping(Verdict.DOWN, None, ErrorClass.OUTAGE, "AutoReconnect: refused")
 BAD_AUTH = Ping(Verdict.DOWN, None, ErrorClass.AUTH, "OperationFailure: bad auth")
+
+
+class Siblings:
+    """The other processes of the node, as the test has them."""
+
+    prober = returned = reaching = False
+
+    def is_prober(self) -> bool:
+        return self.prober
+
+    def has_returned(self) -> bool:
+        returned, self.returned = self.returned, False
+        return returned
+
+    def reaches(self) -> bool:
+        return self.reaching
 
 
 class World:
@@ -30,6 +46,8 @@ class World:
         self.pings = list(pings)
         self.can_replace = can_replace
         self.replaced: list[ErrorClass] = []
+        self.renewed = 0
+        self.company = Siblings()
         self.circuit = Circuit()
         self.reconnector = Reconnector(
             self.circuit,
@@ -37,6 +55,8 @@ class World:
             probe=self._probe,
             replace=self._replace,
             clock=lambda: self.now,
+            renew=self._renew,
+            company=self.company,
         )
 
     def _probe(self) -> Ping:
@@ -48,6 +68,10 @@ class World:
         else:
             self.circuit.fail(self.now, "ping")
         return ping
+
+    def _renew(self) -> bool:
+        self.renewed += 1
+        return True
 
     def _replace(self, error_class: ErrorClass) -> bool:
         self.replaced.append(error_class)
@@ -202,3 +226,86 @@ def test_an_attempt_is_plain_json() -> None:
     told = json.loads(json.dumps(attempt.to_dict()))
     assert told["error_class"] == "outage"
     assert told["connected"] is False
+
+
+# --- the other processes of the node ---
+
+
+def slow(*pings: Ping | Exception) -> World:
+    """A world whose own backoff is as good as for ever."""
+    world = lost(*pings)
+    world.reconnector._schedule = Schedule(Backoff(base=1e9, cap=1e9))
+    return world
+
+
+def test_the_prober_keeps_nudging_however_often_it_failed() -> None:
+    world = slow(*[REFUSED] * 50)
+    world.company.prober = True
+    pauses = []
+    for _ in range(50):
+        attempt = world.reconnector.run_if_due()
+        assert attempt is not None
+        pauses.append(world.reconnector.due_in())
+        world.now += pauses[-1]
+    assert all(NUDGE_SECONDS / 2 <= pause <= NUDGE_SECONDS for pause in pauses)
+    assert len(set(pauses)) > 40
+
+
+def test_others_wait_their_backoff_out() -> None:
+    world = slow(REFUSED)
+    world.reconnector.run_if_due()
+    assert world.reconnector.due_in() > 10
+    assert world.reconnector.run_if_due() is None
+
+
+def test_whoever_becomes_the_prober_begins_at_once() -> None:
+    world = slow(REFUSED)
+    world.reconnector.run_if_due()
+    world.company.prober = True
+    assert world.reconnector.run_if_due() is None
+    assert world.reconnector.due_in() <= NUDGE_SECONDS
+
+
+def test_the_success_of_another_process_wakes_this_one_within_two_seconds() -> None:
+    dues = []
+    for _ in range(30):
+        world = slow(REFUSED, OK)
+        world.reconnector.run_if_due()
+        world.company.returned = True
+        assert world.reconnector.run_if_due() is None
+        dues.append(world.reconnector.due_in())
+        world.now += SPREAD_SECONDS
+        attempt = world.reconnector.run_if_due()
+        assert attempt is not None
+        assert attempt.connected
+    assert max(dues) <= SPREAD_SECONDS
+    assert max(dues) - min(dues) > SPREAD_SECONDS / 4
+
+
+def test_a_client_that_fails_where_another_succeeds_is_replaced_less_and_less_often() -> None:
+    world = lost(*[REFUSED] * 100)
+    world.company.reaching = True
+    at: list[int] = []
+    for number in range(1, 1 + 4 * STUCK):
+        before = world.renewed
+        world.reconnector.attempt()
+        at += [number] * (world.renewed - before)
+    assert at == [STUCK, 2 * STUCK, 4 * STUCK]
+
+
+def test_a_client_that_fails_like_all_others_is_not_replaced() -> None:
+    world = lost(*[REFUSED] * 4 * STUCK)
+    for _ in range(4 * STUCK):
+        world.reconnector.attempt()
+    assert world.renewed == 0
+
+
+def test_a_success_makes_a_stuck_client_an_ordinary_one_again() -> None:
+    world = lost(*[REFUSED] * (STUCK + 1), OK, *[REFUSED] * (STUCK + 1))
+    world.company.reaching = True
+    for _ in range(STUCK + 1):
+        world.reconnector.attempt()
+    assert world.renewed == 1
+    for _ in range(STUCK):
+        world.reconnector.attempt()
+    assert world.renewed == 2

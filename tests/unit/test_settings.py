@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pymongo import MongoClient
 
 from ops.local.settings_table import render
+from worker import schedule
 from worker.errors import SettingsError
 from worker.redact import redact_uri
 from worker.settings import Settings, describe, load_settings, settings_warnings
@@ -233,6 +234,10 @@ def test_all_problems_are_told_at_once_one_line_each() -> None:
         ("CELERY_PYMONGO_KEY_PREFIX", "a b"),
         ("CELERY_PYMONGO_SCHEDULER", "cron"),
         ("CELERY_PYMONGO_INCLUDE", "shop.tasks,shop-tasks"),
+        ("CELERY_PYMONGO_GATED_QUEUES", "mongo.data,a queue"),
+        ("CELERY_PYMONGO_GATED_QUEUES", "q" * 65),
+        ("CELERY_PYMONGO_GATED_QUEUES", ",".join(map(str, range(21)))),
+        ("CELERY_PYMONGO_GIVE_UP_SECONDS", "0"),
         ("CELERY_PYMONGO_HEALTH_INTERVAL_SECONDS", "0"),
         ("CELERY_PYMONGO_OPERATION_DEADLINE_SECONDS", "nan"),
         ("CELERY_PYMONGO_BACKOFF_CAP_SECONDS", "inf"),
@@ -246,6 +251,20 @@ def test_a_bad_value_is_refused_with_its_variable_its_value_and_what_is_allowed(
 ) -> None:
     allowed = {row.variable: row.allowed for row in describe()}[variable]
     assert problem(**{variable: value}).startswith(f"{variable}: {value!r} is not {allowed}")
+
+
+@pytest.mark.parametrize("queue", ["mongo.health", "mongo.ops"])
+def test_what_must_run_in_an_outage_cannot_be_gated(queue: str) -> None:
+    line = problem(CELERY_PYMONGO_GATED_QUEUES=f"mongo.data,{queue}")
+    assert line.endswith(f"{queue} carries what must run in an outage")
+    assert queue in schedule.QUEUES
+
+
+@pytest.mark.parametrize(
+    ("text", "queues"), [("", ("mongo.data",)), ("none", ()), ("bills, mongo.data", ("bills", "mongo.data"))]
+)
+def test_any_other_queue_may_be_gated_or_none(text: str, queues: tuple[str, ...]) -> None:
+    assert load(CELERY_PYMONGO_GATED_QUEUES=text).gated_queues == queues
 
 
 def test_a_bound_is_named_with_its_limits() -> None:

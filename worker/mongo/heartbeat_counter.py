@@ -33,10 +33,14 @@ class HeartbeatCounter(monitoring.ServerHeartbeatListener):
 
     @harmless
     def failed(self, event: monitoring.ServerHeartbeatFailedEvent) -> None:
-        """Count it. A check that the driver itself cancelled says nothing, see `heartbeats`."""
+        """Count it, and record the first of a series: the reconnector's pings make two a second and more.
+
+        A check that the driver itself cancelled says nothing, see `heartbeats`.
+        """
         reason = type(event.reply).__name__
         if reason != "_OperationCancelled":
             self._counts_of(event.connection_id).heartbeats_failed += 1
-            self._lost.add(event.connection_id)
-            host, port = event.connection_id
-            self._record(Kind.HEARTBEAT_FAILED, 0.0, f"{host}:{port} {reason}")
+            if event.connection_id not in self._lost:
+                self._lost.add(event.connection_id)
+                host, port = event.connection_id
+                self._record(Kind.HEARTBEAT_FAILED, 0.0, f"{host}:{port} {reason}")

@@ -88,8 +88,9 @@ class ClientHolder:
         """Put a new client in the place of `old` (default: the present one), then close `old`.
 
         False where `old` is not there any more: of many threads that met the same failure one replaces, and
-        none after `close()`. Users see either the old or the new client, never none. Operations still
-        running on the old one fail with an error that is classified as a closed client and retried.
+        none after `close()`. Users see either the old or the new client, never none. An operation that has
+        its connection ends on the old one as it would have; the next on it, a cursor's next batch too, fails
+        with an error that is classified as a closed client and retried.
         """
         with self._lock:
             old = self._client if old is None else old

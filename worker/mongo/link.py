@@ -1,9 +1,11 @@
 """A process's link to MongoDB: is it there, since when not, and what is done about it."""
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from .. import events
@@ -12,11 +14,12 @@ from . import health
 from .backoff import Backoff
 from .circuit import Change, Circuit, CircuitState
 from .classify import ErrorClass, classify, is_login_refused
+from .company import Alone, Company
 from .flight import Kind
 from .guard import is_closed
 from .heartbeats import Heartbeats
-from .holder import ClientHolder
-from .reconnect import Attempt, Reconnector
+from .holder import Client, ClientHolder
+from .reconnect import SPREAD_SECONDS, Attempt, Reconnector
 
 logger = logging.getLogger("celery_pymongo.link")
 
@@ -24,15 +27,24 @@ logger = logging.getLogger("celery_pymongo.link")
 _UNUSABLE = (ErrorClass.OUTAGE, ErrorClass.AUTH)
 
 
+@dataclass(frozen=True)
+class Order:
+    """What an operator asked for: a probe, with a new client before it or not; `due_at` is monotonic."""
+
+    due_at: float
+    replaces: bool
+
+
 class Link:
     """Feeds the circuit from heartbeats, pings and errors, and runs the reconnector.
 
     `renew` is asked whether a client with other credentials can be made now; `timeout_seconds` bounds each
     ping. `wake` is set when the circuit opens and when a server shows up again. `on_change` hears of each
-    change of the circuit and `record` of what the flight recorder keeps: both from any thread.
+    change of the circuit and `record` of what the flight recorder keeps: both from any thread. `company` are
+    the other processes of the node; `give_up_seconds` of an outage are an alert, and trying goes on.
     """
 
-    def __init__(  # noqa: PLR0913 - the last two are who listens
+    def __init__(  # noqa: PLR0913 - the last four are the world around it
         self,
         holder: ClientHolder,
         backoff: Backoff,
@@ -41,12 +53,18 @@ class Link:
         renew: Callable[[], bool],
         on_change: Callable[[Change], None] = lambda _change: None,
         record: Callable[[Kind, float, str], None] = lambda _kind, _number, _text: None,
+        company: Company | None = None,
+        give_up_seconds: float = float("inf"),
     ) -> None:
         self._holder = holder
         self._timeout_seconds = timeout_seconds
         self._renew = renew
         self._on_change = on_change
         self._record = record
+        self._company = company or Alone()
+        self._give_up_seconds = give_up_seconds
+        self._has_given_up = False
+        self._order: Order | None = None
         # Monotonic seconds of the last sign of a server that takes writes; None before the first.
         self.succeeded_at: float | None = None
         self.error: str | None = None
@@ -54,7 +72,13 @@ class Link:
         self.wake = threading.Event()
         self.circuit = Circuit()
         self._reconnector = Reconnector(
-            self.circuit, backoff, probe=self.ping, replace=self._replace, clock=time.monotonic
+            self.circuit,
+            backoff,
+            probe=self.ping,
+            replace=self._replace,
+            clock=time.monotonic,
+            renew=lambda: self.replace("it fails where another process of the node succeeds"),
+            company=self._company,
         )
 
     def listener(self) -> Heartbeats:
@@ -99,14 +123,32 @@ class Link:
         }
 
     def reconnect(self, *, force: bool = False) -> Attempt | None:
-        """Make an attempt if the circuit is not closed and it is due; always, with `force`. Never sleeps."""
-        attempt = self._reconnector.attempt() if force else self._reconnector.run_if_due()
+        """Make an attempt if the circuit is not closed and it is due, or one that was ordered; always, with
+        `force`. Never sleeps.
+        """
+        order = self._due_order()
+        if order is not None and order.replaces:
+            self.replace("asked for")
+        is_asked = force or order is not None
+        attempt = self._reconnector.attempt() if is_asked else self._reconnector.run_if_due()
         if attempt is not None and not attempt.connected:
-            self._record(Kind.RECONNECT, attempt.number, str(attempt.error_class))
-            message = "attempt %d failed (%s), the next is due in %.1f s"
-            args = (attempt.number, attempt.error_class, attempt.next_in_seconds)
-            events.say(logger, logging.INFO, Event.RECONNECT_FAILED, message, *args, error=attempt.error)
+            self._say_failed(attempt)
+            self._escalate()
         return attempt
+
+    def order(self, *, replaces: bool, within: float = SPREAD_SECONDS) -> None:
+        """Make an attempt at some moment within so many seconds, with a new client where it `replaces`."""
+        due_at = time.monotonic() + random.uniform(0.0, within)  # noqa: S311 - no secret hangs on it
+        pending = self._order
+        self._order = Order(due_at, replaces or (pending is not None and pending.replaces))
+
+    def replace(self, why: str) -> bool:
+        """Put a new client, of settings that are read again, in the place of the present one.
+
+        Operations that run on the old one end as they would have; see `ClientHolder.replace`.
+        """
+        self._renew()
+        return self._put_in_place(self._holder.client, why)
 
     @property
     def server(self) -> str | None:
@@ -114,8 +156,21 @@ class Link:
         return self._server
 
     def due_in(self) -> float | None:
-        """Return the seconds until the next attempt is due; None while the circuit is closed."""
-        return None if self.circuit.is_closed else self._reconnector.due_in()
+        """Return the seconds until the next attempt is due; None while the circuit is closed and none is
+        ordered.
+        """
+        order = self._order
+        ordered = [] if order is None else [max(0.0, order.due_at - time.monotonic())]
+        return min(
+            ordered if self.circuit.is_closed else [*ordered, self._reconnector.due_in()], default=None
+        )
+
+    def _due_order(self) -> Order | None:
+        order = self._order
+        if order is None or order.due_at > time.monotonic():
+            return None
+        self._order = None
+        return order
 
     def _replace(self, error_class: ErrorClass) -> bool:
         """Replace the client where this one cannot come back: closed, or with credentials that changed."""
@@ -123,11 +178,15 @@ class Link:
         # The error may be of a client that was replaced meanwhile, or of one that its process has closed.
         is_spent = error_class is ErrorClass.CLOSED and client is not None and is_closed(client)
         can_help = is_spent or (error_class is ErrorClass.AUTH and self._renew())
-        if client is None or not can_help or not self._holder.replace(client):
+        return can_help and self._put_in_place(client, str(error_class))
+
+    def _put_in_place(self, old: Client | None, why: str) -> bool:
+        """Replace this client and say why; False where it is not the present one any more."""
+        if old is None or not self._holder.replace(old):
             return False
         self._server = None
-        self._record(Kind.CLIENT_REPLACED, 0.0, str(error_class))
-        events.say(logger, logging.WARNING, Event.CLIENT_REPLACED, "replaced the client: %s", error_class)
+        self._record(Kind.CLIENT_REPLACED, 0.0, why)
+        events.say(logger, logging.WARNING, Event.CLIENT_REPLACED, "replaced the client: %s", why)
         return True
 
     def _lost(self, error_name: str) -> None:
@@ -144,7 +203,9 @@ class Link:
             return
         self.error = None if change.after is CircuitState.CLOSED else change.reason
         self._on_change(change)
-        self._record(Kind.CIRCUIT, change.lasted, f"{change.after}: {change.reason}")
+        if CircuitState.CLOSED in (change.before, change.after):
+            # A probe that failed is no news, and there are many: the recorder keeps what went before.
+            self._record(Kind.CIRCUIT, change.lasted, f"{change.after}: {change.reason}")
         if change.after is CircuitState.OPEN and change.before is CircuitState.CLOSED:
             self._server = None
             self.wake.set()
@@ -152,6 +213,28 @@ class Link:
             events.say(logger, logging.ERROR, Event.CIRCUIT_OPENED, message, change.reason)
         if change.after is CircuitState.CLOSED:
             self._reconnector.reset()
+            self._has_given_up = False
             message = "MongoDB answers again after %.1f s"
             fields = {"seconds": change.lasted}
             events.say(logger, logging.INFO, Event.CIRCUIT_CLOSED, message, change.lasted, **fields)
+
+    def _say_failed(self, attempt: Attempt) -> None:
+        # One process in a node tries twice a second and more: the 1st, 2nd, 4th, 8th… are told.
+        if attempt.number & (attempt.number - 1):
+            return
+        self._record(Kind.RECONNECT, attempt.number, str(attempt.error_class))
+        message = "attempt %d failed (%s), the next is due in %.1f s"
+        args = (attempt.number, attempt.error_class, attempt.next_in_seconds)
+        events.say(logger, logging.INFO, Event.RECONNECT_FAILED, message, *args, error=attempt.error)
+
+    def _escalate(self) -> None:
+        """Say once per outage, by the one process of the node that keeps nudging, that it lasts too long."""
+        seconds = self.circuit.outage_seconds(time.monotonic())
+        if self._has_given_up or seconds < self._give_up_seconds or not self._company.is_prober():
+            return
+        self._has_given_up = True
+        message = "MongoDB cannot be reached since %.0f s, longer than the %.0f s allowed; trying goes on"
+        args = (seconds, self._give_up_seconds)
+        events.say(
+            logger, logging.ERROR, Event.RECONNECT_GIVEN_UP, message, *args, seconds=seconds, error=self.error
+        )

@@ -1,0 +1,87 @@
+"""What operators paused: the queues that a node leaves alone until they say otherwise, across its restarts.
+
+MAIN hears an operator and may not wait for Redis; its processes may. So MAIN writes orders on the board, the
+first living process of the node carries them to Redis at its tick and writes back what stands there, and
+MAIN goes by both. Per queue the last word counts, by Redis' clock. Pure.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Said = Mapping[str, tuple[bool, float]]
+"""By queue: whether it is paused, and when that was said, unix seconds by Redis' clock."""
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What MAIN was told: pause (True) or resume a queue. `number` counts the commands."""
+
+    number: int = 0
+    wanted: Mapping[str, bool] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, text: str) -> "Orders":
+        """Return what `text` said; nothing, where it says nothing."""
+        told = json.loads(text or "{}")
+        return cls(told.get("number", 0), told.get("wanted", {}))
+
+    def text(self) -> str:
+        """Return what `read` takes."""
+        return json.dumps(vars(self), separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class Known:
+    """What stands in Redis, the orders up to `number` included."""
+
+    number: int
+    said: Said
+
+    @classmethod
+    def read(cls, text: str) -> "Known | None":
+        """Return what `text` said; None before anybody has asked Redis."""
+        if not text:
+            return None
+        told = json.loads(text)
+        return cls(told["number"], said(told["said"]))
+
+    def text(self) -> str:
+        """Return what `read` takes."""
+        return json.dumps(vars(self), separators=(",", ":"))
+
+
+def said(document: Mapping[str, Any]) -> Said:
+    """Return what a stored document says; what is no such thing in it says nothing."""
+    pairs = [(q, v) for q, v in document.items() if isinstance(v, (list, tuple)) and len(v) == 2]
+    return {queue: (bool(value[0]), float(value[1])) for queue, value in pairs}
+
+
+def add(orders: Orders, known: Known | None, queues: Collection[str], *, pause: bool) -> Orders:
+    """Return the orders with one more; those that were carried are left out."""
+    pending = {} if known is not None and known.number >= orders.number else orders.wanted
+    return Orders(orders.number + 1, {**pending, **dict.fromkeys(queues, pause)})
+
+
+def carry(orders: Orders, known: Known | None, stored: Said, *, now: float) -> Known:
+    """Return what counts from now on: of what stands on either side the later, and then the new orders.
+
+    What Redis has lost since comes back from the board.
+    """
+    merged = dict(stored)
+    for queue, word in (known.said if known else {}).items():
+        merged[queue] = max(word, merged.get(queue, word), key=lambda one: one[1])
+    if known is None or orders.number > known.number:
+        merged |= {queue: (pause, now) for queue, pause in orders.wanted.items()}
+    return Known(orders.number, merged)
+
+
+def paused(orders: Orders, known: Known | None) -> set[str] | None:
+    """Return the paused queues; None where that is not known yet."""
+    if known is None and not orders.number:
+        return None
+    stands = {queue: pause for queue, (pause, _) in (known.said if known else {}).items()}
+    if known is None or orders.number > known.number:
+        stands |= orders.wanted
+    return {queue for queue, pause in stands.items() if pause}
