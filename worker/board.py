@@ -16,9 +16,9 @@ node whose MAIN was killed are found by the next worker on the host.
 | 56 | 128 | deployment | text, UTF-8, padded with zero bytes |
 | 184 | 256 | node | likewise |
 | 448 | 2072 | queues | a double buffer for 1024 bytes |
-| 2520 | 4112 | orders | likewise for 2048 bytes: what MAIN was told to pause (`pauses.Orders`) |
-| 6632 | 4112 | gate | likewise: the queues that MAIN leaves alone, by name: why, since when |
-| 10744 | 4112 | paused | likewise: what stands in Redis (`pauses.Known`), by the first living process |
+| 2520 | 4120 | orders | likewise for 2048 bytes: what MAIN was told to pause (`pauses.Orders`) |
+| 6640 | 4120 | gate | likewise: the queues that MAIN leaves alone, by name: why, since when |
+| 10760 | 4120 | paused | likewise: what stands in Redis (`pauses.Known`), by the first living process |
 | 16384 | slots x `board_row.SIZE` | rows | |
 """
 
@@ -44,7 +44,7 @@ _MAGIC = b"CPMBOARD"
 _HEADER = struct.Struct("=II3Qd8s128s256s")
 _HEADER_AT = len(_MAGIC)
 _EXPECTED_AT, _QUEUES_AT, _QUEUES_BYTES, _ROWS_AT = 32, 448, 1024, 16384
-_ORDERS_AT, _GATE_AT, _PAUSED_AT, _GATE_BYTES = 2520, 6632, 10744, 2048
+_ORDERS_AT, _GATE_AT, _PAUSED_AT, _GATE_BYTES = 2520, 6640, 10760, 2048
 
 
 class NoBoardError(ValueError):

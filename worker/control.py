@@ -46,7 +46,7 @@ def mongo_flight(state: Any, slot: int | None = None, **_kwargs: Any) -> dict[st
 @control_command()
 def mongo_reset_stats(state: Any, **_kwargs: Any) -> dict[str, Any]:
     """Make each process set its pool's counters and histograms back to zero."""
-    return _request(state, Command.RESET, within="its next tick")
+    return _request(state, Command.RESET, when="at its next tick")
 
 
 @control_command(args=[("queue", str)], signature="[queue]")
@@ -68,7 +68,7 @@ def mongo_reconnect(state: Any, replace: str | bool = False, **_kwargs: Any) -> 
         command = Command.REPLACE if _is_true(replace) else Command.PROBE
     except KeyError:
         return {"error": "replace is true or false"}
-    return _request(state, command, within="its next tick and 2 s more")
+    return _request(state, command, when="within 2 s of its next tick")
 
 
 def _pause(state: Any, queue: str | None, *, pause: bool) -> dict[str, Any]:
@@ -91,14 +91,14 @@ def _is_true(text: str | bool) -> bool:
     return {"true": True, "false": False}[text.lower().removeprefix("replace=")]
 
 
-def _request(state: Any, command: Command, *, within: str) -> dict[str, Any]:
+def _request(state: Any, command: Command, *, when: str) -> dict[str, Any]:
     board = _board(state)
     if board is None:
         return _NO_BOARD
     found = [slot for slot in node_view.slots(board) if slot.is_alive]
     for slot in found:
         board.rows[slot.number].request(command)
-    return {"ok": f"asked {len(found)} processes; each obeys within {within}"}
+    return {"ok": f"asked {len(found)} processes; each obeys {when}"}
 
 
 def _board(state: Any) -> Board | None:

@@ -54,8 +54,14 @@ class Known:
 
 def said(document: Mapping[str, Any]) -> Said:
     """Return what a stored document says; what is no such thing in it says nothing."""
-    pairs = [(q, v) for q, v in document.items() if isinstance(v, (list, tuple)) and len(v) == 2]
-    return {queue: (bool(value[0]), float(value[1])) for queue, value in pairs}
+    return {queue: (value[0], value[1]) for queue, value in document.items() if _is_word(value)}
+
+
+def _is_word(value: Any) -> bool:
+    match value:
+        case [bool(), int() | float()]:
+            return True
+    return False
 
 
 def add(orders: Orders, known: Known | None, queues: Collection[str], *, pause: bool) -> Orders:

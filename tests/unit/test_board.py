@@ -259,6 +259,17 @@ def test_the_file_is_its_owners_alone(board):
     assert stat.S_IMODE(board.path.stat().st_mode) == 0o600
 
 
+def test_what_is_said_of_gated_queues_stands_apart_and_is_seen_by_all(board):
+    assert (board.orders, board.gate, board.paused) == ("", {}, "")
+    other = Board.attach(board.path)
+    long = {"q" * 2000: ["outage", 1.5]}
+    board.queues, board.orders, board.paused = "q" * 1024, "o" * 2048, "p" * 2048
+    board.gate = long
+    assert (other.queues, other.orders, other.paused) == ("q" * 1024, "o" * 2048, "p" * 2048)
+    assert other.gate == long
+    assert [row.read().state for row in other.rows] == ["empty"] * 3
+
+
 def test_queues_that_are_too_long_are_not_taken(board):
     board.queues = "[]"
     board.queues = "x" * 1025

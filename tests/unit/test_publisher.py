@@ -20,6 +20,8 @@ class Fleet:
         self.taken: list[tuple[str, bytes]] = []
         self.tries = 0
         self.left: list[str] = []
+        self.documents: dict[str, dict[str, Any]] = {}
+        self.stored = 0
 
     def publish(self, member: str, report: bytes) -> Published:
         self.tries += 1
@@ -27,6 +29,15 @@ class Fleet:
             raise self.error
         self.taken.append((member, report))
         return Published(1000.0 + self.tries, None)
+
+    def load(self, name: str) -> dict[str, Any] | None:
+        if self.error is not None:
+            raise self.error
+        return self.documents.get(name)
+
+    def store(self, name: str, document: dict[str, Any]) -> None:
+        self.stored += 1
+        self.documents[name] = document
 
     def goodbye(self, member: str) -> None:
         if self.error is not None:
@@ -141,3 +152,17 @@ def test_no_time_is_spent_on_a_goodbye_that_nobody_hears(fleet: Fleet, caplog: A
     fleet.error = None
     assert not reporter.goodbye("n/0")
     assert fleet.left == []
+
+
+def test_a_document_is_stored_only_where_it_changed(fleet: Fleet) -> None:
+    reporter = publisher(fleet)
+    assert reporter.amend("x", lambda stood: stood | {"a": 1}) == {"a": 1}
+    assert reporter.amend("x", lambda stood: stood | {"a": 1}) == {"a": 1}
+    assert (fleet.documents, fleet.stored) == ({"x": {"a": 1}}, 1)
+
+
+@pytest.mark.parametrize("error", [redis.ConnectionError("x"), OSError("x"), ValueError("no JSON")])
+def test_a_document_that_redis_does_not_give_is_not_changed(fleet: Fleet, error: Exception) -> None:
+    fleet.error = error
+    assert publisher(fleet).amend("x", lambda stood: stood | {"a": 1}) is None
+    assert fleet.documents == {}

@@ -208,6 +208,11 @@ def test_a_queue_that_is_not_worked_off_degrades(name: str, queue: Queue, reason
     assert judged(fleet(*node(slots=2)), queues={name: queue}).reasons == reasons
 
 
+def test_messages_behind_a_closed_gate_are_told_with_the_reason() -> None:
+    found = judged(fleet(*node(gate={"bills": "operator"})), queues={"bills": Queue(2, 0.1)})
+    assert found.reasons == ["nobody consumes the 2 messages in bills: the gate is closed (operator)"]
+
+
 def test_whether_anybody_consumes_is_unknown_where_not_everybody_tells() -> None:
     older = fleet(*node(slots=1), *node("w2@h", 1, queues=None))
     starting = fleet(*node(slots=1), *node("w2@h", 1, queues=[]))
