@@ -53,9 +53,10 @@ def concurrency(
 
 def register(app: Any) -> None:
     """Make the functions of this module tasks of `app`."""
+    options = {"bind": True, "shared": False, "max_retries": 0, "waits_out_outages": False}
     for function in (snapshot, flight, ping, concurrency):
         name = f"mongo.ops.{function.__name__}"
-        app.task(name=name, bind=True, shared=False, base=app.mongo.Task, max_retries=0)(function)
+        app.task(name=name, base=app.mongo.Task, **options)(function)
 
 
 def _read(task: Any, collection: Any) -> Callable[[], object]:

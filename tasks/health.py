@@ -17,4 +17,5 @@ def check(self: Any) -> dict[str, Any]:
 
 def register(app: Any) -> None:
     """Make the functions of this module tasks of `app`."""
-    app.task(name="mongo.health.check", bind=True, shared=False, base=app.mongo.Task, max_retries=0)(check)
+    options = {"bind": True, "shared": False, "max_retries": 0, "waits_out_outages": False}
+    app.task(name="mongo.health.check", base=app.mongo.Task, **options)(check)

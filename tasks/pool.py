@@ -15,6 +15,5 @@ def snapshot(self: Any) -> dict[str, Any]:
 
 def register(app: Any) -> None:
     """Make the functions of this module tasks of `app`."""
-    app.task(name="mongo.pool.snapshot", bind=True, shared=False, base=app.mongo.Task, max_retries=0)(
-        snapshot
-    )
+    options = {"bind": True, "shared": False, "max_retries": 0, "waits_out_outages": False}
+    app.task(name="mongo.pool.snapshot", base=app.mongo.Task, **options)(snapshot)

@@ -28,7 +28,6 @@ def run(self: Any, attempts: int = 3) -> dict[str, Any]:
 
 def register(app: Any) -> None:
     """Make the functions of this module tasks of `app`."""
-    app.task(name="mongo.reconnect.attempt", bind=True, shared=False, base=app.mongo.Task, max_retries=0)(
-        attempt
-    )
-    app.task(name="mongo.reconnect.run", bind=True, shared=False, base=app.mongo.Task)(run)
+    options = {"bind": True, "shared": False, "waits_out_outages": False, "base": app.mongo.Task}
+    app.task(name="mongo.reconnect.attempt", max_retries=0, **options)(attempt)
+    app.task(name="mongo.reconnect.run", **options)(run)

@@ -15,6 +15,7 @@ node whose MAIN was killed are found by the next worker on the host.
 | 48 | 8 | host | `process_identity.boot_id()` |
 | 56 | 128 | deployment | text, UTF-8, padded with zero bytes |
 | 184 | 256 | node | likewise |
+| 440 | 8 | number of messages that expired before they could run | unsigned |
 | 448 | 2072 | queues | a double buffer for 1024 bytes |
 | 2520 | 4120 | orders | likewise for 2048 bytes: what MAIN was told to pause (`pauses.Orders`) |
 | 6640 | 4120 | gate | likewise: the queues that MAIN leaves alone, by name: why, since when |
@@ -43,7 +44,7 @@ VERSION = 2
 _MAGIC = b"CPMBOARD"
 _HEADER = struct.Struct("=II3Qd8s128s256s")
 _HEADER_AT = len(_MAGIC)
-_EXPECTED_AT, _QUEUES_AT, _QUEUES_BYTES, _ROWS_AT = 32, 448, 1024, 16384
+_EXPECTED_AT, _EXPIRED_AT, _QUEUES_AT, _QUEUES_BYTES, _ROWS_AT = 32, 440, 448, 1024, 16384
 _ORDERS_AT, _GATE_AT, _PAUSED_AT, _GATE_BYTES = 2520, 6640, 10760, 2048
 
 
@@ -68,6 +69,7 @@ class Board:
         self.created_at: float = created_at
         self.host, self.deployment, self.node = map(_text, texts)
         self._expected = self._view[_EXPECTED_AT : _EXPECTED_AT + 8].cast("Q")
+        self._expired = self._view[_EXPIRED_AT : _EXPIRED_AT + 8].cast("Q")
         self._queues = self._texts(_QUEUES_AT, _QUEUES_BYTES)
         self._orders, self._gate, self._paused = (
             self._texts(start, _GATE_BYTES) for start in (_ORDERS_AT, _GATE_AT, _PAUSED_AT)
@@ -108,6 +110,15 @@ class Board:
     @expected.setter
     def expected(self, slots: int) -> None:
         self._expected[0] = slots
+
+    @property
+    def expired(self) -> int:
+        """How many messages of this node expired before they could run."""
+        return self._expired[0]
+
+    @expired.setter
+    def expired(self, count: int) -> None:
+        self._expired[0] = count
 
     @property
     def queues(self) -> str:

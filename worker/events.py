@@ -22,6 +22,8 @@ class Event(StrEnum):
     GATE_OPENED = "gate.opened"
     HEALTH_CHANGED = "health.changed"
     TASK_RETRY = "task.retry"
+    TASK_REQUEUED = "task.requeued"
+    TASK_EXPIRED = "task.expired"
     POOL_LONG_HOLD = "pool.long_hold"
     POOL_LEAK = "pool.leak"
     POOL_RETURNED = "pool.returned"
@@ -58,6 +60,9 @@ MEANINGS: dict[Event, str] = {
     Event.GATE_OPENED: "INFO. The node consumes these queues again, after how long, and why it did not.",
     Event.HEALTH_CHANGED: "WARNING (INFO when ok). The verdict on the fleet changed, and why; said once.",
     Event.TASK_RETRY: "WARNING. A task met a transient error and will run again: which, when, attempt n.",
+    Event.TASK_REQUEUED: "INFO. A task went back to the broker since MongoDB is away; costs no retry.",
+    Event.TASK_EXPIRED: "WARNING. Messages whose `expires` passed before they could run, and how many so far "
+    "(told of the 1st, 2nd, 4th, 8th…).",
     Event.POOL_LONG_HOLD: "WARNING. A task has held a connection for long: which, how long, and where in its "
     "code it is.",
     Event.POOL_LEAK: "WARNING. A task ended and left a session, a transaction, a cursor or a client open.",

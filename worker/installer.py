@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery
 
 from . import control as control  # noqa: PLC0414 - importing it registers its commands
-from . import fixes, queues, schedule
+from . import fixes, queues, requeue, schedule
 from .gate import Gate
 from .headcount import Headcount
 from .process import Mongo, adopt, shared
@@ -47,6 +47,7 @@ def _equip(app: Celery, settings: Settings | None) -> Mongo:
     app.mongo = mongo
     app.steps["consumer"].update({Headcount, Gate})
     fixes.install(app)
+    requeue.hush()
     for module in _TASK_MODULES:
         module.register(app)
     return mongo

@@ -134,10 +134,17 @@ class Presence:
             server=link.server,
             uss=self._memory(now),
             totals=mongo.monitor.totals(now).to_dict(),
-            counts={name: getattr(mongo.suspicion, name) for name in _FINDINGS},
+            counts=self._counts(),
             busy=busy,
             gate={} if board is None else {queue: why for queue, (why, _) in board.gate.items()},
         )
+
+    def _counts(self) -> dict[str, int]:
+        mongo, board = self._mongo, self._mongo.board
+        # One process tells what its node counted, so that sums are right.
+        expired = board.expired if board is not None and self._is_lowest else 0
+        found = {name: getattr(mongo.suspicion, name) for name in _FINDINGS}
+        return found | {"requeued": mongo.requeued, "expired": expired}
 
     def _task(self, now: float) -> dict[str, Any] | None:
         works = self._attribution.running()

@@ -61,6 +61,8 @@ class Mongo:
         self.place = Place(node=socket.gethostname())
         # Set by install(app): the base class of tasks, which lives a layer above.
         self.Task: type[Any] = object
+        # Tasks of this process that went back to the broker since MongoDB was away.
+        self.requeued = 0
         # Set by install(app); see shared().
         self.is_shared = False
         # Set by install(app): the fleet's view, which lives a layer above.

@@ -25,6 +25,7 @@ from .beat_pulse import BeatPulse
 from .board import Board, NoBoardError
 from .errors import SettingsError
 from .events import Event
+from .expired import Expired
 from .mongo.backoff import Backoff
 from .presence import Presence
 from .process import Mongo, Place
@@ -57,6 +58,7 @@ class Lifecycle:
         self._mongo = mongo
         self._registry = registry
         self._pulse = pulse
+        self._expired = Expired(lambda: mongo.board)
         self._attribution = Attribution(lambda: mongo.suspicion)
         self._reporter: Reporter | None = None
         self._presence: Presence | None = None
@@ -76,6 +78,7 @@ class Lifecycle:
             (signals.worker_init, self.worker_init),
             (signals.celeryd_after_setup, self.celeryd_after_setup),
             (signals.worker_before_create_process, self.worker_before_create_process),
+            (signals.task_revoked, self.task_revoked),
             (signals.worker_process_init, self.worker_process_init),
             (signals.worker_process_shutdown, self.worker_process_shutdown),
             (signals.worker_shutdown, self.worker_shutdown),
@@ -145,6 +148,10 @@ class Lifecycle:
         if self._mongo.board is None:
             self._make_board(slots=_rows(self._worker))
         self._share_memory()
+
+    def task_revoked(self, sender: Any, expired: bool, **_kwargs: Any) -> None:
+        """In MAIN, for each message that is not run."""
+        self._expired.heard(sender, has_expired=expired)
 
     def worker_process_init(self, sender: str, **_kwargs: Any) -> None:
         """In a new child of a prefork pool, and in MAIN under solo. Constructor only, no I/O."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from celery.exceptions import TaskRevokedError
 from celery.result import AsyncResult
 from pymongo import MongoClient
 
@@ -81,31 +82,61 @@ def test_each_process_says_once_that_mongodb_is_away_and_once_that_it_is_back(no
     assert node.run("write", 0) == 0
 
 
-def test_every_task_of_an_outage_ends_well(
-    node: Node, site: Site, server: MongoClient[dict[str, Any]]
+@pytest.mark.parametrize("task", ["write", "write_early"])
+def test_every_task_of_an_outage_ends_well_and_spends_no_retry(
+    node: Node, site: Site, server: MongoClient[dict[str, Any]], task: str
 ) -> None:
-    results = [node.send("write", key) for key in range(100)]
+    """On a queue that is not gated: the gate has tests of its own."""
+    server.app.lifecycle.drop()
+    opened, retried = (node.worker.text.count(event) for event in ("circuit.opened", "task.retry"))
+    results = [node.send(task, key) for key in range(100)]
     wait_until(lambda: any(result.ready() for result in results), what="the first task's end")
     site.mongo.kill()
-    went = time.monotonic()
     assert sum(result.ready() for result in results) < 100
-    wait_until(lambda: time.monotonic() - went > 3, what="3 s without MongoDB")
+    node.worker.wait_for_log(rf"task\.requeued: .*\.{task}\[")
     site.mongo.start()
     assert [result.get(timeout=30) for result in results] == list(range(100))
     assert [row["_id"] for row in server.app.lifecycle.find().sort("_id")] == list(range(100))
-    assert node.worker.text.count("circuit.opened") == 5
-    assert "Traceback" not in node.worker.text
+    text = node.worker.text
+    assert text.count("circuit.opened") == opened + 2
+    assert text.count("task.retry") == retried
+    assert "Traceback" not in text
+
+
+def test_nothing_spins_while_mongodb_is_away(node: Node, site: Site) -> None:
+    """A task that goes back keeps its slot for about a second: two processes, so two a second."""
+    site.mongo.kill()
+    before = node.worker.text.count("task.requeued")
+    result = node.send("write", 1)
+    node.worker.wait_for_log(r"task\.requeued: ", count=before + 1)
+    before, began = before + 1, time.monotonic()
+    wait_until(lambda: time.monotonic() - began > 4, what="4 s without MongoDB")
+    requeued = node.worker.text.count("task.requeued") - before
+    assert 1 <= requeued <= 2 * (time.monotonic() - began + 1)
+    site.mongo.start()
+    assert result.get(timeout=30) == 1
+
+
+def test_a_message_that_expires_in_an_outage_is_counted(node: Node, site: Site) -> None:
+    site.mongo.kill()
+    result = node.send("write", 1, expires=2)
+    node.worker.wait_for_log(r"task\.expired: .*write: its expires passed before it could run; 1 of")
+    site.mongo.start()
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=10)
 
 
 @pytest.mark.parametrize(
-    ("failure", "error_class"),
-    [({"errorCode": 10107}, "failover"), ({"closeConnection": True}, "outage")],
+    ("failure", "pattern"),
+    [
+        ({"errorCode": 10107}, r"task\.retry: .*write.* met failover"),
+        ({"closeConnection": True}, r"task\.requeued: .*write.*: outage"),
+    ],
     ids=["not primary", "connection closed"],
 )
 def test_a_task_that_meets_more_errors_than_the_driver_retries_runs_again(
-    node: Node, server: MongoClient[dict[str, Any]], failure: dict[str, Any], error_class: str
+    node: Node, server: MongoClient[dict[str, Any]], failure: dict[str, Any], pattern: str
 ) -> None:
-    pattern = rf"task\.retry: .*write.* met {error_class}"
     before = len(re.findall(pattern, node.worker.text))
     data = {"failCommands": ["update"], **failure}
     server.admin.command({"configureFailPoint": "failCommand", "mode": {"times": 3}, "data": data})

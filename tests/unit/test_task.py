@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from pymongo import MongoClient, _csot, errors
 
-from worker import process
+from worker import process, recovery
 from worker.errors import NotInstalledError
 from worker.installer import install
 from worker.mongo.circuit import CircuitState
@@ -22,6 +22,8 @@ from worker.task import MongoTask
 FAKE = {"app": "the database"}
 DUPLICATE = errors.DuplicateKeyError("dup key", 11000)
 ELECTION = errors.NotPrimaryError("not primary")
+NOBODY = errors.ServerSelectionTimeoutError("nobody")
+BAD_LOGIN = errors.OperationFailure("Authentication failed.", 18)
 
 
 @pytest.fixture
@@ -31,6 +33,9 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     app = Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
     app.conf.task_store_eager_result = False
     mongo = install(app, load_settings({}, env_file=None))
+    # A moment that a slot is kept for: here nobody comes back meanwhile.
+    monkeypatch.setattr(recovery, "HOLD_SECONDS", 0.0)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     with mongo.use_client(FAKE):
         yield app
     mongo.close()
@@ -138,7 +143,6 @@ def test_a_body_may_retry_by_itself(app: Celery) -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        errors.ServerSelectionTimeoutError("nobody"),
         ELECTION,
         errors.WaitQueueTimeoutError("full"),
         errors.ExecutionTimeout("slow", 50),
@@ -201,9 +205,105 @@ def test_a_retry_is_said_without_the_arguments(app: Celery, caplog: pytest.LogCa
 
 
 def test_an_outage_that_a_task_meets_opens_the_circuit(app: Celery) -> None:
-    with pytest.raises(Retry):
-        traced(make(app, raising(errors.ServerSelectionTimeoutError("nobody"))))
+    with pytest.raises(Reject):
+        traced(make(app, raising(NOBODY)))
     assert app.mongo.link.circuit.state is CircuitState.OPEN
+
+
+# -- outages ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [NOBODY, errors.AutoReconnect("reset"), BAD_LOGIN], ids=repr)
+@pytest.mark.parametrize("retries", [0, 10])
+def test_a_task_that_meets_an_outage_goes_back_to_the_broker_and_costs_no_retry(
+    app: Celery, error: Exception, retries: int
+) -> None:
+    with pytest.raises(Reject) as reject:
+        traced(make(app, raising(error)), retries=retries)
+    assert reject.value.requeue
+    assert reject.value.__suppress_context__
+    assert app.mongo.requeued == 1
+
+
+def test_a_task_does_not_begin_while_mongodb_is_known_to_be_away(app: Celery) -> None:
+    app.mongo.link.observe(NOBODY)
+    seen: list[int] = []
+    with pytest.raises(Reject, match="MongoDB is away"):
+        traced(make(app, lambda self: seen.append(1)))
+    assert seen == []
+
+
+def test_a_task_begins_once_the_circuit_closes(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    app.mongo.link.observe(NOBODY)
+    monkeypatch.setattr(app.mongo.link, "wait_closed", lambda seconds: True)
+    assert traced(make(app, lambda self: "done")) == "done"
+
+
+def test_a_task_that_does_not_wait_begins_all_the_same_and_keeps_its_error(app: Celery) -> None:
+    app.mongo.link.observe(NOBODY)
+    task = make(app, raising(NOBODY), waits_out_outages=False, max_retries=0)
+    with pytest.raises(errors.ServerSelectionTimeoutError):
+        traced(task)
+
+
+def test_an_eager_task_has_no_broker_to_go_back_to(app: Celery) -> None:
+    with pytest.raises(Retry):
+        traced(make(app, raising(NOBODY)), is_eager=True)
+
+
+def test_a_task_called_like_a_function_keeps_its_error_in_an_outage(app: Celery) -> None:
+    app.mongo.link.observe(NOBODY)
+    with pytest.raises(errors.ServerSelectionTimeoutError):
+        make(app, raising(NOBODY))()
+
+
+def test_an_operation_without_an_answer_is_retried_where_the_server_answers_a_ping(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a query that always takes longer than the socket's timeout would run for ever."""
+    held: list[float] = []
+
+    def wait_closed(seconds: float) -> bool:
+        held.append(seconds)
+        return True
+
+    monkeypatch.setattr(app.mongo.link, "wait_closed", wait_closed)
+    task = make(app, raising(errors.NetworkTimeout("timed out")))
+    with pytest.raises(Retry):
+        traced(task)
+    assert held == [app.mongo.settings.ping_timeout_seconds]
+    with pytest.raises(errors.NetworkTimeout):
+        traced(task, retries=10)
+
+
+def test_where_the_message_is_acknowledged_early_a_copy_is_sent_that_keeps_the_retries(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rejected message would be lost."""
+    task = make(app, raising(NOBODY), acks_late=False)
+    sent: list[dict[str, Any]] = []
+
+    def send(_producer: Any, _name: str, message: Any, **options: Any) -> None:
+        sent.append(message.headers | options)
+
+    monkeypatch.setattr(app.amqp, "send_task_message", send)
+    with pytest.raises(Ignore):
+        traced(task, retries=3, delivery_info={"exchange": "", "routing_key": "shop.queue"})
+    (headers,) = sent
+    assert (headers["id"], headers["retries"], headers["queue"].name) == ("some-id", 3, "shop.queue")
+    assert headers["eta"] is not None
+
+
+def test_what_goes_back_is_said_without_the_arguments(app: Celery, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+    def body(self: Any, secret: str) -> None:
+        raise NOBODY
+
+    with pytest.raises(Reject):
+        traced(make(app, body), "the argument")
+    assert "task.requeued: shop.task[some-id] goes back to the broker: outage" in caplog.text
+    assert "the argument" not in caplog.text
 
 
 def test_a_task_is_acknowledged_late_whatever_the_app_says() -> None:
@@ -323,9 +423,6 @@ def server(*replies: Any) -> Any:
     client: Any = MongoClient("mongodb://a:1", connect=False)
     vars(client)["admin"] = SimpleNamespace(command=command)
     return client
-
-
-NOBODY = errors.ServerSelectionTimeoutError("nobody")
 
 
 def run(app: Celery, name: str, client: Any, **request: Any) -> Any:

@@ -36,6 +36,8 @@ class Circuit:
         self._lock = threading.Lock()
         self._state = CircuitState.CLOSED
         self._outage_since: float | None = None
+        self._closed = threading.Event()
+        self._closed.set()
 
     @property
     def state(self) -> CircuitState:
@@ -52,6 +54,10 @@ class Circuit:
         # Read once: another thread may end the outage meanwhile, or have taken its `now` before ours.
         since = self._outage_since
         return 0.0 if since is None else max(0.0, now - since)
+
+    def wait_closed(self, seconds: float) -> bool:
+        """Wait until the circuit is closed, for so many seconds at most; say whether it is."""
+        return self._closed.wait(max(0.0, seconds))
 
     def fail(self, now: float, reason: str) -> Change | None:
         """Note that the server cannot be reached."""
@@ -75,6 +81,8 @@ class Circuit:
             self._state = after
             if after is CircuitState.CLOSED:
                 self._outage_since = None
-            elif self._outage_since is None:
-                self._outage_since = now
+                self._closed.set()
+            else:
+                self._outage_since = now if self._outage_since is None else self._outage_since
+                self._closed.clear()
         return Change(before, after, lasted, reason)

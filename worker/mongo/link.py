@@ -136,6 +136,18 @@ class Link:
             self._escalate()
         return attempt
 
+    def wait_closed(self, seconds: float) -> bool:
+        """Wait for the circuit to close, for so many seconds at most; say whether it is closed.
+
+        An attempt that is due is made here, should nobody else make it; a ping's deadline bounds that.
+        """
+        ends_at = time.monotonic() + seconds
+        if self.circuit.is_closed:
+            return True
+        if seconds > 0:
+            self.reconnect()
+        return self.circuit.wait_closed(ends_at - time.monotonic())
+
     def order(self, *, replaces: bool, within: float = SPREAD_SECONDS) -> None:
         """Make an attempt at some moment within so many seconds, with a new client where it `replaces`."""
         due_at = time.monotonic() + random.uniform(0.0, within)  # noqa: S311 - no secret hangs on it

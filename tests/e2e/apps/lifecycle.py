@@ -61,6 +61,13 @@ def write(self: Any, key: int) -> int:
     return key
 
 
+@app.task(base=MongoTask, bind=True, acks_late=False)
+def write_early(self: Any, key: int) -> int:
+    """Likewise, with a message that is acknowledged before."""
+    self.db.lifecycle.update_one({"_id": key}, {"$set": {"by": os.getpid()}}, upsert=True)
+    return key
+
+
 @app.task(base=MongoTask, bind=True)
 def replace(self: Any) -> int:
     """Put a new client in the place of this process's own."""
