@@ -100,9 +100,9 @@ def consuming(fleet: Fleet | None, queues: "Mapping[str, Queue] | None") -> Laye
     """Are the queues worked off?"""
     if queues is None:
         return Layer(Verdict.UNKNOWN)
-    consumed, gates = _consumed(fleet), _gates(fleet)
+    consumed, closed = _consumed(fleet), gates(fleet)
     found = [
-        _waiting(name, queue, consumed=consumed, gate=gates.get(name))
+        _waiting(name, queue, consumed=consumed, gate=closed.get(name))
         for name, queue in sorted(queues.items())
         if queue.depth
     ]
@@ -128,7 +128,7 @@ def _consumed(fleet: Fleet | None) -> set[str] | None:
     return {name for names in told for name in names or ()}
 
 
-def _gates(fleet: Fleet | None) -> dict[str, str]:
+def gates(fleet: Fleet | None) -> dict[str, str]:
     """Return the queues that a node leaves alone, and why."""
     told = [process.report.get("gate") or {} for process in fleet.present] if fleet else []
     return {queue: why for gate in told for queue, why in gate.items()}

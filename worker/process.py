@@ -299,9 +299,14 @@ class Mongo:
         return self.row.recorder.read()
 
     def reconnect(self, *, force: bool = False) -> dict[str, Any]:
-        """Make a reconnection attempt if one is due (always, with `force`) and say what came of it."""
+        """Make a reconnection attempt if one is due (always, with `force`) and say what came of it.
+
+        Where another thread is in the middle of one, `force` waits for its end, a ping's timeout at most.
+        """
         self.get_client()
         attempt = self.link.reconnect(force=force)
+        if force and attempt is None:
+            self.link.circuit.wait_closed(self.settings.ping_timeout_seconds)
         return self._stamp() | {
             "circuit": self.link.circuit.state,
             "attempt": None if attempt is None else attempt.to_dict(),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import board, burial, events, inquiry, process_identity, queues, schedule, verdicts
+from . import board, burial, events, inquiry, layers, process_identity, queues, schedule, verdicts
 from .events import Event
 from .fleet import Fleet, assess
 from .history import collection_name
@@ -102,6 +102,11 @@ class Watch:
         self._look_at = now + interval * random.uniform(1, 2)  # noqa: S311 - spreads load, keeps no secret
         is_mine = _tried(lambda: self._registry.lead(_CHECKED, 2 * interval))
         return bool(is_mine and _tried(self.check))
+
+    def gates(self) -> dict[str, str]:
+        """Return the queues that a node leaves alone, and why (outage, operator); none if Redis is away."""
+        known = _tried(self._look)
+        return {} if known is None else layers.gates(assess(known.reading, is_alive=lambda _seen: None))
 
     def snapshot(self) -> dict[str, Any]:
         """Return the fleet's pools (see `snapshot`), keep them in the history, and bury the lost."""

@@ -33,6 +33,7 @@ _PATIENCE_SECONDS = 60.0
 _PATIENCE_AFTER_TROUBLE_SECONDS = 5.0
 _RETRY_CAP_SECONDS = 30.0
 _SILENCE_SECONDS = 15.0
+_GATE_SECONDS = 2.0
 _ATTEMPTS = 5
 
 # What the task ends with after its own retries: the outage is not over, and the batch is sent again.
@@ -94,6 +95,8 @@ class Flight:
         self._now = now
         self._sent: deque[Sent] = deque()
         self._last_landing = now()
+        self._gate: str | None = None
+        self._ask_at = now()
         self.away: str | None = None
 
     @property
@@ -131,6 +134,7 @@ class Flight:
             fetched = self._fetch()
             if publish:
                 self._recall()
+            self._ask_why()
         except _BROKER_ERRORS as error:
             self._say_away(error)
             return False
@@ -148,12 +152,23 @@ class Flight:
         """What it is waiting for, in words; None while batches land."""
         if self.away:
             return self.away
-        if any(sent.failures or sent.status == "RETRY" for sent in self._sent):
+        if self._gate == "operator":
+            return f"an operator paused the queue {self.queue}; waiting"
+        if self._gate or any(sent.failures or sent.status == "RETRY" for sent in self._sent):
             return "the workers do not get through to MongoDB and try again; waiting"
         silent = self._seconds_silent()
         if silent > _SILENCE_SECONDS:
             return f"no result for {silent:.0f} s: does a worker consume the queue {self.queue}?"
         return None
+
+    def _ask_why(self) -> None:
+        """Where nothing lands, learn whether the workers leave the queue alone, and why."""
+        now, silent = self._now(), self._seconds_silent()
+        if silent < _GATE_SECONDS:
+            self._gate = None
+        elif now >= self._ask_at:
+            self._gate = self._app.mongo.watch.gates().get(self.queue)
+            self._ask_at = now + _GATE_SECONDS
 
     def _seconds_silent(self) -> float:
         """Seconds since a batch landed, but no longer than the next has been on its way."""

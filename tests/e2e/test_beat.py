@@ -206,7 +206,7 @@ def test_reconnection_tasks_do_nothing_while_healthy_and_add_nothing_to_the_nudg
         assert (ended["connected"], ended["attempts"], echo) == (False, 3, "free")
         logger.info("reconnect.run took %.1f s for 3 attempts", time.monotonic() - started)
         server.start()
-        assert call(app, "mongo.reconnect.run", seconds=30)["connected"] is True
+        assert call(app, "mongo.reconnect.run", 10, seconds=30)["connected"] is True
         wait_until(lambda: "circuit.closed" in node.text, what="a closed circuit")
 
 

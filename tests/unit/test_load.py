@@ -9,6 +9,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -346,6 +347,8 @@ class Site:
         task = self.app.tasks["mongo.data.upsert_many"]
         task.apply_async = self._send
         self.app.backend = self.backend
+        self.gates: dict[str, str] = {}
+        self.app.mongo = SimpleNamespace(watch=SimpleNamespace(gates=lambda: self.gates))
 
     def flight(self, limit: int = 2) -> Flight:
         return Flight(self.app, Target("c", None, ("_id",)), limit=limit, now=lambda: self.seconds)
@@ -471,6 +474,29 @@ def test_what_is_overdue_is_sent_again_only_when_its_queue_is_empty(site: Site):
     site.seconds += 100  # its patience has doubled
     flight.step()
     assert len(site.sent) == 2
+
+
+@pytest.mark.parametrize(
+    ("why", "words"),
+    [
+        ("outage", "the workers do not get through to MongoDB and try again; waiting"),
+        ("operator", "an operator paused the queue celery; waiting"),
+    ],
+)
+def test_batches_that_wait_behind_a_gate_are_no_riddle(site: Site, why: str, words: str):
+    flight = site.flight()
+    flight.put(batch(1))
+    flight.step()
+    site.gates = {flight.queue: why}
+    assert flight.trouble is None
+    site.seconds += 3
+    flight.step()
+    assert flight.trouble == words
+    site.answer(site.sent[0])
+    flight.step()
+    assert list(flight.landed())
+    flight.step()
+    assert flight.trouble is None
 
 
 def test_a_silent_queue_is_asked_about(site: Site):
