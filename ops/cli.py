@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from celery.bin.base import CeleryCommand, handle_preload_options
+from celery.bin.base import handle_preload_options
 
-from .loading.problems import AppProblem, Problem, WrongUsage, discard
+from .dead import dead
+from .frame import Command, app_of, show
+from .loading.problems import Problem
 
 if TYPE_CHECKING:
     from .loading.outcome import Outcome
@@ -22,21 +24,12 @@ T = TypeVar("T")
 _INTERRUPTED = 130
 
 
-class Command(CeleryCommand):
-    """A command whose wrong arguments end with 64, as sysexits.h has it."""
-
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """Parse the arguments."""
-        try:
-            context: click.Context = super().make_context(*args, **kwargs)
-        except click.UsageError as error:
-            raise WrongUsage(error.format_message(), error.ctx) from None
-        return context
-
-
 @click.group()
 def mongo() -> None:
-    """Load and dump MongoDB collections through this app's workers."""
+    """Load and dump collections through this app's workers, and see to their dead letters."""
+
+
+mongo.add_command(dead)
 
 
 @mongo.command(cls=Command)
@@ -64,14 +57,14 @@ def load(ctx: click.Context, as_json: bool, **options: Any) -> None:
     64 wrong usage; 65 unreadable content; 66 no such file; 75 the same load runs already; 78 the app cannot
     do it; 128 + n signal n.
     """
-    app = _app(ctx)
+    app = app_of(ctx)
     from .loading.load import load as load_file
     from .loading.outcome import LoadOptions
     from .loading.progress import Screen
 
     with Screen(quiet=ctx.obj.quiet) as screen:
         outcome = _interruptible(lambda: load_file(app, LoadOptions(**options), screen))
-    _print(json.dumps(outcome.to_dict()) if as_json else _summary(outcome))
+    show(json.dumps(outcome.to_dict()) if as_json else _summary(outcome))
     if outcome.problem:
         Problem(outcome.problem).show()
     ctx.exit(outcome.exit_code)
@@ -85,23 +78,12 @@ def load(ctx: click.Context, as_json: bool, **options: Any) -> None:
 @handle_preload_options
 def dump(ctx: click.Context, collection: str, **options: Any) -> None:
     """Write COLLECTION as JSON Lines that `load` brings back with every type."""
-    app = _app(ctx)
+    app = app_of(ctx)
     from .loading.dump import dump as dump_collection
 
     count = _interruptible(lambda: dump_collection(app, collection, **options))
     if not ctx.obj.quiet:
         click.echo(f"{count:,} documents of {collection}", err=True)
-
-
-def _app(ctx: click.Context) -> Any:
-    """Return the app that -A names, once it is sure to be one with a MongoDB client."""
-    app = ctx.obj.app
-    if app.main in (None, "default") and not hasattr(app, "mongo"):
-        raise AppProblem("which app? write celery -A APP mongo …")
-    if not hasattr(app, "mongo"):
-        raise AppProblem(f"the app {app.main} has no MongoDB client: call install(app) where it is made")
-    app.loader.import_default_modules()
-    return app
 
 
 def _interruptible(command: Callable[[], T]) -> T:
@@ -120,12 +102,3 @@ def _summary(outcome: "Outcome") -> str:
         f"+ {counts.rejected:,} rejected, in {outcome.seconds:.1f} s"
     )
     return line + (f"\nnot written, with reasons: {outcome.rejects}" if outcome.rejects else "")
-
-
-def _print(text: str) -> None:
-    """Print a result; where nobody reads it any more the load is done all the same."""
-    try:
-        click.echo(text)
-    except OSError:
-        discard(1)
-        Problem("standard output was closed before the summary").show()

@@ -42,6 +42,10 @@ class NotInstalledError(RuntimeError):
         )
 
 
+class DeadLetteredError(RuntimeError):
+    """The task's message went to the dead letters and is not run again by itself."""
+
+
 class TwoCopiesError(RuntimeError):
     """The package was imported under both of its names in one process."""
 

@@ -24,6 +24,7 @@ class Event(StrEnum):
     TASK_RETRY = "task.retry"
     TASK_REQUEUED = "task.requeued"
     TASK_EXPIRED = "task.expired"
+    TASK_DEAD = "task.dead"
     POOL_LONG_HOLD = "pool.long_hold"
     POOL_LEAK = "pool.leak"
     POOL_RETURNED = "pool.returned"
@@ -63,6 +64,8 @@ MEANINGS: dict[Event, str] = {
     Event.TASK_REQUEUED: "INFO. A task went back to the broker since MongoDB is away; costs no retry.",
     Event.TASK_EXPIRED: "WARNING. Messages whose `expires` passed before they could run, and how many so far "
     "(told of the 1st, 2nd, 4th, 8th…).",
+    Event.TASK_DEAD: "ERROR. A message went to the dead letters for a person to decide: it killed its "
+    "process too often, or may have written and must not run twice.",
     Event.POOL_LONG_HOLD: "WARNING. A task has held a connection for long: which, how long, and where in its "
     "code it is.",
     Event.POOL_LEAK: "WARNING. A task ended and left a session, a transaction, a cursor or a client open.",

@@ -9,6 +9,7 @@ from celery import Celery
 
 from . import control as control  # noqa: PLC0414 - importing it registers its commands
 from . import fixes, queues, requeue, schedule
+from .deliveries import Deliveries
 from .gate import Gate
 from .headcount import Headcount
 from .process import Mongo, adopt, shared
@@ -69,9 +70,15 @@ def _first(app: Celery, settings: Settings | None) -> Mongo:
     mongo.guard.install()
     stores = Stores.of(mongo.settings)
     mongo.watch = Watch(app, mongo, stores)
+    mongo.deliveries = Deliveries.of(mongo, stores.registry)
+    mongo.counts_writes = lambda: _must_any_run_once(app)
     queues.connect()
     Lifecycle(app, mongo, stores.registry, stores.pulse).connect()
     return mongo
+
+
+def _must_any_run_once(app: Celery) -> bool:
+    return not all(getattr(task, "idempotent", True) for task in app.tasks.values())
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,11 @@ class Mongo:
         self.is_shared = False
         # Set by install(app): the fleet's view, which lives a layer above.
         self.watch: Any = None
+        # Set by install(app): who knows whether a message may run, which lives a layer above.
+        self.deliveries: Any = None
+        # Set by install(app): whether a task of the app must not run twice, so that its writes are counted.
+        self.counts_writes: Callable[[], bool] = lambda: False
+        self.has_write_counter = False
         # Made by MAIN before its pool; a process outside a worker has none.
         self.board: Board | None = None
         # The node's hard and soft limit of a task, in seconds: its command line may set them.
@@ -207,12 +212,13 @@ class Mongo:
             # Children of a prefork pool end in os._exit: this serves scripts, web processes and solo.
             atexit.register(self.close)
         identity, appname = self.identity(), self.appname
+        self.has_write_counter = self.counts_writes()
         with self.guard.expected():
             client = build_client(
                 self.settings,
                 identity,
                 concurrency=self.place.concurrency,
-                listeners=[*self.monitor.listeners(), self.link.listener()],
+                listeners=[*self.monitor.listeners(writes=self.has_write_counter), self.link.listener()],
             )
         self._record(Kind.CLIENT_OPENED, 0.0, appname)
         events.say(logger, logging.INFO, Event.CLIENT_OPENED, "opened as %s", appname, appname=appname)

@@ -149,6 +149,14 @@ class Registry:
             (seconds, micros), silent_until, members = pipe.execute()
         return Reading(seconds + micros / 1e6, float(silent_until or 0), list(self._seen(members)))
 
+    def silence(self, member: str, pid: int) -> float | None:
+        """Return how long a process has not reported, in seconds; None where it has no report."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.time().get(self._report(member)).zscore(self._members, member)
+            (seconds, micros), text, at = pipe.execute()
+        is_same = (_read(text) or {}).get("pid") == pid
+        return seconds + micros / 1e6 - at if is_same and at is not None else None
+
     def bury(self, post_mortem: dict[str, Any]) -> bool:
         """Store the post-mortem of a process that left without a goodbye; False where another has done it.
 

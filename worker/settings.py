@@ -474,6 +474,15 @@ class Settings(BaseModel):
             "The pauses double up to here; not below the base.",
         ),
     ] = 30.0
+    poison_limit: Annotated[
+        int,
+        Field(ge=1, le=1000),
+        Setting(
+            "CELERY_PYMONGO_POISON_LIMIT",
+            "count",
+            "A message whose process was killed so often in the middle of it goes to the dead letters.",
+        ),
+    ] = 3
     give_up_seconds: Annotated[
         float,
         Field(ge=1, le=604_800),

@@ -18,6 +18,7 @@ from .reconcile import LOOK_SECONDS, Look, Off, drift
 from .server_counts import ServerCounts
 from .stats import Totals, server_stats, totals
 from .task_times import Hold, TasksTimes
+from .writes import WriteCounter
 
 __all__ = ["Holder", "PoolMonitor", "Tick"]
 
@@ -78,13 +79,14 @@ class PoolMonitor:
         """How often a handler of ours failed; each time some gauge or counter may have missed an event."""
         return self._errors.number
 
-    def listeners(self) -> list[Any]:
-        """Return new listeners for one new client."""
+    def listeners(self, *, writes: bool = False) -> list[Any]:
+        """Return new listeners for one new client; `writes`: one that counts the writes of each task, too."""
         events = PoolEvents(self._checkouts, self._counts_of, record=self._record, errors=self._errors)
         self._clients.append(events)
         beats = HeartbeatCounter(self._counts_of, record=self._record, errors=self._errors)
         commands = [CommandTimes(self._counts_of, errors=self._errors)] if self._commands else []
-        return [events, beats, *commands]
+        counters = [WriteCounter(errors=self._errors)] if writes else []
+        return [events, beats, *commands, *counters]
 
     def _counts_of(self, address: Address) -> ServerCounts:
         host, port = address

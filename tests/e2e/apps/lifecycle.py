@@ -15,6 +15,7 @@ from typing import Any
 
 from celery.signals import worker_ready
 from pymongo import MongoClient
+from pymongo.errors import NotPrimaryError
 
 from worker import process
 from worker.celery import create_app
@@ -66,6 +67,25 @@ def write_early(self: Any, key: int) -> int:
     """Likewise, with a message that is acknowledged before."""
     self.db.lifecycle.update_one({"_id": key}, {"$set": {"by": os.getpid()}}, upsert=True)
     return key
+
+
+@app.task(base=MongoTask, bind=True)
+def poison(self: Any) -> None:
+    """End its process by force, each time."""
+    logging.getLogger(__name__).warning("poisoned: %d", os.getpid())
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(base=MongoTask, bind=True, idempotent=False)
+def add(self: Any, key: str, ending: str = "well") -> int:
+    """Add one, which must not happen twice; then end well, badly or by force."""
+    logging.getLogger(__name__).warning("adding to %s", key)
+    self.db.lifecycle.update_one({"_id": key}, {"$inc": {"n": 1}}, upsert=True)
+    if ending == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if ending == "failing over":
+        raise NotPrimaryError("the primary steps down")
+    return 1
 
 
 @app.task(base=MongoTask, bind=True)

@@ -1,0 +1,53 @@
+"""Whether a message that was delivered before may run."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from worker.attempts import Admission, Attempt, Earlier, Rule, admit
+
+ALIVE, DEAD = (Attempt("w1@h", slot, 10 + slot, 1, "host", 0.0) for slot in (0, 1))
+AGAIN = Rule(is_idempotent=True, limit=3)
+ONCE = Rule(is_idempotent=False, limit=3)
+
+
+def ask(rule: Rule, attempts: Sequence[Attempt] = (), *, given_back: bool = False) -> tuple[Admission, int]:
+    return admit(Earlier(given_back, attempts), rule, lives=lambda attempt: attempt is ALIVE)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "given_back", "admission", "forced"),
+    [
+        ([], False, Admission.RUN, 1),
+        ([], True, Admission.RUN, 0),
+        ([DEAD], False, Admission.RUN, 2),
+        ([DEAD, DEAD], True, Admission.RUN, 2),
+        ([DEAD, DEAD], False, Admission.POISON, 3),
+        ([DEAD, DEAD, DEAD], True, Admission.POISON, 3),
+        ([ALIVE, ALIVE, ALIVE], False, Admission.RUN, 1),
+    ],
+)
+def test_a_message_is_poison_once_its_process_was_killed_three_times(
+    attempts: list[Attempt], given_back: bool, admission: Admission, forced: int
+) -> None:
+    assert ask(AGAIN, attempts, given_back=given_back) == (admission, forced)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "admission"),
+    [
+        ([], Admission.RUN),
+        ([DEAD], Admission.UNKNOWN),
+        ([ALIVE], Admission.WAIT),
+        ([DEAD, ALIVE], Admission.WAIT),
+    ],
+)
+def test_what_must_not_run_twice_runs_only_where_no_run_began(
+    attempts: list[Attempt], admission: Admission
+) -> None:
+    """Delivered again without a run that began: it never got to a process."""
+    assert ask(ONCE, attempts)[0] is admission
+
+
+def test_a_limit_of_one_ends_it_at_the_first_time() -> None:
+    assert ask(Rule(is_idempotent=True, limit=1))[0] is Admission.POISON

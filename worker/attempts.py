@@ -1,0 +1,111 @@
+"""Which runs of a message began and did not end: Redis keeps no count of deliveries.
+
+The healthy path costs nothing: only a run whose message was delivered before, or whose task must not run
+twice, says that it begins and that it ends. One that began and whose process is gone has been ended by force.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import redis
+
+_GIVEN_BACK = "given-back"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A run that began: in which process, and until when it may last, unix seconds. `host` names the boot and
+    namespace of the pid, `born` when the process started in clock ticks; see `process_identity`.
+    """
+
+    node: str
+    slot: int
+    pid: int
+    born: int | None
+    host: str
+    until: float
+
+    @property
+    def member(self) -> str:
+        """The name of its process in the registry."""
+        return f"{self.node}/{self.slot}"
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What is known of the runs before this one. `was_given_back`: the first delivery, and by us."""
+
+    was_given_back: bool
+    attempts: Sequence[Attempt]
+
+
+class Admission(StrEnum):
+    """Whether a run may begin."""
+
+    RUN = "run"
+    WAIT = "another run of it has not ended"
+    POISON = "poison"
+    UNKNOWN = "outcome unknown"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a task allows: that it runs more than once, and how many of its runs may be ended by force."""
+
+    is_idempotent: bool
+    limit: int
+
+
+def admit(earlier: Earlier, rule: Rule, *, lives: Callable[[Attempt], bool]) -> tuple[Admission, int]:
+    """Return whether a run may begin, and how many before it were ended by force.
+
+    The first delivery of a message says nothing when it begins, unless its task must not run twice. So where
+    the broker delivers it again and we did not give it back, it counts as one that was ended by force.
+    """
+    living = [attempt for attempt in earlier.attempts if lives(attempt)]
+    forced = len(earlier.attempts) - len(living)
+    if rule.is_idempotent:
+        forced += not earlier.was_given_back
+        return (Admission.POISON if forced >= rule.limit else Admission.RUN), forced
+    if living:
+        return Admission.WAIT, forced
+    return (Admission.UNKNOWN if forced else Admission.RUN), forced
+
+
+class Attempts:
+    """The runs of each message, by task id, in Redis. Methods raise redis.RedisError.
+
+    What they keep goes `keep_seconds` after the last word.
+    """
+
+    def __init__(self, redis: "redis.Redis", key: Callable[..., str], *, keep_seconds: int) -> None:
+        self._redis: Any = redis
+        self._key = key
+        self._keep_seconds = keep_seconds
+
+    def begin(self, task_id: str, run_id: str, own: Attempt) -> Earlier:
+        """Say that a run begins; return what is known of those before. One round trip."""
+        name = self._key("attempts", task_id)
+        with self._redis.pipeline() as pipe:
+            pipe.hgetall(name).hset(name, run_id, json.dumps(asdict(own))).expire(name, self._keep_seconds)
+            told = {field.decode(): text for field, text in pipe.execute()[0].items()}
+        was_given_back = told.pop(_GIVEN_BACK, None) is not None
+        return Earlier(was_given_back, [Attempt(**json.loads(text)) for text in told.values()])
+
+    def end(self, task_id: str, run_id: str) -> None:
+        """Say that a run ended, however it did."""
+        self._redis.hdel(self._key("attempts", task_id), run_id)
+
+    def give_back(self, task_id: str) -> None:
+        """Say that the first delivery goes back to the broker, by us, and was not ended by force."""
+        name = self._key("attempts", task_id)
+        with self._redis.pipeline() as pipe:
+            pipe.hset(name, _GIVEN_BACK, "1").expire(name, self._keep_seconds).execute()
+
+    def forget(self, task_id: str) -> None:
+        """Forget all runs: the message is no more."""
+        self._redis.delete(self._key("attempts", task_id))

@@ -1,0 +1,189 @@
+"""Whether a delivered message may run, and what becomes of one that must not."""
+
+import logging
+import os
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from kombu.serialization import dumps, loads
+from redis import RedisError
+
+from . import events, process_identity
+from .attempts import Admission, Attempt, Attempts, Rule, admit
+from .dead_letters import DeadLetters, Letter
+from .errors import DeadLetteredError
+from .events import Event
+from .process import Mongo, current_slot
+from .redis_client import connect
+
+if TYPE_CHECKING:
+    from .registry import Registry
+
+logger = logging.getLogger("celery_pymongo.task")
+
+ALIVE_SECONDS = 60.0
+"""How long a process of another host may be silent before a run of its counts as ended by force."""
+
+# Told of a letter; never the arguments, nor their representation.
+_HEADERS = ("retries", "eta", "expires", "timelimit", "root_id", "parent_id", "group", "origin")
+_POST_MORTEMS = 50
+
+
+class Deliveries:
+    """The deliveries of this process's tasks. `task` is a task with its request, in its own thread."""
+
+    def __init__(self, mongo: Mongo, registry: "Registry", attempts: Attempts, letters: DeadLetters) -> None:
+        self._mongo = mongo
+        self._registry = registry
+        self._attempts = attempts
+        self.letters = letters
+
+    @classmethod
+    def of(cls, mongo: Mongo, registry: "Registry") -> "Deliveries":
+        """Return those of the deployment that the settings name; no I/O."""
+        settings, redis = mongo.settings, connect(mongo.settings)
+        # A message may come back for as long as that after its last run began.
+        keep_seconds = 2 * int(settings.visibility_timeout_seconds)
+        attempts = Attempts(redis, settings.key, keep_seconds=keep_seconds)
+        return cls(mongo, registry, attempts, DeadLetters(redis, settings.key))
+
+    def begin(self, task: Any) -> str | None:
+        """Ask whether this run may begin, where that is a question; return its own id, for `end`.
+
+        None where nothing was noted: the first delivery of an idempotent task, or Redis is away and such a
+        task runs all the same. Raises DeadLetteredError where it must not run, RedisError where nobody can
+        tell and the task must not run twice, StillRunningError where another run has not ended.
+        """
+        if task.idempotent and not is_redelivered(task):
+            return None
+        run_id = uuid.uuid4().hex
+        try:
+            earlier = self._attempts.begin(task.request.id, run_id, self._own(task))
+        except RedisError:
+            if task.idempotent:
+                return None
+            raise
+        rule = Rule(task.idempotent, self._mongo.settings.poison_limit)
+        admission, forced = admit(earlier, rule, lives=self._lives)
+        if admission is Admission.RUN:
+            return run_id
+        self.end(task, run_id)
+        if admission is Admission.WAIT:
+            raise StillRunningError(task.request.id)
+        raise self.refuse(task, admission, forced=forced)
+
+    def end(self, task: Any, run_id: str) -> None:
+        """Note that a run ended. Never raises Redis' errors: it ends with its process at the latest."""
+        try:
+            self._attempts.end(task.request.id, run_id)
+        except RedisError as error:
+            logger.debug("the end of a run was not noted: %s", type(error).__name__)
+
+    def give_back(self, task: Any) -> None:
+        """Note that a first delivery goes back to the broker, by us. Never raises Redis' errors."""
+        if not task.idempotent or is_redelivered(task):
+            return
+        try:
+            self._attempts.give_back(task.request.id)
+        except RedisError as error:
+            logger.debug("that a task went back was not noted: %s", type(error).__name__)
+
+    def refuse(
+        self, task: Any, reason: Admission, *, forced: int = 0, error: BaseException | None = None
+    ) -> DeadLetteredError:
+        """Put the message to the dead letters; return the error with which its task ends.
+
+        Raises RedisError where it could not be kept: then it has to go back to the broker.
+        """
+        request = task.request
+        letter = Letter(
+            id=request.id,
+            task=task.name,
+            queue=(request.delivery_info or {}).get("routing_key") or "",
+            reason=str(reason),
+            at=round(time.time(), 3),
+            node=self._mongo.place.node,
+            slot=current_slot(),
+            pid=os.getpid(),
+            forced=forced,
+            # The class alone: its text may quote documents.
+            error=None if error is None else type(error).__name__,
+            headers={name: value for name in _HEADERS if (value := getattr(request, name, None))},
+            post_mortem=self._post_mortem(request.id),
+        )
+        _, _, body = dumps(task.signature_from_request(request), serializer="json")
+        self.letters.put(letter, body)
+        self._forget(request.id)
+        message = "%s[%s] goes to the dead letters: %s"
+        args = (task.name, request.id, _words(letter))
+        events.say(logger, logging.ERROR, Event.TASK_DEAD, message, *args, reason=letter.reason)
+        return DeadLetteredError(f"{_words(letter)}; it is kept: celery -A … mongo dead show {letter.id}")
+
+    def send_again(self, app: Any, letter_id: str) -> bool:
+        """Send a letter's message to its queue, as it was but for its `expires`; False where there is none.
+
+        Raises RedisError or the broker's OperationalError; the letter stays until the broker has the message.
+        """
+        body = self.letters.body(letter_id)
+        if body is None:
+            return False
+        told = loads(body, "application/json", "utf-8", accept={"application/json"})
+        told["options"].pop("expires", None)
+        self._attempts.forget(letter_id)
+        app.signature(told).apply_async()
+        self.letters.drop([letter_id])
+        return True
+
+    def _own(self, task: Any) -> Attempt:
+        left = task.seconds_left()
+        pid = os.getpid()
+        return Attempt(
+            node=self._mongo.place.node,
+            slot=current_slot(),
+            pid=pid,
+            born=process_identity.born(pid),
+            host=process_identity.boot_id(),
+            until=time.time()
+            + (self._mongo.settings.visibility_timeout_seconds if left is None else 2 * left),
+        )
+
+    def _lives(self, attempt: Attempt) -> bool:
+        """Say whether the process of a run lives, and the run with it for all that is known."""
+        if time.time() > attempt.until:
+            return False
+        if attempt.host == process_identity.boot_id():
+            return process_identity.is_alive(attempt.pid, attempt.born)
+        try:
+            silence = self._registry.silence(attempt.member, attempt.pid)
+        except RedisError:
+            return True
+        return silence is not None and silence < ALIVE_SECONDS
+
+    def _post_mortem(self, task_id: str) -> dict[str, Any] | None:
+        try:
+            found = self._registry.postmortems(_POST_MORTEMS)
+        except (RedisError, ValueError):
+            return None
+        return next((one for one in found if (one.get("task") or {}).get("id") == task_id), None)
+
+    def _forget(self, task_id: str) -> None:
+        try:
+            self._attempts.forget(task_id)
+        except RedisError as error:
+            logger.debug("the runs of a dead letter are kept: %s", type(error).__name__)
+
+
+class StillRunningError(RuntimeError):
+    """Another run of the message has not ended, and its task must not run twice."""
+
+
+def is_redelivered(task: Any) -> bool:
+    """Say whether the broker delivers this message again."""
+    return bool((task.request.delivery_info or {}).get("redelivered"))
+
+
+def _words(letter: Letter) -> str:
+    if letter.reason == Admission.POISON:
+        return f"its process was killed {letter.forced} times in the middle of it"
+    return "it may have written, and must not run twice" + (f" ({letter.error})" if letter.error else "")

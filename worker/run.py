@@ -1,0 +1,147 @@
+"""One run of a task by a worker: what comes before its body, and after one that MongoDB failed."""
+
+import logging
+import time
+from typing import Any
+
+from celery.exceptions import Ignore
+from pymongo.errors import NetworkTimeout
+from redis import RedisError
+
+from . import events, recovery
+from .attempts import Admission
+from .deliveries import StillRunningError
+from .events import Event
+from .mongo.work import current_work
+from .mongo.writes import has_written_nothing
+from .process import Mongo
+from .recovery import Terms, Way
+from .requeue import BackToBroker
+
+logger = logging.getLogger("celery_pymongo.task")
+
+
+class Run:
+    """Begins, fails and ends one run; in its own thread. `left` is the seconds that it may take, if any."""
+
+    def __init__(self, task: Any, mongo: Mongo, left: float | None) -> None:
+        self._task = task
+        self._mongo = mongo
+        self._began = time.monotonic()
+        self.ends_at = None if left is None else self._began + left
+        # What the deliveries know this run by, where they have to.
+        self._id: str | None = None
+
+    def begin(self) -> None:
+        """Return where the body is to run; raise what ends the run without it."""
+        # An eager run has neither a broker to go back to nor a delivery.
+        if self._task.request.is_eager:
+            return
+        self._wait_for_mongo()
+        try:
+            self._id = self._mongo.deliveries.begin(self._task)
+        except (RedisError, StillRunningError) as error:
+            time.sleep(min(recovery.HOLD_SECONDS, self._seconds_to_end()))
+            self._go_on(recovery.wait(self._terms()), str(error) or type(error).__name__)
+
+    def end(self) -> None:
+        """Say that the run is over, where anybody has to know."""
+        if self._id is not None:
+            self._mongo.deliveries.end(self._task, self._id)
+
+    def failed(self, error: BaseException) -> None:
+        """Raise what gives the task another run, or none; return where its error shall stand."""
+        if not isinstance(error, Exception):
+            self._interrupted()
+            return
+        error_class, terms = self._mongo.link.observe(error), self._terms()
+        is_back = terms.waits and recovery.is_outage(error, error_class) and self._is_back(error)
+        way = recovery.way(error, error_class, terms, is_back=is_back)
+        if way is not Way.FAIL and not self._may_run_again(error):
+            self._refuse(error)
+        self.end()
+        self._go_on(way, str(error_class), error)
+
+    def _wait_for_mongo(self) -> None:
+        """Go back to the broker, after a moment, where MongoDB is known to be away."""
+        link = self._mongo.link
+        if link.circuit.is_closed or not self._terms().waits or self._hold(recovery.HOLD_SECONDS):
+            return
+        self._go_on(recovery.wait(self._terms()), f"MongoDB is away ({link.error})")
+
+    def _is_back(self, error: Exception) -> bool:
+        time.sleep(min(recovery.pause_seconds(), self._seconds_to_end()))
+        seconds = recovery.hold_seconds(
+            time.monotonic() - self._began,
+            has_timed_out=isinstance(error, NetworkTimeout),
+            ping_seconds=self._mongo.settings.ping_timeout_seconds,
+        )
+        return self._hold(seconds)
+
+    def _interrupted(self) -> None:
+        """Note that the process is told to end in the middle of the run, as a cold shutdown does."""
+        work = current_work.get()
+        has_begun_to_write = not (self._mongo.has_write_counter and work and not work.writes_sent)
+        if not self._task.idempotent and has_begun_to_write:
+            # It stays a run that began and did not end.
+            return
+        self.end()
+        self._mongo.deliveries.give_back(self._task)
+
+    def _may_run_again(self, error: Exception) -> bool:
+        is_counted = self._mongo.has_write_counter
+        return self._task.idempotent or (is_counted and has_written_nothing(current_work.get(), error))
+
+    def _refuse(self, error: Exception) -> None:
+        try:
+            dead = self._mongo.deliveries.refuse(self._task, Admission.UNKNOWN, error=error)
+        except RedisError:
+            # The run does not end for those who ask, so that the message waits until the letter is written.
+            raise BackToBroker("the dead letters are out of reach") from None
+        self.end()
+        raise dead from error
+
+    def _go_on(self, way: Way, reason: str, error: Exception | None = None) -> None:
+        if way is Way.RETRY:
+            self._retry(reason, error)
+        if way in (Way.REQUEUE, Way.RESEND):
+            self._mongo.requeued += 1
+            message = "%s[%s] goes back to the broker: %s"
+            args = (self._task.name, self._task.request.id, reason)
+            events.say(logger, logging.INFO, Event.TASK_REQUEUED, message, *args, reason=reason)
+        if way is Way.REQUEUE:
+            self._mongo.deliveries.give_back(self._task)
+            raise BackToBroker(reason) from None
+        if way is Way.RESEND:
+            self._resend()
+            raise Ignore(reason) from None
+
+    def _retry(self, reason: str, error: Exception | None) -> None:
+        task, retries = self._task, self._task.request.retries
+        delay = self._mongo.backoff.delay(retries)
+        message = "%s[%s] met %s and runs again in %.1f s (retry %d of %s)"
+        args = (task.name, task.request.id, reason, delay, retries + 1, task.max_retries)
+        events.say(logger, logging.WARNING, Event.TASK_RETRY, message, *args, error_class=reason)
+        raise task.retry(exc=error, countdown=delay) from error
+
+    def _resend(self) -> None:
+        """Send a copy with the retries that the message has. Before the end of this run: a worker that dies
+        in between makes the task run twice, rather than never.
+        """
+        settings = self._mongo.settings
+        outage = self._mongo.link.circuit.outage_seconds(time.monotonic())
+        base, cap = settings.backoff_base_seconds, settings.backoff_cap_seconds
+        delay = recovery.resend_seconds(outage, base=base, cap=cap)
+        self._task.signature_from_request(self._task.request, countdown=delay).apply_async()
+
+    def _terms(self) -> Terms:
+        task = self._task
+        # Celery's None is no limit.
+        can_retry = task.max_retries is None or task.request.retries < task.max_retries
+        return Terms(bool(task.acks_late), task.waits_out_outages and not task.request.is_eager, can_retry)
+
+    def _hold(self, seconds: float) -> bool:
+        return self._mongo.link.wait_closed(min(seconds, self._seconds_to_end()))
+
+    def _seconds_to_end(self) -> float:
+        return float("inf") if self.ends_at is None else max(0.0, self.ends_at - time.monotonic())
