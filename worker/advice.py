@@ -6,14 +6,18 @@ from typing import Any
 
 # kombu's default for Redis, in seconds.
 _VISIBILITY_TIMEOUT = 3600
+# For so long `once` keeps its markers at least, in seconds.
+_MARKED = 604_800
 
 
-def advise(conf: Any, longest_time_limit: float | None) -> list[str]:
+def advise(conf: Any, longest_time_limit: float | None, *, prefetch: int | None = None) -> list[str]:
     """Return a line per doubtful setting: what it is, what it risks, what to set. Nothing is changed.
 
     `longest_time_limit` is the longest hard time limit of any task in seconds, None where one has none.
+    `prefetch` is the worker's multiplier, where its command line may differ from `conf`; 0 is no limit.
     Brokers other than Redis keep their own promises: nothing is said of them.
     """
+    multiplier = conf.worker_prefetch_multiplier if prefetch is None else prefetch
     broker = str(conf.broker_write_url or conf.broker_url or "")
     if not broker.startswith(("redis", "sentinel")):
         return []
@@ -21,6 +25,7 @@ def advise(conf: Any, longest_time_limit: float | None) -> list[str]:
     return [
         *_acknowledgement(conf),
         *_redelivery(conf, transport, longest_time_limit),
+        *_waiting(transport, longest_time_limit, multiplier),
         *_publishing(transport),
     ]
 
@@ -50,6 +55,11 @@ def _redelivery(conf: Any, transport: Mapping[str, Any], longest: float | None) 
             f"{name}={visibility:g}: a task may run for {longest:g} s and would run twice at the same time; "
             "set it above every time limit"
         )
+    if visibility > _MARKED:
+        yield (
+            f"{name}={visibility:g}: a message may come back after `once` has forgotten that it ran; "
+            f"set it to {_MARKED} or less"
+        )
     if conf.worker_cancel_long_running_tasks_on_connection_loss:
         yield (
             "worker_cancel_long_running_tasks_on_connection_loss=True: callers see TaskRevokedError "
@@ -64,6 +74,19 @@ def _redelivery(conf: Any, transport: Mapping[str, Any], longest: float | None) 
         yield (
             f"result_expires={expires:g} s: a message that comes back after {visibility:g} s is not known "
             f"as done; set it above {name}"
+        )
+
+
+def _waiting(transport: Mapping[str, Any], longest: float | None, prefetch: int) -> Iterator[str]:
+    """A message that a worker holds back behind others is unacknowledged all the while."""
+    visibility = float(transport.get("visibility_timeout", _VISIBILITY_TIMEOUT))
+    if prefetch == 1 or longest is None or longest >= visibility:
+        return
+    if prefetch == 0 or prefetch * longest >= visibility:
+        waits = f"up to {prefetch * longest:g} s" if prefetch else "without end"
+        yield (
+            f"worker_prefetch_multiplier={prefetch}: a message may wait {waits} in a worker, longer than the "
+            f"visibility timeout ({visibility:g} s), and would run twice; set it to 1"
         )
 
 

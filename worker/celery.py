@@ -22,7 +22,7 @@ def create_app(settings: Settings | None = None) -> Celery:
     app = Celery("worker")
     chosen = settings or load_settings()
     app.conf.update(celery_config(chosen))
-    install(app, settings)
+    install(app, settings).is_service = True
     app.fixups = {*app.fixups, LogFixup(chosen)}
     logs.set_up(as_json=chosen.log_format == "json", quiet=schedule.entries(chosen).keys())
     signals.celeryd_init.connect(_refuse_cluster, weak=False, dispatch_uid="celery_pymongo.redis_server")

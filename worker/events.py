@@ -40,6 +40,7 @@ class Event(StrEnum):
     SETTINGS_WARNING = "settings.warning"
     FIX_ACTIVE = "fix.active"
     REDIS_REFUSED = "redis.refused"
+    REDIS_DOUBTFUL = "redis.doubtful"
     BEAT_LOCK_LOST = "beat.lock_lost"
 
 
@@ -82,6 +83,7 @@ MEANINGS: dict[Event, str] = {
     Event.SETTINGS_WARNING: "WARNING. A setting is accepted but looks wrong.",
     Event.FIX_ACTIVE: "INFO. A defect of this Celery or kombu version is being worked around.",
     Event.BEAT_LOCK_LOST: "WARNING. Another beat leads, or Redis forgot the lock: beat ends with code 1.",
+    Event.REDIS_DOUBTFUL: "WARNING. This Redis may lose messages, and why. Said once by each node.",
     Event.REDIS_REFUSED: "ERROR. The Redis server cannot be used, and why; the worker does not start.",
 }
 

@@ -51,6 +51,7 @@ class Presence:
         )
         self._is_first = True
         self._is_lowest = False
+        self._has_asked_redis = False
         if mongo.predecessor is not None:
             self._found_dead(self._origin.slot, mongo.predecessor.row, mongo.predecessor.flight)
 
@@ -99,9 +100,18 @@ class Presence:
             self._judge_previous(json.loads(published.previous))
         if published is not None and self._is_lowest:
             self._carry_pauses(published.now)
+            self._doubt_redis()
         is_open = told["circuit"] == CircuitState.OPEN
         if why := self._dumps.reason(now, timeouts=told["count"]["timeouts"], is_open=is_open):
             dumps.say(self._mongo.flight(), why)
+
+    def _doubt_redis(self) -> None:
+        """Say once per node, here and not in MAIN, which may not wait for Redis, what it may lose."""
+        if not self._has_asked_redis:
+            self._has_asked_redis = True
+            board = self._mongo.board
+            for doubt in self._publisher.doubts(f"doubts:{self._origin.node}:{board and board.main_pid}"):
+                events.say(logger, logging.WARNING, Event.REDIS_DOUBTFUL, "%s", doubt)
 
     def _carry_pauses(self, now: float) -> None:
         """Take what MAIN was told to pause to Redis, and tell MAIN what stands there."""

@@ -65,6 +65,8 @@ class Mongo:
         self.requeued = 0
         # Set by install(app); see shared().
         self.is_shared = False
+        # Set by the service, whose Celery settings are ours: it does not start with risky ones.
+        self.is_service = False
         # Set by install(app): the fleet's view, which lives a layer above.
         self.watch: Any = None
         # Set by install(app): who knows whether a message may run, which lives a layer above.

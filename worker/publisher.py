@@ -14,6 +14,8 @@ from .registry import Published, Registry, TooLargeError
 
 logger = logging.getLogger("celery_pymongo.registry")
 
+_SAID_SECONDS = 86_400.0
+
 
 class Publisher:
     """Reports of one process: sent at once while Redis takes them, after a backoff while it does not.
@@ -88,6 +90,17 @@ class Publisher:
             logger.debug("%s was not kept: %s", name, type(error).__name__)
             return None
         return changed
+
+    def doubts(self, name: str) -> list[str]:
+        """Return the ways in which Redis may lose messages; none to whoever asks later under this name.
+
+        Never raises: where Redis does not tell there is nothing to say.
+        """
+        try:
+            return self._registry.doubts() if self._registry.lead(name, _SAID_SECONDS) else []
+        except (RedisError, OSError, ValueError, KeyError) as error:
+            logger.debug("Redis does not tell how it is kept: %s", type(error).__name__)
+            return []
 
     def _fail(self, now: float, error: Exception) -> None:
         delay = self._backoff.delay(self._failures, self._uniform)

@@ -1,6 +1,7 @@
-"""What the service asks Redis once at its start: may it be used at all?"""
+"""What is asked of the Redis server: once at a start, may it be used at all; and how it is kept."""
 
 import logging
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger("celery_pymongo")
 
 _SECONDS = 2.0
+_INFO = (
+    *("redis_version", "role", "master_link_status", "loading", "uptime_in_seconds"),
+    *("connected_clients", "maxclients"),
+    *("used_memory", "maxmemory", "maxmemory_policy", "evicted_keys"),
+    *("aof_enabled", "aof_last_write_status", "rdb_last_bgsave_status", "rdb_last_save_time"),
+)
 
 
 def refuse(app: "Celery") -> None:
@@ -48,3 +55,46 @@ def _judge(info: dict[str, Any]) -> str | None:
             "operation, which a cluster refuses. Use one Redis, or Sentinel"
         )
     return None
+
+
+def describe(client: "redis.Redis") -> dict[str, Any]:
+    """Return what INFO tells of clients, memory and persistence; `persistence` adds what CONFIG says of it.
+
+    None is unknown: managed Redis often refuses CONFIG.
+    """
+    info: Any = client.info()
+    told = {name: info.get(name) for name in _INFO}
+    try:
+        config: Any = client.config_get("save", "maxclients", "appendonly")
+    except redis.RedisError:
+        config = {}
+    limit = told["maxclients"] or config.get("maxclients")
+    return told | {
+        "product": "Valkey" if info.get("server_name") == "valkey" else "Redis",
+        "maxclients": None if limit is None else int(limit),
+        "save": config.get("save"),
+    }
+
+
+def doubts(told: Mapping[str, Any]) -> list[str]:
+    """Return a line for each way in which this Redis may lose messages; `told` is what `describe` returns.
+
+    What is not known is no doubt.
+    """
+    return [*_persistence(told), *_eviction(told)]
+
+
+def _persistence(told: Mapping[str, Any]) -> Iterator[str]:
+    if told["aof_enabled"] != 0 or told["save"] is None:
+        return
+    what = "what came since the last save" if told["save"] else "every message and result"
+    yield f"no append-only file: {what} is lost when it restarts; set appendonly to yes"
+
+
+def _eviction(told: Mapping[str, Any]) -> Iterator[str]:
+    policy = told["maxmemory_policy"]
+    if told["maxmemory"] and policy not in (None, "noeviction"):
+        yield (
+            f"maxmemory-policy is {policy}: it throws keys away when its memory is full, messages or results "
+            "among them; set it to noeviction"
+        )

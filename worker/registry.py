@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from . import redis_server
 from .report import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -182,6 +183,10 @@ class Registry:
     def hold(self, name: str, seconds: float) -> None:
         """Take the lease of this name for so long, whoever has it."""
         self._redis.set(self._key("lead", name), "1", px=int(seconds * 1000))
+
+    def doubts(self) -> list[str]:
+        """Return a line for each way in which this Redis may lose messages, see `redis_server`."""
+        return redis_server.doubts(redis_server.describe(self._redis))
 
     def load(self, name: str) -> dict[str, Any] | None:
         """Return the document stored under this name."""

@@ -448,12 +448,12 @@ class Settings(BaseModel):
     ] = 300.0
     visibility_timeout_seconds: Annotated[
         float,
-        Field(ge=1, le=2_592_000),
+        Field(ge=1, le=604_800),
         Setting(
             "CELERY_PYMONGO_VISIBILITY_TIMEOUT_SECONDS",
             "s",
             "After it Redis gives an unacknowledged task to another worker; above the hard limit and your "
-            "longest countdown, or tasks run twice.",
+            "longest countdown, or tasks run twice; a week at most, as long as `once` keeps its markers.",
         ),
     ] = 3600.0
     backoff_base_seconds: Annotated[

@@ -32,6 +32,9 @@ def _time_limits(settings: "Settings") -> list[tuple[set[str], str]]:
             f"CELERY_PYMONGO_VISIBILITY_TIMEOUT_SECONDS: {seen:g} must exceed the hard time limit, {hard:g}"
         )
         found.append(({"visibility_timeout_seconds", "task_time_limit_seconds"}, line))
+    if seen <= cap:
+        line = f"CELERY_PYMONGO_VISIBILITY_TIMEOUT_SECONDS: {seen:g} must exceed the backoff's cap, {cap:g}"
+        found.append(({"visibility_timeout_seconds", "backoff_cap_seconds"}, line))
     if cap < base:
         line = f"CELERY_PYMONGO_BACKOFF_CAP_SECONDS: {cap:g} must not be below the base, {base:g}"
         found.append(({"backoff_cap_seconds", "backoff_base_seconds"}, line))

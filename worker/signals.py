@@ -126,11 +126,12 @@ class Lifecycle:
 
     def celeryd_after_setup(self, **_kwargs: Any) -> None:
         """In MAIN, with logging set up and before any task."""
-        risks = advise(self._app.conf, self._longest_time_limit())
+        prefetch = getattr(self._worker, "prefetch_multiplier", None)
+        risks = advise(self._app.conf, self._longest_time_limit(), prefetch=prefetch)
         for warning in self._mongo.settings_warnings() + self._inverted_limits() + risks:
             events.say(logger, logging.WARNING, Event.SETTINGS_WARNING, "%s", warning)
-        if risks and self._mongo.settings.strict:
-            logger.error("the strict setting is on: not starting with settings that can lose or double work")
+        if risks and (self._mongo.settings.strict or self._mongo.is_service):
+            logger.error("not starting with settings that can lose or double work")
             raise SystemExit(SettingsError.exit_code)
         if self._is_prefork_main:
             self._refuse_foreign()
@@ -234,9 +235,13 @@ class Lifecycle:
         sentry.flush(sentry.FLUSH_SECONDS)
 
     def _longest_time_limit(self) -> float | None:
-        """Return the longest hard time limit of the app's tasks but Celery's own; None where one has none."""
-        limits = [task.time_limit for task in self._tasks()]
-        return None if None in limits else max(limits, default=0.0)
+        """Return the longest hard time limit of the app's tasks but Celery's own; None where one has none.
+
+        As in the tasks' own reckoning, a node's command line counts for those that have none.
+        """
+        by_task = [task.time_limit or self._mongo.time_limits[0] for task in self._tasks()]
+        limits = [limit for limit in by_task if limit is not None]
+        return None if len(limits) < len(by_task) else max(limits, default=0.0)
 
     def _inverted_limits(self) -> list[str]:
         """Return a line per task whose hard limit Celery would not keep: it counts from the soft one on."""

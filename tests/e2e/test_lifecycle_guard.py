@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis as redis_py
 
 from ops.local.servers import LocalServer
 from tests.e2e.proxy import WatchingProxy
@@ -41,6 +46,58 @@ def test_a_client_opened_before_the_fork_is_named_once(site: Site, code: str) ->
         assert node.worker.text.count("client.foreign") == 1
         assert f"made by {line_of(code)}" in node.worker.text
         assert len(site.proxy.pids() & node.pids()) == PROCESSES["fork"]
+
+
+@pytest.mark.parametrize(
+    ("conf", "options", "line"),
+    [
+        ({"task_acks_late": False}, (), r"task_acks_late=False: a task that is no MongoTask is lost"),
+        (
+            {},
+            ("--prefetch-multiplier", "16"),
+            r"worker_prefetch_multiplier=16: a message may wait up to 4800 s",
+        ),
+        (
+            {"task_time_limit": 7200},
+            (),
+            r"broker_transport_options\['visibility_timeout'\]=3600: a task may run",
+        ),
+        ({"result_expires": 60}, (), r"result_expires=60 s: a message that comes back"),
+    ],
+)
+def test_the_service_does_not_start_with_settings_that_can_lose_or_double_work(
+    site: Site, conf: dict[str, Any], options: tuple[str, ...], line: str
+) -> None:
+    """Whoever changed them: its environment, a module of tasks, its command line."""
+    with site.node("fork", **conf) as node:
+        node.worker.close()
+        worker = dataclasses.replace(
+            node.worker, log=node.worker.log.with_suffix(".refused"), options=(*node.worker.options, *options)
+        )
+        with worker:
+            assert worker.wait() == os.EX_CONFIG
+            assert re.search(rf"settings\.warning: {line}", worker.text)
+            assert "not starting with settings that can lose or double work" in worker.text
+            assert "Traceback" not in worker.text
+
+
+def test_a_redis_that_may_lose_messages_is_named_once_by_each_node(site: Site) -> None:
+    with redis_py.Redis.from_url(site.redis.uri) as client:
+        client.config_set("appendonly", "no")
+        try:
+            with site.node("fork") as node:
+                node.worker.wait_for_log(
+                    r"redis\.doubtful: no append-only file: every message and result is lost"
+                )
+                node.wait_warm()
+                # Replacements of both children ask no more.
+                for pid in node.pids():
+                    os.kill(pid, signal.SIGKILL)
+                node.wait_warm(4)
+                node.worker.wait_for_log(r"process\.lost", count=2)
+                assert node.worker.text.count("redis.doubtful") == 1
+        finally:
+            client.config_set("appendonly", "yes")
 
 
 def test_strict_mode_starts_nothing_beside_a_client_opened_before_the_fork(site: Site) -> None:

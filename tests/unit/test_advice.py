@@ -80,6 +80,22 @@ def test_a_task_without_a_limit_may_outrun_the_visibility_timeout():
     assert line.startswith("task_time_limit is not set:")
 
 
+@pytest.mark.parametrize(("prefetch", "waits"), [(0, "without end"), (12, "up to 3600 s")])
+def test_messages_that_a_worker_holds_back_for_too_long_run_twice(prefetch: int, waits: str):
+    """Whether the configuration says so, or the worker's command line."""
+    (line,) = advise(conf(worker_prefetch_multiplier=prefetch), 300.0)
+    assert line.startswith(f"worker_prefetch_multiplier={prefetch}: a message may wait {waits} in a worker")
+    assert line.endswith("set it to 1")
+    assert advise(conf(), 300.0, prefetch=prefetch) == [line]
+    assert advise(conf(worker_prefetch_multiplier=prefetch), 300.0, prefetch=1) == []
+
+
+def test_a_message_must_not_come_back_after_once_has_forgotten_it():
+    changes = {"broker_transport_options": {"visibility_timeout": 700_000, "socket_timeout": 5}}
+    (line,) = advise(conf(result_expires=None, **changes), 300.0)
+    assert line.endswith("may come back after `once` has forgotten that it ran; set it to 604800 or less")
+
+
 def test_results_that_never_expire_are_fine():
     assert advise(conf(result_expires=None), 300.0) == []
 

@@ -38,6 +38,7 @@ class FakePublisher:
         self.is_first_to_tell = True
         self.documents: dict[str, dict[str, Any]] = {}
         self.is_away = False
+        self.asked: list[str] = []
 
     def publish(self, _now: float, member: str, report: bytes) -> Published:
         self.reports.append(json.loads(report) | {"member": member})
@@ -47,6 +48,10 @@ class FakePublisher:
     def bury(self, post_mortem: dict[str, Any]) -> bool:
         self.buried.append(post_mortem)
         return self.is_first_to_tell
+
+    def doubts(self, name: str) -> list[str]:
+        self.asked.append(name)
+        return ["it forgets"]
 
     def amend(self, name: str, change: Any) -> dict[str, Any] | None:
         changed = change(self.documents.get(name, {}))
