@@ -91,6 +91,24 @@ def fleet(rounds: int, json_path: Path | None) -> None:
     _run(lambda site, say: measure(site, rounds=rounds, say=say), LEGEND, seconds, json_path)
 
 
+@bench.command()
+@_rounds(5)
+@click.option("--seconds", default=8.0, show_default=True, type=click.FloatRange(1, 600), help="Of outage.")
+@click.option("--processes", default=8, show_default=True, type=click.IntRange(1, 64), help="In the worker.")
+@_json
+def outage(rounds: int, seconds: float, processes: int, json_path: Path | None) -> None:
+    """An outage of MongoDB, of a server of its own: failures, blocked slots, time to come back."""
+    from .outage import LEGEND, measure
+
+    limit = _BASE_SECONDS + int(rounds * (4 * _ROUND_SECONDS + 8 * seconds))
+    _run(
+        lambda site, say: measure(site, rounds=rounds, seconds=seconds, processes=processes, say=say),
+        LEGEND,
+        limit,
+        json_path,
+    )
+
+
 def _run(measure: Measure, legend: str, seconds: int, json_path: Path | None) -> None:
     """Measure within so many seconds, show the findings, and write them where a file is asked for."""
     from rich.console import Console

@@ -49,13 +49,14 @@ def __getattr__(name: str) -> Any:
 
 
 @cache
-def _spec() -> Spec:
+def spec() -> Spec:
+    """Return what this worker was told."""
     return Spec(**json.loads(os.environ[_VARIABLE]))
 
 
 @cache
 def _recorder() -> Recorder:
-    return Recorder(Path(_spec().records))
+    return Recorder(Path(spec().records))
 
 
 def _shared() -> Celery:
@@ -96,10 +97,10 @@ _APPS = {"shared": cache(_shared), "bare": cache(_bare), "late": cache(_late), "
 
 
 def _plain(find: Find) -> Celery:
-    spec = _spec()
+    told = spec()
     app = Celery("bench")
-    app.conf.update(spec.celery)
-    if spec.with_fixes:
+    app.conf.update(told.celery)
+    if told.with_fixes:
         from worker import fixes
 
         fixes.install(app)
@@ -123,16 +124,16 @@ def _measure(number: int, find: Find) -> None:
 def _new_client() -> Any:
     from pymongo import MongoClient
 
-    return MongoClient(_spec().mongo_uri, connect=False, **_spec().mongo_options)
+    return MongoClient(spec().mongo_uri, connect=False, **spec().mongo_options)
 
 
 _own_client = cache(_new_client)
 
 
 def _find_with_own_client(key: int) -> Any:
-    return _own_client()[_spec().database][COLLECTION].find_one({"_id": key})
+    return _own_client()[spec().database][COLLECTION].find_one({"_id": key})
 
 
 def _find_with_a_new_client(key: int) -> Any:
     with _new_client() as client:
-        return client[_spec().database][COLLECTION].find_one({"_id": key})
+        return client[spec().database][COLLECTION].find_one({"_id": key})
