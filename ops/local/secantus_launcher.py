@@ -7,7 +7,12 @@ imports it.
 import argparse
 import signal
 import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakValueDictionary
 
+import secantus.server
 import secantus.transactions
 from secantus import SecantusDBServer
 
@@ -17,6 +22,37 @@ the speed."""
 
 IDLE_SECONDS = 3600
 """Its default closes idle connections after 300 s, which mongod never does."""
+
+
+Dispatch = Callable[[dict[str, Any], Any], dict[str, Any]]
+
+
+class _Turn:
+    """A lock that can be referred to weakly."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+def in_turn(dispatch: Dispatch) -> Dispatch:
+    """Return `dispatch` with one numbered command at a time per session, as mongod checks sessions out.
+
+    Without it a write and the driver's retry of it, sent while the first is still on its way, are both
+    executed: the retry looks for the first one's record before there is one.
+    """
+    turns: WeakValueDictionary[bytes, _Turn] = WeakValueDictionary()
+    changing = threading.Lock()
+
+    def dispatched(document: dict[str, Any], context: Any) -> dict[str, Any]:
+        session = document.get("lsid")
+        if "txnNumber" not in document or not isinstance(session, dict):
+            return dispatch(document, context)
+        with changing:
+            turn = turns.setdefault(bytes(session["id"]), _Turn())
+        with turn.lock:
+            return dispatch(document, context)
+
+    return dispatched
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -33,6 +69,7 @@ def serve(port: int, data: str) -> None:
     # which never comes if the kernel gives the signal to another thread.
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     secantus.transactions._RETRYABLE_RECORD_MAX = RETRYABLE_RECORDS
+    secantus.server.dispatch = in_turn(secantus.server.dispatch)
     server = SecantusDBServer(
         "127.0.0.1",
         port,
