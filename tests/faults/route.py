@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
+
+import psutil
 
 from ops.local.servers import free_port
 from tests.faults.lane import Cut, Lane
@@ -51,6 +53,7 @@ class Route:
         self._lanes: dict[Way, Lane] = {way: Lane() for way in BOTH}
         self._listener: socket.socket | None = None
         self._wires: dict[Wire, asyncio.Task[None]] = {}
+        self._isolated: int | None = None
         self._accepted = self._unreachable = self._resets = self._cuts = 0
 
     @property
@@ -92,6 +95,10 @@ class Route:
         """Take no new connection: nobody listens. Those that are open stay."""
         self._run(self._stop_listening)
 
+    def isolate(self, pid: int) -> None:
+        """Reset the connections of one client process, now and whenever it comes again."""
+        self._run(lambda: self._isolate(pid))
+
     def clear(self) -> None:
         """Take all faults back: listen, and deliver what was held."""
         self._run(self._clear)
@@ -123,18 +130,25 @@ class Route:
     def _clear(self) -> None:
         for lane in self._lanes.values():
             lane.clear()
+        self._isolated = None
         self.listen()
 
     def _stats(self) -> Stats:
         counts = self._accepted, len(self._wires), self._unreachable, self._resets, self._cuts
         return Stats(*counts, self._lanes["up"].delivered, self._lanes["down"].delivered)
 
-    def _reset(self) -> int:
-        self._resets += len(self._wires)
-        for wire, task in self._wires.items():
+    def _isolate(self, pid: int) -> None:
+        self._isolated = pid
+        ports = _ports_of(pid)
+        self._reset([wire for wire in self._wires if wire.client_port in ports])
+
+    def _reset(self, chosen: Collection[Wire] | None = None) -> int:
+        wires = self._wires.keys() if chosen is None else chosen
+        self._resets += len(wires)
+        for wire in wires:
             wire.reset()
-            task.cancel()
-        return len(self._wires)
+            self._wires[wire].cancel()
+        return len(wires)
 
     def _stop_listening(self) -> None:
         if self._listener is not None:
@@ -144,11 +158,15 @@ class Route:
 
     def _accept(self, listener: socket.socket) -> None:
         try:
-            client, _ = listener.accept()
+            client, (_, port) = listener.accept()
         except OSError:
             return  # it has left again
         self._accepted += 1
-        wire = Wire(client)
+        wire = Wire(client, port)
+        if self._isolated is not None and wire.client_port in _ports_of(self._isolated):
+            self._resets += 1
+            wire.reset()
+            return
         task = self._wires[wire] = asyncio.create_task(self._serve(wire, number=self._accepted))
         # Not in the task itself: one that is cancelled before it began runs nothing of it.
         task.add_done_callback(functools.partial(self._forget, wire))
@@ -165,3 +183,12 @@ class Route:
             self._cuts += 1
         except OSError:
             self._unreachable += not wire.is_connected
+
+
+def _ports_of(pid: int) -> set[int]:
+    """Return the local ports of a process's connections; none where it is gone."""
+    try:
+        connections = psutil.Process(pid).net_connections(kind="tcp")
+    except psutil.NoSuchProcess:
+        return set()
+    return {connection.laddr.port for connection in connections}

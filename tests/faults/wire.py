@@ -27,7 +27,8 @@ class CutHereError(Exception):
 class Wire:
     """A client's connection and the server's that belongs to it."""
 
-    def __init__(self, client: socket.socket) -> None:
+    def __init__(self, client: socket.socket, client_port: int) -> None:
+        self.client_port = client_port
         self._client = client
         self._streams: list[Streams] = []
 
@@ -56,7 +57,8 @@ class Wire:
 
     def reset(self) -> None:
         """End both connections by RST, unless they have ended."""
-        if not self._streams:
+        if not self._streams and self._client.fileno() >= 0:
+            self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._client.close()
         for _, writer in self._streams:
             if not writer.is_closing():

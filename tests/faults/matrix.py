@@ -1,0 +1,117 @@
+"""The fault matrix: which fault strikes which pools, for how long, and with which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ops.local.servers import LocalServer, mongo_server
+from tests.faults import strikes
+from tests.faults.rig import Rig
+from tests.faults.settings import POOLS, PROCESSES_OF
+from tests.faults.users import secured_mongo
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault of the matrix. `evidence` is a pattern of the workers' logs: without it nothing was hurt.
+
+    `is_outage`: no process, or not this one, reaches MongoDB, and no task may spend a retry on that.
+    """
+
+    title: str
+    strike: Callable[[Rig, float], None]
+    seconds: float
+    evidence: str
+    is_outage: bool = False
+    pools: Sequence[str] = POOLS
+    settings: Mapping[str, str] = field(default_factory=dict)
+    options: Sequence[str] = ()
+    server: Callable[[Path], LocalServer] = mongo_server
+
+
+_AWAY = r"circuit\.opened: "
+_STARTED = r"\S+@\S+ ready\."
+
+FAULTS: Mapping[str, Fault] = {
+    "mongo-kill": Fault("MongoDB SIGKILL, restart", strikes.kill_mongo, 6, _AWAY, is_outage=True),
+    "mongo-term": Fault("MongoDB SIGTERM, restart", strikes.terminate_mongo, 6, _AWAY, is_outage=True),
+    "mongo-stop": Fault("MongoDB SIGSTOP", strikes.suspend_mongo, 20, _AWAY, is_outage=True),
+    "refuse": Fault("connections refused", strikes.refuse, 60, _AWAY, is_outage=True),
+    "blackhole": Fault("blackhole", strikes.blackhole, 10, _AWAY, is_outage=True),
+    "half-open": Fault(
+        "half-open: requests pass, replies do not", strikes.half_open, 10, _AWAY, is_outage=True
+    ),
+    "reset-storm": Fault("reset storm", strikes.reset_storm, 8, _AWAY, is_outage=True),
+    "not-primary": Fault("not-primary errors", strikes.not_primary, 4, r"task\.retry: .* met failover"),
+    "password": Fault(
+        "login refused, then the secret rotated",
+        strikes.rotate_password,
+        6,
+        r"client\.replaced: .*auth",
+        is_outage=True,
+        server=secured_mongo,
+    ),
+    "full-pool": Fault(
+        "full pool",
+        strikes.fill_pool,
+        6,
+        r"task\.retry: .* met overload",
+        settings={"MONGODB_MAX_POOL_SIZE": "2", "MONGODB_WAIT_QUEUE_TIMEOUT_MS": "300"},
+    ),
+    "redis-kill": Fault(
+        "Redis SIGKILL, restart with AOF", strikes.kill_redis, 3, r"Connection to broker lost"
+    ),
+    "child-kill": Fault(
+        "child SIGKILL, 5 times", strikes.kill_children, 5, r"exited with 'signal 9", pools=PROCESSES_OF
+    ),
+    "main-kill": Fault("MAIN SIGKILL, another worker", strikes.kill_main, 1, _STARTED),
+    "recycle": Fault(
+        "child recycled after each 5 tasks",
+        strikes.recycle,
+        8,
+        r"client\.closed: ",
+        pools=PROCESSES_OF,
+        options=["--max-tasks-per-child=5"],
+    ),
+    "worker-term": Fault("worker SIGTERM in mid-task", strikes.terminate_worker, 1, r"Warm shutdown"),
+    "cold-shutdown": Fault(
+        "cold shutdown in mid-task", strikes.quit_worker, 1, r"Cold shutdown", pools=PROCESSES_OF
+    ),
+    "cut-off": Fault(
+        "one process of the node cut off",
+        strikes.cut_off_process,
+        8,
+        _AWAY,
+        is_outage=True,
+        pools=PROCESSES_OF,
+    ),
+    "time-limit": Fault(
+        "time limits while waiting",
+        strikes.suspend_mongo,
+        10,
+        _AWAY,
+        is_outage=True,
+        settings={
+            "CELERY_PYMONGO_TASK_SOFT_TIME_LIMIT_SECONDS": "2",
+            "CELERY_PYMONGO_TASK_TIME_LIMIT_SECONDS": "3",
+            # Longer than the limits: it is they that end the waits, on a queue that no gate keeps.
+            "MONGODB_SERVER_SELECTION_TIMEOUT_MS": "20000",
+            "MONGODB_SOCKET_TIMEOUT_MS": "20000",
+            "CELERY_PYMONGO_GATED_QUEUES": "none",
+        },
+    ),
+    "redis-stop": Fault(
+        "Redis SIGSTOP, then SIGTERM to the worker",
+        strikes.suspend_redis_and_terminate,
+        12,
+        r"Warm shutdown",
+    ),
+    "beats-kill": Fault("both beats killed, and MongoDB too", strikes.kill_beats, 6, _AWAY, is_outage=True),
+}
+
+
+def every_cell() -> list[tuple[str, str]]:
+    """Every fault and every pool that it can strike."""
+    return [(name, pool) for name, fault in FAULTS.items() for pool in fault.pools]
