@@ -122,7 +122,7 @@ class Lifecycle:
             # From here on get_client() may be called; the client says that it opens once there is a log.
             concurrency = _concurrency(sender) if kind == "shared" else 1
             self._mongo.place = Place(sender.hostname, concurrency, self._kind)
-            self._make_board(slots=1)
+            self._make_board(slots=1, expected=1)
 
     def celeryd_after_setup(self, **_kwargs: Any) -> None:
         """In MAIN, with logging set up and before any task."""
@@ -147,7 +147,7 @@ class Lifecycle:
         """In MAIN, before each fork: a client that is open now is a hazard in the child."""
         self._mongo.warn_of_foreign()
         if self._mongo.board is None:
-            self._make_board(slots=_rows(self._worker))
+            self._make_board(slots=_rows(self._worker), expected=_concurrency(self._worker))
         self._share_memory()
 
     def task_revoked(self, sender: Any, expired: bool, **_kwargs: Any) -> None:
@@ -175,9 +175,11 @@ class Lifecycle:
         self._end()
         self._remove_board()
 
-    def _make_board(self, *, slots: int) -> None:
+    def _make_board(self, *, slots: int, expected: int) -> None:
         node, deployment = self._worker.hostname, self._mongo.settings.deployment
         self._mongo.board = Board.create(node=node, deployment=deployment, slots=slots)
+        # A board has rows to spare, and the first processes report before the headcount looks.
+        self._mongo.board.expected = expected
         if self._mongo.board.path is not None:
             os.environ[_BOARD_VARIABLE] = str(self._mongo.board.path)
         # A cold shutdown sends no worker_shutdown; children end in os._exit.

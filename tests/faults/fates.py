@@ -53,7 +53,8 @@ def settle(rig: Rig) -> None:
 
     def is_over() -> bool:
         ended = {one for one, account in rig.accounts().items() if _is_over(account)}
-        return accepted <= ended and rig.waiting() == 0
+        # A process that was killed after it had stored a result, and before it told the ledger.
+        return rig.waiting() == 0 and rig.have_results(accepted - ended)
 
     try:
         wait_until(is_over, what="the end of every task", seconds=_SETTLE_SECONDS)

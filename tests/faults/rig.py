@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,6 +238,12 @@ class Rig:
             queued: Any = client.llen(self.settings.key(QUEUE))
             unacked: Any = client.hlen(self.settings.key("unacked"))
         return int(queued + unacked)
+
+    def have_results(self, task_ids: Collection[str]) -> bool:
+        """Whether a result is stored of each of these tasks."""
+        names = [self.settings.key(f"celery-task-meta-{one}") for one in task_ids]
+        with self._redis_client() as client:
+            return not names or client.exists(*names) == len(names)
 
     def dead(self) -> dict[str, Letter]:
         """The dead letters, by task id."""

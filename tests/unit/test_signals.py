@@ -236,7 +236,7 @@ def test_main_makes_a_board_before_its_first_child_and_takes_it_away_at_its_end(
     board: Any = vars(world.mongo)["board"]
     life.worker_before_create_process()
     assert vars(world.mongo)["board"] is board
-    assert (board.node, len(board.rows)) == (NODE, 16)
+    assert (board.node, len(board.rows), board.expected) == (NODE, 16, 4)
     assert board.path.exists()
     life.worker_shutdown()
     assert not board.path.exists()
