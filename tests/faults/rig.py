@@ -150,7 +150,9 @@ class Rig:
     def start_beat(self) -> Beat:
         """Start one more beat."""
         name = f"beat{time.monotonic_ns()}"
-        beat = Beat(MODULE, log=self.folder / f"{name}.log", env=self.environment, name=name)
+        beat = Beat(
+            MODULE, log=self.folder / f"{name}.log", env=self.environment, name=name, loglevel="DEBUG"
+        )
         started: Beat = self._stack.enter_context(beat)
         return started
 

@@ -1,0 +1,14 @@
+"""Processes are killed, recycled and told to end: what became of every task under prefork."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.faults import PROCESSES, assert_as_promised
+
+
+@pytest.mark.parametrize("fault", PROCESSES)
+def test_no_task_is_lost_and_none_takes_effect_twice(fault: str, tmp_path: Path) -> None:
+    assert_as_promised(fault, "prefork", tmp_path)
