@@ -31,6 +31,7 @@ from .mongo.link import Link
 from .mongo.monitor import PoolMonitor
 from .mongo.pool import read_gauges
 from .mongo.suspicion import Suspicion
+from .mongo.work import Work
 from .settings import Settings, load_settings, settings_warnings
 from .siblings import Company as Siblings
 
@@ -71,8 +72,10 @@ class Mongo:
         self.watch: Any = None
         # Set by install(app): who knows whether a message may run, which lives a layer above.
         self.deliveries: Any = None
-        # Set by install(app): whether a task of the app must not run twice, so that its writes are counted.
+        # Set by install(app): whether a task of the app must not run twice, so that its writes are counted;
+        # and the works that run now.
         self.counts_writes: Callable[[], bool] = lambda: False
+        self.works: Callable[[], list[Work]] = list
         self.has_write_counter = False
         # Made by MAIN before its pool; a process outside a worker has none.
         self.board: Board | None = None
@@ -215,12 +218,13 @@ class Mongo:
             atexit.register(self.close)
         identity, appname = self.identity(), self.appname
         self.has_write_counter = self.counts_writes()
+        writers = self.works if self.has_write_counter else None
         with self.guard.expected():
             client = build_client(
                 self.settings,
                 identity,
                 concurrency=self.place.concurrency,
-                listeners=[*self.monitor.listeners(writes=self.has_write_counter), self.link.listener()],
+                listeners=[*self.monitor.listeners(writers=writers), self.link.listener()],
             )
         self._record(Kind.CLIENT_OPENED, 0.0, appname)
         events.say(logger, logging.INFO, Event.CLIENT_OPENED, "opened as %s", appname, appname=appname)

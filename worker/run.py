@@ -13,7 +13,6 @@ from .attempts import Admission
 from .deliveries import StillRunningError
 from .events import Event
 from .mongo.work import current_work
-from .mongo.writes import has_written_nothing
 from .process import Mongo
 from .recovery import Terms, Way
 from .requeue import BackToBroker
@@ -57,7 +56,7 @@ class Run:
         error_class, terms = self._mongo.link.observe(error), self._terms()
         is_back = terms.waits and recovery.is_outage(error, error_class) and self._is_back(error)
         way = recovery.way(error, error_class, terms, is_back=is_back)
-        if way is not Way.FAIL and not self._may_run_again(error):
+        if way is not Way.FAIL and not self._may_run_again():
             self._refuse(error)
         self.end()
         self._go_on(way, str(error_class), error)
@@ -80,17 +79,16 @@ class Run:
 
     def _interrupted(self) -> None:
         """Note that the process is told to end in the middle of the run, as a cold shutdown does."""
-        work = current_work.get()
-        has_begun_to_write = not (self._mongo.has_write_counter and work and not work.writes_sent)
-        if not self._task.idempotent and has_begun_to_write:
+        if not self._may_run_again():
             # It stays a run that began and did not end.
             return
         self.end()
         self._mongo.deliveries.give_back(self._task)
 
-    def _may_run_again(self, error: Exception) -> bool:
-        is_counted = self._mongo.has_write_counter
-        return self._task.idempotent or (is_counted and has_written_nothing(current_work.get(), error))
+    def _may_run_again(self) -> bool:
+        work = current_work.get()
+        has_written_nothing = self._mongo.has_write_counter and work is not None and not work.writes
+        return bool(self._task.idempotent or has_written_nothing)
 
     def _refuse(self, error: Exception) -> None:
         try:

@@ -60,6 +60,7 @@ class Lifecycle:
         self._pulse = pulse
         self._expired = Expired(lambda: mongo.board)
         self._attribution = Attribution(lambda: mongo.suspicion)
+        mongo.works = self._attribution.running
         self._reporter: Reporter | None = None
         self._presence: Presence | None = None
         self._worker: Any = None

@@ -1,18 +1,35 @@
-"""Whether a task that failed has certainly written nothing."""
+"""Which commands of a task may have written."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pymongo import errors
 
 from worker.mongo.listening import Errors
 from worker.mongo.work import Work, current_work
-from worker.mongo.writes import WriteCounter, has_written_nothing, is_write
+from worker.mongo.writes import WriteCounter, is_refusal, is_write
 
-NOBODY = errors.ServerSelectionTimeoutError("nobody")
-RESET = errors.AutoReconnect("reset")
-NOT_PRIMARY = errors.NotPrimaryError("not primary", {"code": 10107})
+NOT_PRIMARY = {"ok": 0, "errmsg": "not primary", "code": 10107}
+LOST = {"errmsg": "connection closed", "errtype": "AutoReconnect"}
+
+
+def counter(*running: Work) -> WriteCounter:
+    return WriteCounter(lambda: running, errors=Errors(lambda *_record: None))
+
+
+def event(name: str, failure: Any = None) -> Any:
+    return SimpleNamespace(command_name=name, command={}, failure=failure)
+
+
+@contextmanager
+def at_work(work: Work) -> Iterator[Work]:
+    token = current_work.set(work)
+    try:
+        yield work
+    finally:
+        current_work.reset(token)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +44,8 @@ NOT_PRIMARY = errors.NotPrimaryError("not primary", {"code": 10107})
         ("findAndModify", {}, True),
         ("commitTransaction", {}, True),
         ("somethingNew", {}, True),
+        ("saslStart", {}, False),
+        ("saslContinue", {}, False),
     ],
 )
 def test_what_is_not_known_to_be_a_read_is_a_write(name: str, command: dict[str, Any], writes: bool) -> None:
@@ -34,42 +53,68 @@ def test_what_is_not_known_to_be_a_read_is_a_write(name: str, command: dict[str,
 
 
 @pytest.mark.parametrize(
-    ("sent", "failed", "error", "is_safe"),
+    ("failure", "refused"),
     [
-        (0, 0, NOBODY, True),
-        (0, 0, RESET, False),
-        (1, 0, NOBODY, False),
-        (1, 1, NOBODY, False),
-        (1, 1, NOT_PRIMARY, True),
-        (1, 1, RESET, False),
-        (2, 1, NOT_PRIMARY, False),
-        (2, 2, NOT_PRIMARY, False),
+        (NOT_PRIMARY, True),
+        ({"code": 13}, True),
+        ({"code": 391}, True),
+        (LOST, False),
+        ({"code": 11602}, False),
+        ({"code": 91}, False),
+        ({"code": 50}, False),
+        ({"code": 11602, "errorLabels": ["NoWritesPerformed"]}, True),
+        ({"code": 462, "errorLabels": ["SystemOverloadedError", "RetryableError"]}, True),
+        ({"code": 462, "errorLabels": ["RetryableError"]}, False),
     ],
+    ids=repr,
 )
-def test_only_a_refused_write_or_none_at_all_may_be_done_again(
-    sent: int, failed: int, error: Exception, is_safe: bool
+def test_only_what_was_refused_before_it_began_has_certainly_written_nothing(
+    failure: dict[str, Any], refused: bool
 ) -> None:
-    work = Work("shop.sell", "1", 0.0)
-    work.writes_sent, work.writes_failed = sent, failed
-    assert has_written_nothing(work, error) is is_safe
+    assert is_refusal(failure) is refused
 
 
-def test_where_nobody_counted_nothing_is_certain() -> None:
-    assert not has_written_nothing(None, NOBODY)
+@pytest.mark.parametrize(
+    ("failures", "writes"),
+    [([NOT_PRIMARY, NOT_PRIMARY], 0), ([NOT_PRIMARY, LOST], 1), ([LOST, NOT_PRIMARY], 1), ([LOST, LOST], 2)],
+)
+def test_each_attempt_of_the_drivers_counts(failures: Sequence[Any], writes: int) -> None:
+    """What is raised is the error of the last one: those before say as much."""
+    seen = counter()
+    with at_work(Work("shop.sell", "1", 0.0)) as work:
+        for failure in failures:
+            seen.started(event("update"))
+            seen.failed(event("update", failure))
+    assert work.writes == writes
 
 
-def test_writes_count_for_the_task_whose_thread_sends_them() -> None:
-    counter = WriteCounter(errors=Errors(lambda *_record: None))
-    insert: Any = SimpleNamespace(command_name="insert", command={})
-    find: Any = SimpleNamespace(command_name="find", command={})
-    counter.started(insert)
-    work = Work("shop.sell", "1", 0.0)
-    token = current_work.set(work)
-    try:
-        for event in (insert, find, insert):
-            counter.started(event)
-        counter.failed(insert)
-        counter.failed(find)
-    finally:
-        current_work.reset(token)
-    assert (work.writes_sent, work.writes_failed) == (2, 1)
+def test_an_error_that_the_task_caught_is_not_made_up_for_by_a_read_that_was_refused() -> None:
+    seen = counter()
+    with at_work(Work("shop.sell", "1", 0.0)) as work:
+        for name, failure in (("update", LOST), ("find", NOT_PRIMARY)):
+            seen.started(event(name))
+            seen.failed(event(name, failure))
+    assert work.writes == 1
+
+
+def test_a_write_counts_for_the_task_whose_thread_sends_it_alone() -> None:
+    other = Work("shop.buy", "2", 0.0)
+    with at_work(Work("shop.sell", "1", 0.0)) as work:
+        for name in ("insert", "find", "insert"):
+            counter(work, other).started(event(name))
+    assert (work.writes, other.writes) == (2, 0)
+
+
+def test_a_write_of_a_thread_that_no_task_owns_counts_for_all_that_run() -> None:
+    """Whose it is nobody knows; that it was refused is not known of theirs either."""
+    works = [Work("shop.sell", "1", 0.0), Work("shop.buy", "2", 0.0)]
+    counter(*works).started(event("insert"))
+    counter(*works).failed(event("insert", NOT_PRIMARY))
+    assert [work.writes for work in works] == [1, 1]
+
+
+def test_what_a_task_runs_within_itself_is_its_own() -> None:
+    outer = Work("shop.sell", "1", 0.0)
+    with at_work(Work("shop.buy", "2", 0.0, outer=outer)):
+        counter().started(event("insert"))
+    assert outer.writes == 1

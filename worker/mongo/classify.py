@@ -12,7 +12,7 @@
 | data | the server refused this operation on these data, or they cannot be encoded | fails at once |
 | foreign | not MongoDB's; an OSError too, since the driver wraps those of its sockets | fails at once |
 
-Whether a write may have happened all the same is another question: see `outcome`.
+Whether a write may have happened all the same is another question: see `writes`.
 """
 
 import ssl

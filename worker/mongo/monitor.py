@@ -1,7 +1,7 @@
 """The pool monitor of a process: what its client's pools hold, did and took, and who holds what."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from .reconcile import LOOK_SECONDS, Look, Off, drift
 from .server_counts import ServerCounts
 from .stats import Totals, server_stats, totals
 from .task_times import Hold, TasksTimes
+from .work import Work
 from .writes import WriteCounter
 
 __all__ = ["Holder", "PoolMonitor", "Tick"]
@@ -79,13 +80,15 @@ class PoolMonitor:
         """How often a handler of ours failed; each time some gauge or counter may have missed an event."""
         return self._errors.number
 
-    def listeners(self, *, writes: bool = False) -> list[Any]:
-        """Return new listeners for one new client; `writes`: one that counts the writes of each task, too."""
+    def listeners(self, *, writers: Callable[[], Iterable[Work]] | None = None) -> list[Any]:
+        """Return new listeners for one new client. One counts the writes of each task where `writers` tells
+        which works run now.
+        """
         events = PoolEvents(self._checkouts, self._counts_of, record=self._record, errors=self._errors)
         self._clients.append(events)
         beats = HeartbeatCounter(self._counts_of, record=self._record, errors=self._errors)
         commands = [CommandTimes(self._counts_of, errors=self._errors)] if self._commands else []
-        counters = [WriteCounter(errors=self._errors)] if writes else []
+        counters = [] if writers is None else [WriteCounter(writers, errors=self._errors)]
         return [events, beats, *commands, *counters]
 
     def _counts_of(self, address: Address) -> ServerCounts:

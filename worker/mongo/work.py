@@ -22,8 +22,7 @@ class Work:
         "outer",
         "sessions",
         "started_at",
-        "writes_failed",
-        "writes_sent",
+        "writes",
     )
 
     def __init__(self, name: str, task_id: str, started_at: float, *, outer: "Work | None" = None) -> None:
@@ -31,9 +30,8 @@ class Work:
         self.id = task_id
         self.started_at = started_at
         self.ended_at: float | None = None
-        # Writes that left for the server, and those of them that failed; see `writes`.
-        self.writes_sent = 0
-        self.writes_failed = 0
+        # Commands that were sent and may have written; see `writes`.
+        self.writes = 0
         # The work that runs this one within itself, as task.apply() does.
         self.outer = outer
         # Whether to record where it borrows: an earlier run held something for long, or left it open.
