@@ -11,6 +11,7 @@ from redis import RedisError
 from . import events, recovery
 from .attempts import Admission
 from .deliveries import StillRunningError
+from .errors import DeadLetteredError
 from .events import Event
 from .mongo.work import current_work
 from .process import Mongo
@@ -53,11 +54,17 @@ class Run:
         if not isinstance(error, Exception):
             self._interrupted()
             return
+        if isinstance(error, (DeadLetteredError, BackToBroker)):
+            # A retry of the task's own that was refused, or that could not be sent.
+            return
         error_class, terms = self._mongo.link.observe(error), self._terms()
         is_back = terms.waits and recovery.is_outage(error, error_class) and self._is_back(error)
         way = recovery.way(error, error_class, terms, is_back=is_back)
-        if way is not Way.FAIL and not self._may_run_again():
-            self._refuse(error)
+        if way is not Way.FAIL and not may_run_again(self._task, self._mongo):
+            if self._task.request.is_eager:
+                # No message: the error stands.
+                return
+            raise refused(self._task, self._mongo, error) from error
         self.end()
         self._go_on(way, str(error_class), error)
 
@@ -79,25 +86,11 @@ class Run:
 
     def _interrupted(self) -> None:
         """Note that the process is told to end in the middle of the run, as a cold shutdown does."""
-        if not self._may_run_again():
+        if not may_run_again(self._task, self._mongo):
             # It stays a run that began and did not end.
             return
         self.end()
         self._mongo.deliveries.give_back(self._task)
-
-    def _may_run_again(self) -> bool:
-        work = current_work.get()
-        has_written_nothing = self._mongo.has_write_counter and work is not None and not work.writes
-        return bool(self._task.idempotent or has_written_nothing)
-
-    def _refuse(self, error: Exception) -> None:
-        try:
-            dead = self._mongo.deliveries.refuse(self._task, Admission.UNKNOWN, error=error)
-        except RedisError:
-            # The run does not end for those who ask, so that the message waits until the letter is written.
-            raise BackToBroker("the dead letters are out of reach") from None
-        self.end()
-        raise dead from error
 
     def _go_on(self, way: Way, reason: str, error: Exception | None = None) -> None:
         if way is Way.RETRY:
@@ -143,3 +136,22 @@ class Run:
 
     def _seconds_to_end(self) -> float:
         return float("inf") if self.ends_at is None else max(0.0, self.ends_at - time.monotonic())
+
+
+def may_run_again(task: Any, mongo: Mongo) -> bool:
+    """Say whether another run does no harm: the task may run twice, or has certainly written nothing yet."""
+    work = current_work.get()
+    has_written_nothing = mongo.has_write_counter and work is not None and not work.writes
+    return bool(task.idempotent or has_written_nothing)
+
+
+def refused(task: Any, mongo: Mongo, error: BaseException | None) -> Exception:
+    """Put the message of a task that must not run again to the dead letters; return what ends its run."""
+    try:
+        dead: Exception = mongo.deliveries.refuse(task, Admission.UNKNOWN, error=error)
+    except RedisError:
+        if not task.acks_late:
+            return DeadLetteredError("it may have written, must not run twice, and Redis could not keep it")
+        # The run does not end for those who ask, so that the message waits until the letter is written.
+        return BackToBroker("the dead letters are out of reach")
+    return dead

@@ -1,14 +1,17 @@
 """The task base class: the process's client, deadlines, and another run where MongoDB failed this one."""
 
+import sys
 from typing import Any
 
 from celery import Task
+from celery.exceptions import Reject
 
 from .errors import NotInstalledError
 from .mongo.calls import bounded
 from .mongo.holder import Client
 from .process import Mongo, task_ends_at
-from .run import Run
+from .requeue import BackToBroker
+from .run import Run, may_run_again, refused
 
 # What is left of a time limit for a task to fail by its own error rather than by the limit.
 _MARGIN = 0.1
@@ -80,6 +83,21 @@ class MongoTask(Task):
         except Exception as error:
             mongo.link.observe(error)
             raise
+
+    def retry(self, *args: Any, **kwargs: Any) -> Any:
+        """Celery's `retry`, for which no message is lost and nothing is done twice that must not be.
+
+        Celery drops the message whose copy cannot be sent, as while Redis is away: it goes back to the
+        broker. And a task that must not run twice and may have written goes to the dead letters.
+        """
+        request = self.request
+        is_local = request.called_directly or request.is_eager
+        if not is_local and not may_run_again(self, self.mongo):
+            raise refused(self, self.mongo, kwargs.get("exc") or sys.exc_info()[1])
+        try:
+            return super().retry(*args, **kwargs)
+        except Reject as error:
+            raise (BackToBroker("its retry could not be sent") if self.acks_late else error.reason) from None
 
     def seconds_left(self) -> float | None:
         """Return the seconds until this task should end by itself; None without a time limit.

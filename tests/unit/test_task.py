@@ -9,13 +9,17 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from kombu.exceptions import OperationalError
 from pymongo import MongoClient, _csot, errors
+from redis import ConnectionError
 
 from worker import process, recovery
-from worker.errors import NotInstalledError
+from worker.errors import DeadLetteredError, NotInstalledError
 from worker.installer import install
 from worker.mongo.circuit import CircuitState
+from worker.mongo.work import Work, current_work
 from worker.process import Mongo, task_ends_at
+from worker.requeue import BackToBroker
 from worker.settings import load_settings
 from worker.task import MongoTask
 
@@ -146,6 +150,88 @@ def test_a_body_may_retry_by_itself(app: Celery) -> None:
     with pytest.raises(Retry) as retry:
         traced(make(app, body))
     assert retry.value.when == 7
+
+
+def no_redis(*_args: Any, **_options: Any) -> None:
+    raise OperationalError("Redis is away")
+
+
+def test_a_retry_that_cannot_be_sent_gives_the_message_back(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery would drop it."""
+    monkeypatch.setattr(app.amqp, "send_task_message", no_redis)
+    with pytest.raises(Reject, match="its retry could not be sent") as reject:
+        traced(make(app, raising(ELECTION)))
+    assert reject.value.requeue
+
+
+def test_a_retry_that_cannot_be_sent_is_an_error_where_the_message_is_acknowledged(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.amqp, "send_task_message", no_redis)
+    with pytest.raises(OperationalError):
+        traced(make(app, raising(ELECTION), acks_late=False))
+
+
+class Dead:
+    """Takes every letter, or none where Redis is away."""
+
+    def __init__(self, *, is_away: bool = False) -> None:
+        self.is_away = is_away
+        self.ended: list[str] = []
+
+    def begin(self, task: Any) -> str:
+        return "run"
+
+    def end(self, task: Any, run_id: str) -> None:
+        self.ended.append(run_id)
+
+    def refuse(self, task: Any, reason: str, *, error: BaseException | None) -> DeadLetteredError:
+        if self.is_away:
+            raise ConnectionError
+        return DeadLetteredError(f"{reason}: {error!r}")
+
+
+@pytest.fixture
+def work() -> Iterator[Work]:
+    """What the attribution notes of the task that runs."""
+    work = Work("shop.task", "some-id", 0.0)
+    token = current_work.set(work)
+    yield work
+    current_work.reset(token)
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+def test_what_must_not_run_twice_is_not_retried_by_itself_either_once_it_may_have_written(
+    app: Celery, work: Work, is_away: bool
+) -> None:
+    app.mongo.deliveries, app.mongo.has_write_counter = Dead(is_away=is_away), True
+
+    def body(self: Any) -> None:
+        work.writes += 1
+        self.retry(exc=ValueError("x"))
+
+    with pytest.raises(BackToBroker if is_away else DeadLetteredError):
+        traced(make(app, body, idempotent=False))
+
+
+@pytest.mark.usefixtures("work")
+def test_what_must_not_run_twice_is_retried_while_it_has_written_nothing(app: Celery) -> None:
+    app.mongo.deliveries, app.mongo.has_write_counter = Dead(), True
+
+    def body(self: Any) -> None:
+        self.retry(exc=ValueError("x"))
+
+    with pytest.raises(Retry):
+        traced(make(app, body, idempotent=False))
+
+
+def test_an_eager_task_that_must_not_run_twice_keeps_its_error(app: Celery) -> None:
+    """There is no message to keep."""
+    app.mongo.deliveries = Dead()
+    with pytest.raises(errors.NotPrimaryError):
+        traced(make(app, raising(ELECTION), idempotent=False), is_eager=True)
 
 
 # -- retries ---------------------------------------------------------------------------------------
