@@ -3,6 +3,7 @@
 | what failed it | late acknowledgement | early acknowledgement |
 |---|---|---|
 | outage; a login that was refused | back to the broker, costs no retry | a copy is sent, costs no retry |
+| a soft time limit while MongoDB is away | likewise | likewise |
 | an operation that got no answer from a server that answers others | a retry | a retry |
 | failover, overload, deadline, closed client | a retry, after a full-jitter delay | a retry |
 | anything else | fails at once | fails at once |
@@ -15,6 +16,7 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
+from celery.exceptions import SoftTimeLimitExceeded
 from pymongo.errors import NetworkTimeout
 
 from .mongo.classify import ErrorClass, is_login_refused
@@ -46,6 +48,13 @@ class Terms:
     acks_late: bool
     waits: bool
     can_retry: bool
+
+
+def cause(error: BaseException, error_class: ErrorClass, *, is_away: bool) -> ErrorClass:
+    """Return the class of what failed a task: a soft time limit that strikes while MongoDB is away is the
+    outage's, whose end the task has waited for.
+    """
+    return ErrorClass.OUTAGE if is_away and isinstance(error, SoftTimeLimitExceeded) else error_class
 
 
 def is_outage(error: BaseException, error_class: ErrorClass) -> bool:

@@ -57,7 +57,8 @@ class Run:
         if isinstance(error, (DeadLetteredError, BackToBroker)):
             # A retry of the task's own that was refused, or that could not be sent.
             return
-        error_class, terms = self._mongo.link.observe(error), self._terms()
+        link, terms = self._mongo.link, self._terms()
+        error_class = recovery.cause(error, link.observe(error), is_away=not link.circuit.is_closed)
         is_back = terms.waits and recovery.is_outage(error, error_class) and self._is_back(error)
         way = recovery.way(error, error_class, terms, is_back=is_back)
         if way is not Way.FAIL and not may_run_again(self._task, self._mongo):

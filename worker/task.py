@@ -13,8 +13,9 @@ from .process import Mongo, task_ends_at
 from .requeue import BackToBroker
 from .run import Run, may_run_again, refused
 
-# What is left of a time limit for a task to fail by its own error rather than by the limit.
-_MARGIN = 0.1
+# What is left of a time limit for a task to fail by its own error rather than by the limit: PyMongo looks for
+# a server each half second (its MIN_HEARTBEAT_INTERVAL), and overshoots a deadline by as much.
+_MARGIN = 0.4
 _MARGIN_SECONDS = 1.0
 
 
@@ -102,7 +103,7 @@ class MongoTask(Task):
     def seconds_left(self) -> float | None:
         """Return the seconds until this task should end by itself; None without a time limit.
 
-        The soft or hard limit that comes first, less a tenth of it (1 s at most).
+        The soft or hard limit that comes first, less 1 s, or less two fifths of one below 2.5 s.
         """
         hard, soft = self.request.timelimit or (None, None)
         node_hard, node_soft = self.mongo.time_limits

@@ -1,4 +1,4 @@
-"""MongoDB is killed, hangs, steps down, refuses logins, or has no room: what became of every task under prefork."""
+"""MongoDB is killed, hangs, steps down, refuses logins, has no room: what became of every task."""
 
 from __future__ import annotations
 

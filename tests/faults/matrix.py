@@ -107,6 +107,12 @@ FAULTS: Mapping[str, Fault] = {
         strikes.suspend_redis_and_terminate,
         12,
         r"Warm shutdown",
+        # A finished task waits for Redis to store its result, and longer than this matrix' short limits.
+        settings={
+            "CELERY_PYMONGO_TASK_SOFT_TIME_LIMIT_SECONDS": "60",
+            "CELERY_PYMONGO_TASK_TIME_LIMIT_SECONDS": "70",
+            "CELERY_PYMONGO_VISIBILITY_TIMEOUT_SECONDS": "80",
+        },
     ),
     "beats-kill": Fault("both beats killed, and MongoDB too", strikes.kill_beats, 6, _AWAY, is_outage=True),
 }

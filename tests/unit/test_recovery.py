@@ -1,6 +1,7 @@
 """What becomes of a task that MongoDB failed."""
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from pymongo import errors
 
 from worker import recovery
@@ -42,6 +43,20 @@ def test_each_error_has_one_way_for_each_kind_of_task(
 ) -> None:
     found = [way(error, classify(error), terms, is_back=is_back) for terms in (LATE, EARLY, SPENT, EAGER)]
     assert found == list(ways)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_away", "expected"),
+    [
+        (SoftTimeLimitExceeded(), True, ErrorClass.OUTAGE),
+        (SoftTimeLimitExceeded(), False, ErrorClass.FOREIGN),
+        (ValueError(), True, ErrorClass.FOREIGN),
+    ],
+)
+def test_a_soft_time_limit_is_the_outages_while_it_lasts(
+    error: Exception, is_away: bool, expected: ErrorClass
+) -> None:
+    assert recovery.cause(error, classify(error), is_away=is_away) is expected
 
 
 def test_a_code_of_somebody_elses_is_no_refused_login() -> None:

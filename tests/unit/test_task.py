@@ -473,10 +473,10 @@ def test_a_task_called_like_a_function_has_no_end(app: Celery) -> None:
         (None, (None, None), (300, None), 299),
         (None, (20, 10), (300, 270), 9),
         (None, (20, 30), (300, 270), 19),  # the hard limit comes first
-        ([8, 4], (20, 10), (300, 270), 3.6),
-        ([None, 4], (20, 10), (300, 270), 3.6),
-        ([8, None], (20, 10), (300, 270), 7.2),
-        ([0.5, None], (None, None), (None, None), 0.45),
+        ([8, 4], (20, 10), (300, 270), 3.0),
+        ([None, 4], (20, 10), (300, 270), 3.0),
+        ([8, None], (20, 10), (300, 270), 7.0),
+        ([0.5, None], (None, None), (None, None), 0.3),
     ],
 )
 def test_the_limit_of_the_message_comes_before_the_tasks_and_that_before_the_apps(
@@ -493,7 +493,7 @@ def test_the_limits_of_the_nodes_command_line_are_the_last_to_be_asked(app: Cele
     app.mongo.time_limits = (20, 10)
     task = make(app, lambda self: self.seconds_left())
     assert traced(task) == pytest.approx(9)
-    assert traced(task, timelimit=[None, 5]) == pytest.approx(4.5)
+    assert traced(task, timelimit=[None, 5]) == pytest.approx(4.0)
 
 
 def test_a_mongo_of_another_app_is_not_used(app: Celery) -> None:
