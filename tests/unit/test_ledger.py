@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Iterator[Path]:
 
 def some_task(body: Any) -> Any:
     app = Celery("ledger", set_as_current=False, broker="memory://", backend="cache+memory://")
-    return app.task(body, name="some.task", bind=True)
+    return app.task(body, name="some.task", bind=True, shared=False)
 
 
 def run(body: Any) -> str:
