@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 import click
 from rich.console import Console
 
-from ops.local.servers import ServerError
 from tests.faults import cell as cells
 from tests.faults import chaos as chaotic
 from tests.faults import table
@@ -26,6 +25,7 @@ from tests.faults.settings import POOLS
 _CELL_SECONDS = 400
 _CHAOS_SECONDS = 600
 _USAGE, _INTERRUPTED = 64, 130
+_WIDTH = 140
 
 _json = click.option(
     "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="All of it."
@@ -64,7 +64,7 @@ def faults(
         raise click.UsageError("no such fault on such a pool: it has no processes of its own to hurt")
     for path in (page, json_path):
         _check_writable(path)
-    console = Console(highlight=False)
+    console = _console()
     outcomes = []
     for number, outcome in enumerate(_run_cells(wanted, jobs), 1):
         outcomes.append(outcome)
@@ -95,7 +95,7 @@ def chaos(documents: int, minutes: float, seed: int, json_path: Path | None) -> 
     Example: ops/drill chaos --documents 100000 --minutes 10 --seed 7
     """
     _check_writable(json_path)
-    console = Console(highlight=False)
+    console = _console()
     folder = Path(tempfile.mkdtemp(prefix="celery-pymongo-chaos-"))
     signal.alarm(int(minutes * 120) + _CHAOS_SECONDS)
     outcome = chaotic.run(folder, count=documents, seconds=minutes * 60, seed=seed, say=console.print)
@@ -148,6 +148,11 @@ def _tell(console: Console, outcome: dict[str, Any], place: str) -> None:
     console.print(f"{place}: {outcome['fault']} on {outcome['pool']}: {told}{where}", soft_wrap=True)
 
 
+def _console() -> Console:
+    """A console whose tables keep their width where nobody's terminal bounds it."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+
+
 def _check_writable(path: Path | None) -> None:
     if path is not None and not path.resolve().parent.is_dir():
         raise click.UsageError(f"there is no folder {path.resolve().parent}")
@@ -182,7 +187,7 @@ def main() -> None:
         _fail(error.format_message(), _USAGE)
     except click.ClickException as error:
         _fail(error.format_message())
-    except (ServerError, OSError, subprocess.TimeoutExpired) as error:
+    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
         _fail(str(error))
     except (KeyboardInterrupt, click.Abort):
         _fail("stopped", _INTERRUPTED)

@@ -67,7 +67,11 @@ class Load:
         task_id = uuid.uuid4().hex
         taken = self.sent.accepted
         try:
-            self._sender.send_task(f"{MODULE}.{kind}", (task_id,), task_id=task_id, queue=QUEUE, retry=False)
+            # A connection of its own: those of the sender's pool may be from before Redis was killed. And no
+            # retry: a message that is sent twice is no fault of a worker's.
+            with self._sender.connection_for_write() as connection:
+                options = {"queue": QUEUE, "retry": False, "connection": connection}
+                self._sender.send_task(f"{MODULE}.{kind}", (task_id,), task_id=task_id, **options)
         except (OperationalError, RedisError, OSError):
             taken = self.sent.unsure
         taken[kind].add(task_id)

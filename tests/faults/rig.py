@@ -7,7 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from tests.faults.settings import (
     PAUSE_SECONDS,
     PROCESSES_OF,
     QUEUE,
+    QUEUES,
     SETTINGS,
     concurrency,
 )
@@ -139,7 +140,7 @@ class Rig:
             log=self.folder / f"{name}.log",
             pool="prefork" if self.has_processes else self.pool,
             concurrency=concurrency(self.pool),
-            queues=(QUEUE, "mongo.health"),
+            queues=QUEUES,
             env=self.environment,
             options=(*_ALONE, *self._options),
             name=name,
@@ -183,14 +184,20 @@ class Rig:
         self.ask()
         wait_until(lambda: time.monotonic() >= ends_at, what="the fault's end", seconds=seconds + 5)
 
-    def ask(self) -> None:
-        """Ask the node for its verdict and circuits; what it said last stands where it does not answer."""
+    def ask(self) -> bool:
+        """Ask the node for its verdict and circuits; say whether it answered."""
         health = self._answer("mongo_health")
         pools = self._answer("mongo_pools")
         if health is None or pools is None:
-            return
+            return False
         circuits = Counter(slot["circuit"] for slot in pools["slots"] if slot["circuit"])
         self.look = Look(health["verdict"], dict(circuits), tuple(health["gate"]))
+        return True
+
+    def ask_until_it_answers(self, *, seconds: float = 15.0) -> None:
+        """Ask again and again; a node that is busy with its broker may be deaf for some seconds."""
+        with suppress(TimeoutError):
+            wait_until(self.ask, what="an answer of the node", seconds=seconds)
 
     def _answer(self, command: str) -> Any:
         destination = [self.worker.hostname]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 MODULE = "tests.faults.app"
 QUEUE = "faults"
+QUEUES = (QUEUE, "mongo.data", "mongo.health")
 
 PAUSE = "RIG_PAUSE_SECONDS"
 CROWD = "RIG_CROWD"
@@ -22,7 +23,7 @@ def concurrency(pool: str) -> int:
 
 
 SETTINGS: Mapping[str, str] = {
-    "CELERY_PYMONGO_GATED_QUEUES": QUEUE,
+    "CELERY_PYMONGO_GATED_QUEUES": f"{QUEUE},mongo.data",
     # Faults of seconds have to be noticed in seconds. Everything else is as it comes.
     "MONGODB_HEARTBEAT_FREQUENCY_MS": "500",
     "MONGODB_CONNECT_TIMEOUT_MS": "1000",

@@ -113,7 +113,7 @@ def reset_storm(rig: Rig, seconds: float) -> None:
         while time.monotonic() < ends_at:
             rig.route.reset()
             time.sleep(_STORM_SECONDS)
-        rig.ask()
+        rig.ask_until_it_answers()
 
 
 def cut_off_process(rig: Rig, seconds: float) -> None:
@@ -132,7 +132,7 @@ def kill_redis(rig: Rig, seconds: float) -> None:
     rig.redis.kill()
     _sleep(seconds)
     _start(rig, rig.redis)
-    rig.ask()
+    rig.ask_until_it_answers()
 
 
 def suspend_redis_and_terminate(rig: Rig, seconds: float) -> None:
@@ -147,7 +147,7 @@ def suspend_redis_and_terminate(rig: Rig, seconds: float) -> None:
     rig.worker.wait(seconds=_EXIT_SECONDS)
     rig.start_worker()
     rig.heal()
-    rig.ask()
+    rig.ask_until_it_answers()
 
 
 # --- processes ---
@@ -161,7 +161,7 @@ def kill_children(rig: Rig, seconds: float) -> None:
         _kill(dice.choice(rig.worker.children()))
         _sleep(dice.uniform(0.5, 1.5) / _KILLS_PER_SECOND)
     rig.heal()
-    rig.ask()
+    rig.ask_until_it_answers()
 
 
 def kill_main(rig: Rig, seconds: float) -> None:
@@ -172,7 +172,7 @@ def kill_main(rig: Rig, seconds: float) -> None:
     _sleep(seconds)
     rig.start_worker()
     rig.heal()
-    rig.ask()
+    rig.ask_until_it_answers()
 
 
 def terminate_worker(rig: Rig, seconds: float) -> None:
@@ -231,7 +231,7 @@ def _end_worker(rig: Rig, seconds: float, number: int) -> None:
     _sleep(seconds)
     rig.start_worker()
     rig.heal()
-    rig.ask()
+    rig.ask_until_it_answers()
 
 
 def _start(rig: Rig, server: LocalServer) -> None:
