@@ -22,6 +22,8 @@ from .interrupts import Ended, end_at_once
 LOWEST_TESTS = ["tests/unit", "tests/e2e/test_lifecycle.py", "tests/e2e/test_wheel.py"]
 LOWEST_TESTS += ["--ignore", "tests/unit/test_up.py"]
 
+FAULTS_PAGE = "docs/faults.md"
+
 
 @dataclass(frozen=True)
 class Step:
@@ -39,17 +41,23 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="ops/test",
         allow_abbrev=False,
-        usage="ops/test [--quick] [-- PYTEST-ARGUMENT ...]",
+        usage="ops/test [--quick | --full] [-- PYTEST-ARGUMENT ...]",
         description="Lint, formatting, types and tests, up to the first failure.",
     )
-    parser.add_argument("--quick", action="store_true", help="only the tests that start no server")
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--quick", action="store_true", help="only the tests that start no server")
+    extent.add_argument(
+        "--full",
+        action="store_true",
+        help=f"also what takes long, and every fault on every pool: {FAULTS_PAGE}",
+    )
     parser.add_argument(
         "pytest", nargs="*", metavar="PYTEST-ARGUMENT", help="run pytest alone with these, e.g. -- -k outage"
     )
     return parser.parse_args(arguments)
 
 
-def steps(*, quick: bool, pytest: Sequence[str]) -> list[Step]:
+def steps(*, quick: bool = False, full: bool = False, pytest: Sequence[str] = ()) -> list[Step]:
     """Return the steps of a run."""
     checks = [
         Step("lint", ["ruff", "check"]),
@@ -59,16 +67,20 @@ def steps(*, quick: bool, pytest: Sequence[str]) -> list[Step]:
     ]
     # A file's tests share its servers, so files are what is spread over two processes.
     servers = ["pytest", "-q", "-n", "2", "--dist", "loadfile", "tests/integration", "tests/e2e"]
+    servers += [] if full else ["-m", "not full"]
     lowest = ["pytest", "-q", "-n", "2", "--dist", "loadfile", *LOWEST_TESTS]
     if pytest:
         return [Step("tests", ["pytest", *(["tests/unit"] if quick else []), *pytest])]
     if quick:
         return checks
-    return [
+    found = [
         *checks,
         Step("tests with servers", servers, has_second_run=True),
         Step("tests with the lowest versions", lowest, LOWEST),
     ]
+    if full:
+        found.append(Step("every fault on every pool", ["tests.faults", "faults", "--page", FAULTS_PAGE]))
+    return found
 
 
 def run_step(step: Step) -> bool:
@@ -113,7 +125,7 @@ def main(arguments: Sequence[str]) -> int:
         if needs_embedded(quick=options.quick):
             ensure(EMBEDDED)
         began = time.monotonic()
-        for step in steps(quick=options.quick, pytest=options.pytest):
+        for step in steps(quick=options.quick, full=options.full, pytest=options.pytest):
             if not run_step(step):
                 print(f"ops/test: {step.name} failed", file=sys.stderr)
                 return 1

@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.faults import ELSEWHERE, assert_as_promised
 from tests.faults import chaos
 
-SEED = 5
+SEED = 7
 DOCUMENTS = 12_000
 
 

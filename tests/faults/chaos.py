@@ -59,12 +59,17 @@ class Step:
 
 
 def plan(seed: int, seconds: float) -> list[Step]:
-    """Return the faults of a run of about so many seconds: the same for the same seed."""
+    """Return the faults of a run of about so many seconds: the same for the same seed.
+
+    They are dealt like cards, so that each has struck before one strikes again.
+    """
     dice = random.Random(seed)  # noqa: S311 - nothing to keep secret
+    deck: list[str] = []
     steps: list[Step] = []
     while seconds > 0:
+        deck = deck or dice.sample(sorted(FAULTS), len(FAULTS))
         calm, lasts = dice.uniform(0, _CALMEST), dice.uniform(_SHORTEST, _LONGEST)
-        steps.append(Step(round(calm, 2), dice.choice(sorted(FAULTS)), round(lasts, 2)))
+        steps.append(Step(round(calm, 2), deck.pop(), round(lasts, 2)))
         seconds -= calm + lasts
     return steps
 

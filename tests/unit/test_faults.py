@@ -72,7 +72,8 @@ def test_a_seed_has_its_faults_and_another_seed_has_others() -> None:
     assert steps == chaos.plan(5, 60) != chaos.plan(6, 60)
     lasting = sum(step.calm + step.lasts for step in steps)
     assert 60 <= lasting < 70
-    assert {step.fault for step in chaos.plan(1, 3600)} == set(chaos.FAULTS)
+    first = [step.fault for step in chaos.plan(1, 3600)][: len(chaos.FAULTS)]
+    assert sorted(first) == sorted(chaos.FAULTS)
 
 
 def outcome(**changes: Any) -> dict[str, Any]:
