@@ -136,6 +136,20 @@ def test_a_heartbeat_that_succeeds_makes_the_next_attempt_due(world: World) -> N
     assert world.link.due_in() == 0.0
 
 
+def test_a_server_that_is_there_and_refuses_logins_is_not_asked_at_each_heartbeat(world: World) -> None:
+    refused = errors.OperationFailure("authentication failed", 18)
+    world.link.observe(refused)
+    world.heartbeat()
+    world.replies = [refused]
+    world.link.reconnect()
+    due_in = world.link.due_in()
+    world.heartbeat()
+    assert world.link.due_in() == pytest.approx(due_in, abs=0.1)
+    world.heartbeat(errors.AutoReconnect("reset"))
+    world.heartbeat()
+    assert world.link.due_in() == 0.0
+
+
 def test_nothing_is_due_while_the_circuit_is_closed(world: World) -> None:
     assert world.link.due_in() is None
     assert world.link.reconnect() is None

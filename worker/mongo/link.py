@@ -65,6 +65,8 @@ class Link:
         self._give_up_seconds = give_up_seconds
         self._has_given_up = False
         self._order: Order | None = None
+        # Whether a heartbeat that succeeds is news.
+        self._is_missed = True
         # Monotonic seconds of the last sign of a server that takes writes; None before the first.
         self.succeeded_at: float | None = None
         self.error: str | None = None
@@ -202,11 +204,14 @@ class Link:
         return True
 
     def _lost(self, error_name: str) -> None:
+        self._is_missed = True
         self._say_change(self.circuit.fail(time.monotonic(), f"heartbeat: {error_name}"))
 
     def _found(self) -> None:
         self.succeeded_at = time.monotonic()
-        if not self.circuit.is_closed:
+        # The first one wakes. A server that is there and refuses logins is no reason to hurry at each.
+        if self._is_missed and not self.circuit.is_closed:
+            self._is_missed = False
             self._reconnector.wake()
             self.wake.set()
 
@@ -220,6 +225,7 @@ class Link:
             self._record(Kind.CIRCUIT, change.lasted, f"{change.after}: {change.reason}")
         if change.after is CircuitState.OPEN and change.before is CircuitState.CLOSED:
             self._server = None
+            self._is_missed = True
             self.wake.set()
             message = "MongoDB cannot be reached: %s"
             events.say(logger, logging.ERROR, Event.CIRCUIT_OPENED, message, change.reason)
