@@ -2,6 +2,7 @@
 
 The healthy path costs nothing: only a run whose message was delivered before, or whose task must not run
 twice, says that it begins and that it ends. One that began and whose process is gone has been ended by force.
+What must not run twice is remembered beyond its end, too: its acknowledgement may be lost.
 """
 
 import json
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     import redis
 
 _GIVEN_BACK = "given-back"
+_DONE = "done"
+
+KEPT_SECONDS = 7 * 86_400
+"""How long a run that began and did not end is remembered at least: as long as `once` keeps its markers. Its
+message may wait in the broker through a long outage before it is delivered again.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,10 +44,13 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Earlier:
-    """What is known of the runs before this one. `was_given_back`: the first delivery, and by us."""
+    """What is known of the runs before this one. `was_given_back`: the first delivery, and by us. `is_done`:
+    one came to its end, and its task must not run twice.
+    """
 
     was_given_back: bool
     attempts: Sequence[Attempt]
+    is_done: bool = False
 
 
 class Admission(StrEnum):
@@ -73,38 +83,45 @@ def admit(earlier: Earlier, rule: Rule, *, lives: Callable[[Attempt], bool]) -> 
         return (Admission.POISON if forced >= rule.limit else Admission.RUN), forced
     if living:
         return Admission.WAIT, forced
-    return (Admission.UNKNOWN if forced else Admission.RUN), forced
+    return (Admission.UNKNOWN if forced or earlier.is_done else Admission.RUN), forced
 
 
 class Attempts:
     """The runs of each message, by task id, in Redis. Methods raise redis.RedisError.
 
-    What they keep goes `keep_seconds` after the last word.
+    What is done is remembered for `done_seconds`, all else for KEPT_SECONDS, after the last word.
     """
 
-    def __init__(self, redis: "redis.Redis", key: Callable[..., str], *, keep_seconds: int) -> None:
+    def __init__(self, redis: "redis.Redis", key: Callable[..., str], *, done_seconds: int) -> None:
         self._redis: Any = redis
         self._key = key
-        self._keep_seconds = keep_seconds
+        self._done_seconds = done_seconds
 
     def begin(self, task_id: str, run_id: str, own: Attempt) -> Earlier:
         """Say that a run begins; return what is known of those before. One round trip."""
         name = self._key("attempts", task_id)
         with self._redis.pipeline() as pipe:
-            pipe.hgetall(name).hset(name, run_id, json.dumps(asdict(own))).expire(name, self._keep_seconds)
+            pipe.hgetall(name).hset(name, run_id, json.dumps(asdict(own))).expire(name, KEPT_SECONDS)
             told = {field.decode(): text for field, text in pipe.execute()[0].items()}
         was_given_back = told.pop(_GIVEN_BACK, None) is not None
-        return Earlier(was_given_back, [Attempt(**json.loads(text)) for text in told.values()])
+        is_done = told.pop(_DONE, None) is not None
+        return Earlier(was_given_back, [Attempt(**json.loads(text)) for text in told.values()], is_done)
 
     def end(self, task_id: str, run_id: str) -> None:
-        """Say that a run ended, however it did."""
+        """Say that a run ended and another may follow."""
         self._redis.hdel(self._key("attempts", task_id), run_id)
+
+    def finish(self, task_id: str, run_id: str) -> None:
+        """Say that a run ended, and that none may follow."""
+        name = self._key("attempts", task_id)
+        with self._redis.pipeline() as pipe:
+            pipe.hdel(name, run_id).hset(name, _DONE, "1").expire(name, self._done_seconds).execute()
 
     def give_back(self, task_id: str) -> None:
         """Say that the first delivery goes back to the broker, by us, and was not ended by force."""
         name = self._key("attempts", task_id)
         with self._redis.pipeline() as pipe:
-            pipe.hset(name, _GIVEN_BACK, "1").expire(name, self._keep_seconds).execute()
+            pipe.hset(name, _GIVEN_BACK, "1").expire(name, KEPT_SECONDS).execute()
 
     def forget(self, task_id: str) -> None:
         """Forget all runs: the message is no more."""

@@ -50,9 +50,8 @@ class DeadLetters:
 
     def put(self, letter: Letter, body: str) -> None:
         """Keep a letter and its message; once this returns it is in Redis as a whole."""
-        told = json.dumps(letter.to_dict(), separators=(",", ":"))
         with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(self._name(letter.id), mapping={"letter": told, "body": body})
+            pipe.hset(self._name(letter.id), mapping={"letter": _text(letter), "body": body})
             pipe.zadd(self._index, {letter.id: letter.at}).execute()
 
     def letters(self) -> Iterator[Letter]:
@@ -82,5 +81,21 @@ class DeadLetters:
                 pipe.delete(self._name(one)).zrem(self._index, one)
             return sum(pipe.execute()[1::2])
 
+    def drop_same(self, letter: Letter) -> None:
+        """Forget this letter, but not another that has taken its place meanwhile."""
+        name = self._name(letter.id)
+
+        def drop(pipe: Any) -> None:
+            is_same = pipe.hget(name, "letter") == _text(letter).encode()
+            pipe.multi()
+            if is_same:
+                pipe.delete(name).zrem(self._index, letter.id)
+
+        self._redis.transaction(drop, name)
+
     def _name(self, letter_id: str) -> str:
         return self._key("dead-letter", letter_id)
+
+
+def _text(letter: Letter) -> str:
+    return json.dumps(letter.to_dict(), separators=(",", ":"))

@@ -1,6 +1,7 @@
 """Whether a delivered message may run, and what becomes of one that must not."""
 
 import logging
+import math
 import os
 import time
 import uuid
@@ -43,9 +44,9 @@ class Deliveries:
     def of(cls, mongo: Mongo, registry: "Registry") -> "Deliveries":
         """Return those of the deployment that the settings name; no I/O."""
         settings, redis = mongo.settings, connect(mongo.settings)
-        # A message may come back for as long as that after its last run began.
-        keep_seconds = 2 * int(settings.visibility_timeout_seconds)
-        attempts = Attempts(redis, settings.key, keep_seconds=keep_seconds)
+        # As the results, by which Celery knows what is done.
+        done_seconds = math.ceil(2 * settings.visibility_timeout_seconds)
+        attempts = Attempts(redis, settings.key, done_seconds=done_seconds)
         return cls(mongo, registry, attempts, DeadLetters(redis, settings.key))
 
     def begin(self, task: Any) -> str | None:
@@ -73,10 +74,13 @@ class Deliveries:
             raise StillRunningError(task.request.id)
         raise self.refuse(task, admission, forced=forced)
 
-    def end(self, task: Any, run_id: str) -> None:
-        """Note that a run ended. Never raises Redis' errors: it ends with its process at the latest."""
+    def end(self, task: Any, run_id: str, *, is_done: bool = False) -> None:
+        """Note that a run ended; `is_done`: and that none may follow. Never raises Redis' errors: a run
+        ends with its process at the latest.
+        """
+        must_not_follow = is_done and not task.idempotent
         try:
-            self._attempts.end(task.request.id, run_id)
+            (self._attempts.finish if must_not_follow else self._attempts.end)(task.request.id, run_id)
         except RedisError as error:
             logger.debug("the end of a run was not noted: %s", type(error).__name__)
 
@@ -113,8 +117,8 @@ class Deliveries:
             post_mortem=self._post_mortem(request.id),
         )
         _, _, body = dumps(task.signature_from_request(request), serializer="json")
+        # The runs stay known: the acknowledgement of this one may be lost, too.
         self.letters.put(letter, body)
-        self._forget(request.id)
         message = "%s[%s] goes to the dead letters: %s"
         args = (task.name, request.id, _words(letter))
         events.say(logger, logging.ERROR, Event.TASK_DEAD, message, *args, reason=letter.reason)
@@ -125,14 +129,15 @@ class Deliveries:
 
         Raises RedisError or the broker's OperationalError; the letter stays until the broker has the message.
         """
-        body = self.letters.body(letter_id)
-        if body is None:
+        letter, body = self.letters.find(letter_id), self.letters.body(letter_id)
+        if letter is None or body is None:
             return False
         told = loads(body, "application/json", "utf-8", accept={"application/json"})
         told["options"].pop("expires", None)
         self._attempts.forget(letter_id)
         app.signature(told).apply_async()
-        self.letters.drop([letter_id])
+        # It may be back already.
+        self.letters.drop_same(letter)
         return True
 
     def _own(self, task: Any) -> Attempt:
@@ -166,12 +171,6 @@ class Deliveries:
         except (RedisError, ValueError):
             return None
         return next((one for one in found if (one.get("task") or {}).get("id") == task_id), None)
-
-    def _forget(self, task_id: str) -> None:
-        try:
-            self._attempts.forget(task_id)
-        except RedisError as error:
-            logger.debug("the runs of a dead letter are kept: %s", type(error).__name__)
 
 
 class StillRunningError(RuntimeError):

@@ -4,7 +4,7 @@ import logging
 import time
 from typing import Any
 
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject, Retry
 from pymongo.errors import NetworkTimeout
 from redis import RedisError
 
@@ -44,18 +44,18 @@ class Run:
             time.sleep(min(recovery.HOLD_SECONDS, self._seconds_to_end()))
             self._go_on(recovery.wait(self._terms()), str(error) or type(error).__name__)
 
-    def end(self) -> None:
-        """Say that the run is over, where anybody has to know."""
+    def end(self, *, is_done: bool = True) -> None:
+        """Say that the run is over, where anybody has to know; `is_done`: and that no other may follow."""
         if self._id is not None:
-            self._mongo.deliveries.end(self._task, self._id)
+            self._mongo.deliveries.end(self._task, self._id, is_done=is_done)
 
     def failed(self, error: BaseException) -> None:
         """Raise what gives the task another run, or none; return where its error shall stand."""
         if not isinstance(error, Exception):
             self._interrupted()
             return
-        if isinstance(error, (DeadLetteredError, BackToBroker)):
-            # A retry of the task's own that was refused, or that could not be sent.
+        if isinstance(error, BackToBroker):
+            # A retry of the task's own that could not be sent, or its letter.
             return
         link, terms = self._mongo.link, self._terms()
         error_class = recovery.cause(error, link.observe(error), is_away=not link.circuit.is_closed)
@@ -65,8 +65,11 @@ class Run:
             if self._task.request.is_eager:
                 # No message: the error stands.
                 return
-            raise refused(self._task, self._mongo, error) from error
-        self.end()
+            dead = refused(self._task, self._mongo, error)
+            if isinstance(dead, DeadLetteredError):
+                self.end()
+            raise dead from error
+        self.end(is_done=way is Way.FAIL and not _asks_again(error))
         self._go_on(way, str(error_class), error)
 
     def _wait_for_mongo(self) -> None:
@@ -90,7 +93,7 @@ class Run:
         if not may_run_again(self._task, self._mongo):
             # It stays a run that began and did not end.
             return
-        self.end()
+        self.end(is_done=False)
         self._mongo.deliveries.give_back(self._task)
 
     def _go_on(self, way: Way, reason: str, error: Exception | None = None) -> None:
@@ -137,6 +140,11 @@ class Run:
 
     def _seconds_to_end(self) -> float:
         return float("inf") if self.ends_at is None else max(0.0, self.ends_at - time.monotonic())
+
+
+def _asks_again(error: Exception) -> bool:
+    """Say whether the task itself asks for another run."""
+    return isinstance(error, Retry) or (isinstance(error, Reject) and bool(error.requeue))
 
 
 def may_run_again(task: Any, mongo: Mongo) -> bool:

@@ -2,12 +2,13 @@
 
 import os
 import time
+from dataclasses import replace
 
 import pytest
 import redis as redis_py
 
 from worker import process_identity
-from worker.attempts import Attempt, Attempts
+from worker.attempts import KEPT_SECONDS, Attempt, Attempts
 from worker.dead_letters import DeadLetters, Letter
 
 LETTERS = [
@@ -28,7 +29,7 @@ def letters(redis_client: redis_py.Redis) -> DeadLetters:
 
 @pytest.fixture
 def attempts(redis_client: redis_py.Redis) -> Attempts:
-    return Attempts(redis_client, key, keep_seconds=60)
+    return Attempts(redis_client, key, done_seconds=60)
 
 
 def test_letters_are_listed_the_oldest_first_and_in_full(letters: DeadLetters) -> None:
@@ -56,6 +57,17 @@ def test_what_is_dropped_is_gone_and_the_rest_stays(
     assert redis_client.keys("t:d:*") == []
 
 
+def test_a_letter_that_took_the_place_of_another_is_not_dropped_for_it(letters: DeadLetters) -> None:
+    """A message that is sent again may be back before its letter is dropped."""
+    letters.put(LETTERS[0], "{}")
+    again = replace(LETTERS[0], at=200.0)
+    letters.put(again, "{}")
+    letters.drop_same(LETTERS[0])
+    assert list(letters.letters()) == [again]
+    letters.drop_same(again)
+    assert list(letters.letters()) == []
+
+
 def test_letters_do_not_expire(letters: DeadLetters, redis_client: redis_py.Redis) -> None:
     letters.put(LETTERS[0], "{}")
     assert [redis_client.ttl(name) for name in redis_client.keys("t:d:*")] == [-1, -1]
@@ -79,8 +91,20 @@ def test_what_was_given_back_is_known_to_the_next_run(attempts: Attempts) -> Non
     assert not attempts.begin("1", "b", OWN).was_given_back
 
 
+def test_what_is_done_is_known_to_the_next_delivery(attempts: Attempts) -> None:
+    """Its acknowledgement may have been lost."""
+    attempts.begin("1", "a", OWN)
+    attempts.finish("1", "a")
+    earlier = attempts.begin("1", "b", OWN)
+    assert (earlier.attempts, earlier.is_done) == ([], True)
+
+
 def test_runs_are_forgotten_after_their_time(attempts: Attempts, redis_client: redis_py.Redis) -> None:
     attempts.begin("1", "a", OWN)
     attempts.give_back("2")
-    assert all(0 < redis_client.ttl(name) <= 60 for name in redis_client.keys("t:d:attempts:*"))
+    attempts.begin("3", "a", OWN)
+    attempts.finish("3", "a")
+    kept = [redis_client.ttl(f"t:d:attempts:{number}") for number in (1, 2, 3)]
+    # A message that waits through an outage of days is known still when it is delivered again.
+    assert kept == pytest.approx([KEPT_SECONDS, KEPT_SECONDS, 60], abs=2)
     assert time.time() < OWN.until

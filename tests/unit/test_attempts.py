@@ -49,5 +49,13 @@ def test_what_must_not_run_twice_runs_only_where_no_run_began(
     assert ask(ONCE, attempts)[0] is admission
 
 
+@pytest.mark.parametrize(("rule", "admission"), [(ONCE, Admission.UNKNOWN), (AGAIN, Admission.RUN)])
+def test_what_must_not_run_twice_does_not_run_after_one_that_came_to_its_end(
+    rule: Rule, admission: Admission
+) -> None:
+    earlier = Earlier(was_given_back=False, attempts=[], is_done=True)
+    assert admit(earlier, rule, lives=lambda _: True)[0] is admission
+
+
 def test_a_limit_of_one_ends_it_at_the_first_time() -> None:
     assert ask(Rule(is_idempotent=True, limit=1))[0] is Admission.POISON

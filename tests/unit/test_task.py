@@ -179,13 +179,13 @@ class Dead:
 
     def __init__(self, *, is_away: bool = False) -> None:
         self.is_away = is_away
-        self.ended: list[str] = []
+        self.ended: list[bool] = []
 
     def begin(self, task: Any) -> str:
         return "run"
 
-    def end(self, task: Any, run_id: str) -> None:
-        self.ended.append(run_id)
+    def end(self, task: Any, run_id: str, *, is_done: bool) -> None:
+        self.ended.append(is_done)
 
     def refuse(self, task: Any, reason: str, *, error: BaseException | None) -> DeadLetteredError:
         if self.is_away:
@@ -225,6 +225,36 @@ def test_what_must_not_run_twice_is_retried_while_it_has_written_nothing(app: Ce
 
     with pytest.raises(Retry):
         traced(make(app, body, idempotent=False))
+
+
+@pytest.mark.usefixtures("work")
+@pytest.mark.parametrize(
+    ("error", "is_done"),
+    [
+        (None, True),
+        (ValueError("the task's own"), True),
+        (DUPLICATE, True),
+        (Ignore(), True),
+        (Reject("x", requeue=False), True),
+        (Reject("x", requeue=True), False),
+        (Retry("x"), False),
+        (ELECTION, False),
+        (NOBODY, False),
+    ],
+    ids=repr,
+)
+def test_a_run_is_done_unless_another_is_to_follow(
+    app: Celery, error: Exception | None, is_done: bool
+) -> None:
+    app.mongo.deliveries, app.mongo.has_write_counter = dead, _ = Dead(), True
+
+    def body(self: Any) -> None:
+        if error is not None:
+            raise error
+
+    with contextlib.suppress(Exception):
+        traced(make(app, body, idempotent=False))
+    assert dead.ended == [is_done]
 
 
 def test_an_eager_task_that_must_not_run_twice_keeps_its_error(app: Celery) -> None:
