@@ -476,7 +476,8 @@ class Settings(BaseModel):
     ] = 30.0
     poison_limit: Annotated[
         int,
-        Field(ge=1, le=1000),
+        # A message that a shutdown gave back may count one kill too many: at one it would die of that alone.
+        Field(ge=2, le=1000),
         Setting(
             "CELERY_PYMONGO_POISON_LIMIT",
             "count",

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from worker.attempts import Admission, Attempt, Earlier, Rule, admit
+from worker.errors import SettingsError
+from worker.settings import load_settings
 
 ALIVE, DEAD = (Attempt("w1@h", slot, 10 + slot, 1, "host", 0.0) for slot in (0, 1))
 AGAIN = Rule(is_idempotent=True, limit=3)
@@ -57,5 +59,8 @@ def test_what_must_not_run_twice_does_not_run_after_one_that_came_to_its_end(
     assert admit(earlier, rule, lives=lambda _: True)[0] is admission
 
 
-def test_a_limit_of_one_ends_it_at_the_first_time() -> None:
-    assert ask(Rule(is_idempotent=True, limit=1))[0] is Admission.POISON
+def test_no_message_is_poison_only_for_being_given_back() -> None:
+    """Its first delivery says nothing when it begins, so being delivered again looks like a kill."""
+    with pytest.raises(SettingsError, match="POISON_LIMIT"):
+        load_settings({"CELERY_PYMONGO_POISON_LIMIT": "1"}, env_file=None)
+    assert ask(Rule(is_idempotent=True, limit=2)) == (Admission.RUN, 1)
