@@ -17,6 +17,8 @@ NOBODY = errors.ServerSelectionTimeoutError("nobody")
 RESET = errors.AutoReconnect("reset")
 SILENT = errors.NetworkTimeout("timed out")
 BAD_LOGIN = errors.OperationFailure("Authentication failed.", 18)
+BAD_ATLAS_LOGIN = errors.OperationFailure("bad auth : authentication failed", 8000)
+NO_ATLAS_ROLE = errors.OperationFailure("user is not allowed to do action [update] on [app.orders]", 8000)
 NO_ROLE = errors.OperationFailure("not allowed", 13)
 
 
@@ -28,6 +30,8 @@ NO_ROLE = errors.OperationFailure("not allowed", 13)
         (SILENT, False, (Way.REQUEUE, Way.RESEND, Way.REQUEUE, Way.RETRY)),
         (SILENT, True, (Way.RETRY, Way.RETRY, Way.FAIL, Way.RETRY)),
         (BAD_LOGIN, False, (Way.REQUEUE, Way.RESEND, Way.REQUEUE, Way.FAIL)),
+        (BAD_ATLAS_LOGIN, False, (Way.REQUEUE, Way.RESEND, Way.REQUEUE, Way.FAIL)),
+        (NO_ATLAS_ROLE, False, (Way.FAIL, Way.FAIL, Way.FAIL, Way.FAIL)),
         (NO_ROLE, False, (Way.FAIL, Way.FAIL, Way.FAIL, Way.FAIL)),
         (errors.NotPrimaryError("x"), False, (Way.RETRY, Way.RETRY, Way.FAIL, Way.RETRY)),
         (errors.WaitQueueTimeoutError("x"), True, (Way.RETRY, Way.RETRY, Way.FAIL, Way.RETRY)),

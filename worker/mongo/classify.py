@@ -59,6 +59,8 @@ _TRANSIENT = frozenset(
 # so no code is an outage: 6, 7, 89 and 9001 are what a router says of a shard that it cannot reach.
 _AUTH_CODES = frozenset({11, 13, 18, 31, 33, 334, 391, 8000})
 _LOGIN_CODES = frozenset({11, 18, 334, 391})
+# Atlas has one code for all that its own gates refuse, and says in words which.
+_ATLAS_CODE, _ATLAS_LOGIN = 8000, "bad auth"
 _FAILOVER_CODES = frozenset({6, 7, 89, 91, 134, 189, 9001, 10058, 10107, 11600, 11602, 13435, 13436})
 # No readable member, a lost cursor, a write conflict, a killed plan: what the driver does not try again.
 _INTERRUPTED_CODES = frozenset({43, 112, 133, 175, 237})
@@ -115,9 +117,11 @@ def is_login_refused(error: BaseException) -> bool:
     """Say whether the user or the password was refused, rather than one operation for want of a role."""
     # A refused login makes the driver forget the server until its next heartbeat. Whoever waits for it until
     # then gets a selection error, which carries the reason as text only.
+    text = str(error)
+    codes = _LOGIN_CODES | {_ATLAS_CODE} if _ATLAS_LOGIN in text else _LOGIN_CODES
     if isinstance(error, errors.ServerSelectionTimeoutError):
-        return any(f"'code': {code}," in str(error) for code in _LOGIN_CODES)
-    return getattr(error, "code", None) in _LOGIN_CODES
+        return any(f"'code': {code}," in text for code in codes)
+    return getattr(error, "code", None) in codes
 
 
 def driver_attempts(error: BaseException) -> int:
