@@ -1,12 +1,54 @@
-"""What every command of ours shares: its exit code of wrong usage, its app, and how it prints."""
+"""The frame of every command: what it is given, how it answers, how it ends.
 
+A command is a function in a file of its own, `commands/NAME.py`, named in `cli.COMMANDS`, which imports it
+when it is asked for:
+
+    @command()                          # takes the arguments of click.command
+    @click.option("--node", help="Of this node alone.")
+    def ping(call: Call, node: str | None) -> Answer:
+        \"""Ping MongoDB from every process, now.
+
+        Example: celery -A worker mongo ping
+        \"""
+        view = call.app.mongo.view                            # all that can be known, source by source
+        redis = call.deadline.ask(view.look)                  # side by side, each in a thread
+        seen = redis.seen()                                   # waits, until --timeout at most
+        return Answer("ping/1", {"verdict": "ok", ...}, render, unseen={"Redis": seen.why})
+
+- The frame adds `--json` and `--timeout`, finds the app, and closes the client that the command opened.
+- What a person reads is `render(document)`, a rich renderable or a text, of the document that `--json`
+  prints, so that both say the same. `tables` has the words, numbers and tables of all commands; import it in
+  `render`: it imports rich.
+- A document says its `schema`: a name and version that `schemas/NAME-VERSION.json` publishes. It has
+  `unseen`: what could not be seen, and why; the frame prints it below what `render` returns.
+- The exit code is that of the document's `verdict`, or the answer's own. Raise a `Problem` for one line on
+  stderr and its code; errors of Redis, the broker and MongoDB become one by themselves.
+"""
+
+import functools
+import math
 import os
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from celery.bin.base import CeleryCommand
+from celery.bin.base import CeleryCommand, handle_preload_options
 
-from .loading.problems import AppProblem, Problem, WrongUsage, discard
+from . import output
+from .deadline import Deadline
+from .problems import AppProblem, Interrupted, Problem, Unseen
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXITS = {"ok": 0, "degraded": 1, "down": 2, "unknown": 3}
+"""The exit code of each verdict."""
+
+SECONDS = 5.0
+"""How long a command takes at most, unless `--timeout` says otherwise."""
 
 
 class Command(CeleryCommand):
@@ -14,11 +56,142 @@ class Command(CeleryCommand):
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse the arguments."""
-        try:
-            context: click.Context = super().make_context(*args, **kwargs)
-        except click.UsageError as error:
-            raise WrongUsage(error.format_message(), error.ctx) from None
+        context: click.Context = _parsed(lambda: super(Command, self).make_context(*args, **kwargs))
         return context
+
+
+class Group(click.Group):
+    """A group whose wrong arguments end with 64; `lazy` names the commands that it imports when asked for.
+
+    A name is that of a module of `package` and of the command in it, with dashes for underscores.
+    """
+
+    command_class = Command
+
+    def __init__(self, *args: Any, package: str = "", lazy: tuple[str, ...] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._package = package
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order that they were given in."""
+        return [*self._lazy, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command where it is lazy."""
+        if cmd_name not in self._lazy:
+            return super().get_command(ctx, cmd_name)
+        from importlib import import_module
+
+        name = cmd_name.replace("-", "_")
+        found: click.Command = getattr(import_module(f".{name}", self._package), name)
+        return found
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the arguments of the group itself."""
+        context: click.Context = _parsed(lambda: super(Group, self).make_context(*args, **kwargs))
+        return context
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the command that the arguments name."""
+        return _parsed(lambda: super(Group, self).resolve_command(ctx, args))
+
+
+def _parsed(parse: Callable[[], Any]) -> Any:
+    try:
+        return parse()
+    except click.UsageError as error:
+        error.exit_code = os.EX_USAGE  # type: ignore[misc] # an error has its own, whatever click types say
+        raise
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a command is given: the app that -A names, its deadline, and whether it is to be quiet."""
+
+    app: Any
+    deadline: Deadline
+    is_quiet: bool = False
+    as_json: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found: a document for machines, and what makes of it what a person reads.
+
+    `unseen` is by source why nothing is known of it, None where it was seen. Without an `exit_code` that of
+    the body's verdict counts, or 0.
+    """
+
+    schema: str
+    body: Mapping[str, Any]
+    render: "Callable[[Mapping[str, Any]], RenderableType]"
+    unseen: Mapping[str, str | None] = field(default_factory=dict)
+    exit_code: int | None = None
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        unseen = {source: why for source, why in self.unseen.items() if why is not None}
+        return {"schema": self.schema, **self.body, "unseen": unseen}
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        return EXITS.get(self.body.get("verdict", "ok"), 0) if self.exit_code is None else self.exit_code
+
+
+def command(
+    *, group: click.Group | None = None, seconds: float | None = SECONDS, **options: Any
+) -> Callable[[F], click.Command]:
+    """Return what makes a function from a `Call` and its own options to an `Answer` a command.
+
+    `group` is where it belongs, unless it is named in `cli.COMMANDS`. `seconds` is the default of
+    `--timeout`; None is for a command that takes as long as it takes, which has no such option. A function
+    that returns None has printed its result.
+    """
+
+    def decorate(function: F) -> click.Command:
+        @functools.wraps(function)
+        def run(ctx: click.Context, as_json: bool, timeout: float | None = None, **kwargs: Any) -> None:
+            app = app_of(ctx)
+            deadline = Deadline(float("inf") if timeout is None else timeout)
+            call = Call(app, deadline, is_quiet=ctx.obj.quiet, as_json=as_json)
+            answer = _run(lambda: function(call, **kwargs), call)
+            if answer is not None:
+                emit(ctx, answer, as_json=as_json)
+                ctx.exit(answer.code)
+
+        # click keeps them in the order of decorators, the lowest first: ours are listed last.
+        ours = [_JSON] if seconds is None else [_JSON, _timeout(seconds)]
+        run.__click_params__ = [*reversed(ours), *getattr(function, "__click_params__", [])]  # type: ignore[attr-defined] # where click looks for them
+        declare = click.command if group is None else group.command
+        made: click.Command = declare(cls=Command, **options)(click.pass_context(handle_preload_options(run)))
+        return made
+
+    return decorate
+
+
+class _Seconds(click.FloatRange):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found: float = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        return found
+
+
+_JSON = click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document.")
+
+
+def _timeout(seconds: float) -> click.Option:
+    return click.Option(
+        ["--timeout"],
+        type=_Seconds(0.1, 600.0),
+        default=seconds,
+        show_default=True,
+        metavar="SECONDS",
+        help="Answer within this, with what is known by then.",
+    )
 
 
 def app_of(ctx: click.Context) -> Any:
@@ -32,16 +205,47 @@ def app_of(ctx: click.Context) -> Any:
     return app
 
 
-def colour(ctx: click.Context) -> bool | None:
-    """Return False where a person wants none; None leaves it to what the output is."""
-    # https://no-color.org
-    return False if ctx.obj.no_color or os.environ.get("NO_COLOR") else None
+def emit(ctx: click.Context, answer: Answer, *, as_json: bool) -> None:
+    """Print the answer's document, or what a person reads of it and what could not be seen."""
+    document = answer.document
+    if as_json:
+        output.show(output.to_json(document))
+        return
+    on_terminal, has_color = output.is_terminal(), output.wants_color(ctx)
+    text = output.render(answer.render(document), is_terminal=on_terminal, has_color=has_color)
+    unseen = [f"not seen: {source} ({why})" for source, why in document["unseen"].items()]
+    output.show("\n".join([text, *unseen]))
 
 
-def show(text: str, *, color: bool | None = None) -> None:
-    """Print a result; where nobody reads it any more what was done is done all the same."""
+def _run(function: Callable[[], Answer | None], call: Call) -> Answer | None:
+    """Run a command's function; what it meets ends in one line, and the client that it opened is closed."""
     try:
-        click.echo(text, color=color)
-    except OSError:
-        discard(1)
-        Problem("standard output was closed before the summary").show()
+        return function()
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted") from None
+    except click.ClickException:
+        raise
+    except Exception as error:  # noqa: BLE001 - raised again, but for those of servers, which become one line
+        raise problem_of(error) or error from None
+    finally:
+        close = getattr(call.app.mongo, "close", None)
+        if close is not None:
+            close(min(_CLOSE_SECONDS, max(0.05, call.deadline.left)))
+
+
+_CLOSE_SECONDS = 0.5
+
+
+def problem_of(error: Exception) -> Problem | None:
+    """Return what to tell a person of an error of a server's, in one line; None where it is another's."""
+    from kombu.exceptions import OperationalError
+    from pymongo.errors import PyMongoError
+    from redis.exceptions import RedisError
+
+    # The class alone: texts name hosts, and those of operations may quote documents.
+    name = type(error).__name__
+    if isinstance(error, PyMongoError):
+        return Unseen(f"MongoDB does not answer ({name})")
+    if isinstance(error, (RedisError, OperationalError, ConnectionError, TimeoutError)):
+        return Unseen(f"Redis does not answer ({name}); what was done so far stays")
+    return None

@@ -1,6 +1,6 @@
 """Does a silent process live? Asked of this host's kernel, or of its node's MAIN."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import process_identity
@@ -52,17 +52,39 @@ def _by_row(report: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> boo
     return row.get("pid") == report.get("pid") and bool(row.get("alive"))
 
 
-def ask_mains(app: "Celery", nodes: list[str]) -> Rows:
+def ask_mains(app: "Celery", nodes: Sequence[str]) -> Rows:
     """Ask these nodes' MAINs for the rows of their boards, which they read from memory.
 
-    Raises what the broker raises; over Redis each of its answers is waited for as long as theirs.
+    Raises what the broker raises.
+    """
+    replies = ask(app, "mongo_pools", nodes, seconds=ASK_SECONDS)
+    # Without a board, or of another version, a node answers with an error and no slots.
+    return {node: told.get("slots", ()) for node, told in replies.items()}
+
+
+def ask(
+    app: "Celery",
+    command: str,
+    nodes: Sequence[str],
+    *,
+    seconds: float,
+    arguments: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return what these nodes' MAINs answer to a command of remote control, within `seconds`, by node.
+
+    It ends as soon as all have. Raises what the broker raises; over Redis each of its answers is waited for
+    as long as theirs.
     """
     # Redis' transport alone knows these; the other connections of an app may wait for ever.
     is_redis = app.connection_for_write().transport.driver_type == "redis"
-    timeouts = {"socket_timeout": ASK_SECONDS, "socket_connect_timeout": ASK_SECONDS} if is_redis else {}
-    with app.connection_for_write(transport_options=timeouts, connect_timeout=ASK_SECONDS) as connection:
+    timeouts = {"socket_timeout": seconds, "socket_connect_timeout": seconds} if is_redis else {}
+    with app.connection_for_write(transport_options=timeouts, connect_timeout=seconds) as connection:
         replies = app.control.broadcast(
-            "mongo_pools", destination=nodes, reply=True, timeout=ASK_SECONDS, connection=connection
+            command,
+            arguments=dict(arguments or {}),
+            destination=list(nodes),
+            reply=True,
+            timeout=seconds,
+            connection=connection,
         )
-    # Without a board, or of another version, a node answers with an error and no slots.
-    return {node: told.get("slots", ()) for reply in replies or [] for node, told in reply.items()}
+    return {node: told for reply in replies or [] for node, told in reply.items()}

@@ -17,6 +17,7 @@ from .settings import Settings, load_settings
 from .signals import Lifecycle
 from .stores import Stores
 from .task import MongoTask
+from .view import View
 from .watch import Watch
 
 # In a checkout the packages stand side by side; in the wheel `tasks` is nested in this one. Imported
@@ -69,7 +70,8 @@ def _first(app: Celery, settings: Settings | None) -> Mongo:
     adopt(mongo)
     mongo.guard.install()
     stores = Stores.of(mongo.settings)
-    mongo.watch = Watch(app, mongo, stores)
+    mongo.view = View(app, mongo, stores)
+    mongo.watch = Watch(mongo.view)
     mongo.deliveries = Deliveries.of(mongo, stores.registry)
     mongo.counts_writes = lambda: _must_any_run_once(app)
     queues.connect()

@@ -68,7 +68,8 @@ class Mongo:
         self.is_shared = False
         # Set by the service, whose Celery settings are ours: it does not start with risky ones.
         self.is_service = False
-        # Set by install(app): the fleet's view, which lives a layer above.
+        # Set by install(app): what can be known of the fleet, and who looks; both live a layer above.
+        self.view: Any = None
         self.watch: Any = None
         # Set by install(app): who knows whether a message may run, which lives a layer above.
         self.deliveries: Any = None

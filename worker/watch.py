@@ -4,47 +4,27 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import board, burial, events, inquiry, layers, process_identity, queues, schedule, verdicts
+from . import board, burial, events, layers, verdicts
 from .events import Event
-from .fleet import Fleet, assess
+from .fleet import assess
 from .history import collection_name
-from .mongo import server_connections
-from .mongo.client import Identity
 from .mongo.health import Verdict
-from .queues import Queue, Queues
 from .snapshot import aggregate, coverage, snapshot
-from .stores import Stores
 from .verdicts import Facts, Judgement
+from .view import VERDICT, View
 
 if TYPE_CHECKING:
-    from celery import Celery
-
-    from .beat_pulse import Pulse
-    from .process import Mongo
-    from .registry import Reading
+    pass
 
 T = TypeVar("T")
 logger = logging.getLogger("celery_pymongo.health")
 
-_VERDICT = "verdict"
 # Held by whoever checked last, for as long as that check is worth something.
 _CHECKED = "checked"
-_QUEUES = 50
 # Long enough for all who find the same change at once.
 _CHANGE_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What Redis tells at one moment; `before` is what the last check found."""
-
-    reading: "Reading"
-    buried: list[dict[str, Any]]
-    before: dict[str, Any]
-    pulse: "Pulse | None"
 
 
 class Watch:
@@ -53,18 +33,14 @@ class Watch:
     While Redis is away a check is of this process alone and a snapshot of its own pool; the rest is unknown.
     """
 
-    def __init__(
-        self, app: "Celery", mongo: "Mongo", stores: Stores, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._app = app
-        self._mongo = mongo
-        self._registry = stores.registry
-        self._history = stores.history
-        self._pulse = stores.pulse
+    def __init__(self, view: View, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._view = view
+        self._mongo = view.mongo
+        self._registry = view.stores.registry
+        self._history = view.stores.history
         self._clock = clock
         self._alone: dict[str, Any] = {}
         self._look_at = float("-inf")
-        self._queues: Queues | None = None
 
     def check(self) -> dict[str, Any]:
         """Ping, read what the fleet reports, and return the verdict with its reasons and since when it holds.
@@ -73,16 +49,17 @@ class Watch:
         """
         ping = self._mongo.check()
         own = f"{ping['node']}/{ping['slot']}"
-        known = _tried(self._look)
+        known = _tried(self._view.look)
         if known is None:
             return ping | self._conclude_alone(verdicts.judge(Facts(own=own, ping=ping)))
-        fleet = self._assess(known)
+        fleet = self._view.assess(known)
         lasting = verdicts.since(fleet, known.before.get("lasting", {}))
+        waiting = _tried(lambda: self._view.waiting(fleet))
         facts = Facts(
             own=own,
             ping=ping,
             fleet=fleet,
-            queues=_tried(lambda: self._waiting(fleet)),
+            queues=None if waiting is None else waiting.queues,
             beat=None if known.pulse is None else known.pulse.silence,
             since=lasting,
         )
@@ -105,60 +82,26 @@ class Watch:
 
     def gates(self) -> dict[str, str]:
         """Return the queues that a node leaves alone, and why (outage, operator); none if Redis is away."""
-        known = _tried(self._look)
+        known = _tried(self._view.look)
         return {} if known is None else layers.gates(assess(known.reading, is_alive=lambda _seen: None))
 
     def snapshot(self) -> dict[str, Any]:
         """Return the fleet's pools (see `snapshot`), keep them in the history, and bury the lost."""
         process = self._mongo.pool()
-        known = _tried(self._look)
+        known = _tried(self._view.look)
         if known is None:
             return {"deployment": process["deployment"], "coverage": None, "process": process}
-        fleet = self._assess(known)
+        fleet = self._view.assess(known)
         _tried(lambda: burial.bury(fleet, self._registry.bury, self._leftovers))
-        connections = self._connections(process)
+        connections = self._view.connections(self._mongo.settings.ping_timeout_seconds)
         document = snapshot(fleet, deployment=process["deployment"], connections=connections)
         _tried(lambda: self._remember(document))
         return document | {"process": process}
 
-    # -- what is known -----------------------------------------------------------------------------
-
-    def _look(self) -> _Known:
-        registry = self._registry
-        return _Known(
-            registry.fleet(), registry.postmortems(), registry.load(_VERDICT) or {}, self._pulse.read()
-        )
-
-    def _assess(self, known: _Known) -> Fleet:
-        here = process_identity.boot_id()
-        is_alive = inquiry.inquire(known.reading, self._ask, here=here)
-        return assess(known.reading, is_alive=is_alive, buried=known.buried)
-
-    def _ask(self, nodes: list[str]) -> inquiry.Rows:
-        return _tried(lambda: inquiry.ask_mains(self._app, nodes)) or {}
-
-    def _waiting(self, fleet: Fleet) -> dict[str, Queue] | None:
-        source = self._queues = self._queues or queues.of(self._app)
-        if source is None:
-            return None
-        consumed = {name for process in fleet.present for name in process.report.get("queues") or ()}
-        names = sorted({*consumed, *schedule.QUEUES, *self._app.amqp.queues})
-        return source.read(names[:_QUEUES]).queues
-
-    def _connections(self, process: Mapping[str, Any]) -> server_connections.Connections:
-        settings = self._mongo.settings
-        identity = Identity(*(process[name] for name in ("deployment", "node", "slot", "pid")))
-        return server_connections.read(
-            self._mongo.get_client(),
-            prefix=f"{settings.appname}/{settings.deployment}/",
-            own=identity.appname(settings.appname),
-            timeout_seconds=settings.ping_timeout_seconds,
-        )
+    # -- what is kept ------------------------------------------------------------------------------
 
     def _leftovers(self) -> list[board.Board]:
         return board.leftovers(self._mongo.settings.deployment)
-
-    # -- what is kept ------------------------------------------------------------------------------
 
     def _conclude_alone(self, judgement: Judgement) -> dict[str, Any]:
         before, self._alone = self._alone, _settled(judgement, self._alone, time.time())
@@ -171,7 +114,7 @@ class Watch:
         is_new = _is_change(found, before)
         if is_new and self._registry.lead(f"change-of-{before.get('since')}", _CHANGE_SECONDS):
             _say_change(found, before)
-        self._registry.store(_VERDICT, found)
+        self._registry.store(VERDICT, found)
         self._registry.hold(_CHECKED, 2 * self._mongo.settings.health_interval_seconds)
 
     def _remember(self, document: Mapping[str, Any]) -> None:

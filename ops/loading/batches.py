@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from ..problems import BadRow, InputProblem
 from .codec import CODEC_ERRORS, MESSAGE_LIMIT, Refused, encoded
 from .identity import Identity, SeenKeys
-from .problems import BadRow, InputProblem
 from .rows import Reader, Row
 
 BATCH_ROWS = 1000

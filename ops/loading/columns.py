@@ -10,7 +10,7 @@ from typing import Any
 from bson import Decimal128, Int64, ObjectId
 from bson.errors import BSONError
 
-from .problems import BadRow, UsageProblem
+from ..problems import BadRow, UsageProblem
 
 Convert = Callable[[str], Any]
 

@@ -4,9 +4,9 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
 
+from ..problems import BadRow, InputProblem
 from .codec import Document
 from .columns import Convert
-from .problems import BadRow, InputProblem
 from .rows import ROW_LIMIT, TOO_LONG, Row
 from .source import CHUNK
 

@@ -12,9 +12,9 @@ from typing import Any, BinaryIO
 import bson
 from pymongo.errors import PyMongoError
 
+from ..problems import Problem
 from .codec import READ_OPTIONS, Document, Refused, shown
 from .place import collection_of
-from .problems import Problem
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 

@@ -18,8 +18,8 @@ from celery.result import denied_join_result
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from ..problems import AppProblem, Problem
 from .batches import Batch
-from .problems import AppProblem, Problem
 
 logger = logging.getLogger("celery_pymongo.load")
 

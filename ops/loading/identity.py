@@ -8,8 +8,8 @@ from typing import Any, Self
 
 import bson
 
+from ..problems import BadRow, Problem
 from .codec import Document
-from .problems import BadRow, Problem
 from .rows import Row
 
 _DIGEST_SHOWN = 24

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from .problems import UnderWay
+from ..problems import UnderWay
 
 _VERSION = 1
 

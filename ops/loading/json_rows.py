@@ -7,9 +7,9 @@ from typing import BinaryIO
 
 from bson import json_util
 
+from ..problems import BadRow, InputProblem
 from .codec import CODEC_ERRORS, READ_OPTIONS, Document, read_back
 from .columns import Convert
-from .problems import BadRow, InputProblem
 from .rows import ROW_LIMIT, TOO_LONG, Row, bounded_line
 
 _CHUNK = 256 * 1024

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import takewhile
 from typing import Any
 
+from ..problems import InputProblem, Problem
 from .batches import Sorter
 from .columns import named_types
 from .flight import Flight, Target, refuse_app
@@ -14,7 +15,6 @@ from .identity import Identity, SeenKeys
 from .journal import Journal, Progress, default_folder
 from .outcome import LoadOptions, Outcome
 from .place import collection_of, ensure_unique, is_empty, refuse_key, servers_of
-from .problems import InputProblem, Problem
 from .progress import Screen
 from .readers import Opened, open_rows
 from .rejects import RejectsFile

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pymongo
 from pymongo.errors import InvalidName, PyMongoError
 
-from .problems import UsageProblem
+from ..problems import UsageProblem
 
 _SECONDS = 2.0
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from ..problems import InputProblem, UsageProblem
 from .columns import Guess, converters, infer
 from .csv_rows import CsvRows
 from .json_rows import JsonLines, JsonValues
-from .problems import InputProblem, UsageProblem
 from .rows import Reader
 from .source import Source, Survey
 

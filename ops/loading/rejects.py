@@ -8,8 +8,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..problems import Problem
 from .batches import Refusal
-from .problems import Problem
 
 _MODE = 0o600
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, BinaryIO, Self
 
-from .problems import InputProblem, NoInput, UsageProblem
+from ..problems import InputProblem, NoInput, UsageProblem
 
 CHUNK = 1024 * 1024
 _HEAD = 64 * 1024

@@ -301,7 +301,7 @@ def test_nobody_reads_the_summary_and_the_load_is_done_all_the_same(desk: Desk):
     with closed_pipe() as nobody:
         done = desk.run("load", "rows.jsonl", "--into", "unread", stdout=nobody)
         assert done.returncode == 0
-        assert done.stderr == "mongo: standard output was closed before the summary\n"
+        assert done.stderr == "mongo: standard output was closed before the result\n"
         assert desk.database.unread.count_documents({}) == 50
         assert desk.run("load", "rows.jsonl", "--into", "a", stdout=nobody, stderr=nobody).returncode == 0
         assert desk.run("load", "none.jsonl", "--into", "a", stdout=nobody, stderr=nobody).returncode == 66

@@ -24,6 +24,7 @@ from worker.process import Mongo, Place
 from worker.process_identity import boot_id, born
 from worker.settings import Settings, load_settings
 from worker.stores import Stores
+from worker.view import View
 from worker.watch import Watch
 
 NODE = "w1@h"
@@ -64,7 +65,7 @@ def app(redis: LocalServer) -> Iterator[Celery]:
 
 @pytest.fixture
 def watch(app: Celery, process: Mongo, stores: Stores) -> Watch:
-    return Watch(app, process, stores)
+    return Watch(View(app, process, stores))
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def test_a_node_that_is_gone_is_named_until_it_is_old_news(
 def test_a_change_of_verdict_is_said_once_by_all_who_find_it(
     app: Celery, process: Mongo, settings: Settings, publish: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    watches = [Watch(app, process, Stores.of(settings)) for _ in range(3)]
+    watches = [Watch(View(app, process, Stores.of(settings))) for _ in range(3)]
     publish(0)
     watches[0].check()
     publish(1, circuit="open", outage=3.0)

@@ -1,25 +1,60 @@
-"""The command line's front: what it costs Celery's other commands, and what it refuses."""
+"""The command line's front: what it costs Celery's other commands, what it refuses, how it ends."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 from celery import Celery
 from celery.bin.base import CLIContext
 from click.testing import CliRunner, Result
+from jsonschema import Draft202012Validator
+from kombu.exceptions import OperationalError
+from pymongo.errors import ServerSelectionTimeoutError
+from redis.exceptions import AuthenticationError
 
 from ops.cli import mongo
+from ops.commands.schema import schemas
+from ops.frame import Answer, Call, Group, command
+from tests.schemas import SCHEMAS, validated
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"pymongo", "bson", "rich", "pydantic", "redis", "sqlite3", "sentry_sdk"}
 
 
-def run(app: Celery, *arguments: str) -> Result:
-    return CliRunner().invoke(mongo, arguments, obj=CLIContext(app=app, no_color=True, workdir=None))
+def app_with(mongo: object) -> Celery:
+    app: Any = Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
+    app.mongo = mongo
+    return app
+
+
+def run(app: Celery, *arguments: str, group: click.Group = mongo, **context: Any) -> Result:
+    told = {"no_color": True, "workdir": None} | context
+    return CliRunner().invoke(group, arguments, obj=CLIContext(app=app, **told))
+
+
+def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Return every command there is, with the words that call it."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        assert found is not None
+        yield (*path, name), found
+        if isinstance(found, click.Group):
+            yield from commands(found, *path, name)
+
+
+EVERY = dict(commands(mongo))
+
+
+# --- what it costs ---
 
 
 @pytest.mark.parametrize("module", ["ops.cli", "celery_pymongo.ops.cli"])
@@ -29,8 +64,27 @@ def test_the_plug_in_costs_celery_nothing_that_is_heavy(module: str):
     code = f"import celery.bin.base as _; a = set(sys.modules); import {module}; print(*set(sys.modules) - a)"
     command = [sys.executable, "-c", f"import sys, {code[7:]}"]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    assert module in done.stdout.split()
+    loaded = set(done.stdout.split())
+    assert module in loaded
+    assert loaded & HEAVY == set()
+    assert not [name for name in loaded if ".commands." in name]
+
+
+@pytest.mark.parametrize("words", EVERY, ids=" ".join)
+def test_no_command_is_heavy_before_it_runs(words: tuple[str, ...]):
+    """The help of all commands imports them all."""
+    code = f"import sys; from importlib import import_module as i; i('ops.commands.{words[0]}')"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(*sys.modules)"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert set(done.stdout.split()) & HEAVY == set()
+
+
+# --- what it refuses ---
 
 
 def test_without_an_app_it_says_which_one_to_name():
@@ -47,16 +101,29 @@ def test_an_app_without_mongodb_is_told_what_to_call(command: tuple[str, ...]):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("load",), ("load", "a.csv"), ("load", "a.csv", "--into", "a", "--in-flight", "0"), ("dump",)],
+    [
+        (),
+        ("nothing",),
+        ("--nothing",),
+        ("dead",),
+        ("dead", "nothing"),
+        ("load",),
+        ("load", "a.csv"),
+        ("load", "a.csv", "--into", "a", "--in-flight", "0"),
+        ("dump",),
+        ("dead", "list", "--timeout", "0"),
+        ("dead", "list", "--timeout", "nan"),
+        ("schema", "nothing"),
+    ],
+    ids=" ".join,
 )
 def test_wrong_usage_ends_with_64(arguments: tuple[str, ...]):
     assert run(Celery("shop", set_as_current=False), *arguments).exit_code == 64
 
 
 def test_types_are_checked_before_the_file_is_looked_for():
-    app: Any = Celery("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
+    app: Any = app_with(object())
     app.task(upsert_many, name="mongo.data.upsert_many", shared=False)
-    app.mongo = object()
     result = run(app, "load", "none.csv", "--into", "a", "--types", "a=whole")
     assert result.exit_code == 64
     assert result.output.startswith("mongo: --types a=whole: write COLUMN=TYPE, with one of string, int,")
@@ -64,3 +131,130 @@ def test_types_are_checked_before_the_file_is_looked_for():
 
 def upsert_many() -> None:
     """Stands for the task; nothing runs it."""
+
+
+def test_a_dump_and_its_document_do_not_share_standard_output():
+    result = run(app_with(object()), "dump", "a", "--json")
+    assert (result.exit_code, result.output.split(":")[1]) == (64, " --json takes standard output")
+
+
+# --- how it ends ---
+
+
+@click.group(cls=Group)
+def toys() -> None:
+    """Commands of these tests."""
+
+
+@command(group=toys)
+@click.option("--verdict", default="ok")
+def say(call: Call, verdict: str) -> Answer:
+    """Say a verdict."""
+    unseen = {"Redis": None, "MongoDB": call.deadline.words}
+    return Answer("say/1", {"verdict": verdict, "word": "[bold]é"}, lambda d: d["word"], unseen=unseen)
+
+
+ERRORS: dict[str, BaseException] = {
+    "redis": AuthenticationError("invalid username-password pair for app:secret@host"),
+    "broker": OperationalError("redis://:secret@host"),
+    "mongodb": ServerSelectionTimeoutError("secret@host"),
+    "interrupt": KeyboardInterrupt(),
+    "bug": ValueError("a bug"),
+}
+
+
+@command(group=toys)
+@click.argument("what")
+def fail(call: Call, what: str) -> Answer:
+    """Fail."""
+    raise ERRORS[what]
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("ok", 0), ("degraded", 1), ("down", 2), ("unknown", 3)])
+def test_the_exit_code_is_the_verdicts(verdict: str, code: int):
+    for options in ((), ("--json",)):
+        assert run(app_with(object()), "say", "--verdict", verdict, *options, group=toys).exit_code == code
+
+
+def test_a_person_and_a_program_are_told_the_same():
+    app = app_with(object())
+    told = json.loads(run(app, "say", "--json", "--timeout", "3", group=toys).output)
+    assert told == {
+        "schema": "say/1",
+        "verdict": "ok",
+        "word": "[bold]é",
+        "unseen": {"MongoDB": "no answer within 3 s"},
+    }
+    shown = run(app, "say", "--timeout", "3", group=toys).output
+    assert shown == "[bold]é\nnot seen: MongoDB (no answer within 3 s)\n"
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "line"),
+    [
+        ("redis", 3, "mongo: Redis does not answer (AuthenticationError); what was done so far stays\n"),
+        ("broker", 3, "mongo: Redis does not answer (OperationalError); what was done so far stays\n"),
+        ("mongodb", 3, "mongo: MongoDB does not answer (ServerSelectionTimeoutError)\n"),
+        ("interrupt", 130, "mongo: interrupted\n"),
+    ],
+)
+def test_what_a_server_does_is_one_line_without_its_words(what: str, code: int, line: str):
+    result = run(app_with(object()), "fail", what, group=toys)
+    assert (result.exit_code, result.output) == (code, line)
+
+
+def test_a_bug_is_shown_as_one():
+    assert isinstance(run(app_with(object()), "fail", "bug", group=toys).exception, ValueError)
+
+
+def test_the_client_that_a_command_opened_is_closed_however_it_ends():
+    closed: list[float] = []
+    app = app_with(SimpleNamespace(close=closed.append))
+    for arguments in (("say",), ("fail", "redis"), ("fail", "interrupt")):
+        run(app, *arguments, group=toys)
+    assert len(closed) == 3
+    assert all(0 < seconds <= 0.5 for seconds in closed)
+
+
+# --- what it says of itself ---
+
+
+@pytest.mark.parametrize("words", EVERY, ids=" ".join)
+def test_help_ends_with_an_example_of_the_command_itself(words: tuple[str, ...]):
+    told = " ".join(run(Celery("shop", set_as_current=False), *words, "--help").output.split())
+    text = EVERY[words].help or ""
+    example = " ".join(text.split("\n\n")[-1].split())
+    assert example.startswith(f"Example: celery -A worker mongo {' '.join(words)}")
+    assert example in told
+
+
+@pytest.mark.parametrize(
+    "words", [w for w, c in EVERY.items() if not isinstance(c, click.Group)], ids=" ".join
+)
+def test_every_command_prints_json_and_its_schema_is_published(words: tuple[str, ...]):
+    if words == ("schema",):
+        return  # prints nothing else
+    assert "--json" in {option for param in EVERY[words].params for option in param.opts}
+    name = "-".join(words)
+    assert name in {published.rpartition("/")[0] for published in schemas()}
+
+
+@pytest.mark.parametrize("name", schemas())
+def test_every_schema_is_one_and_says_its_name(name: str):
+    shown = run(Celery("default", set_as_current=False), "schema", name)
+    told = json.loads(shown.output)
+    Draft202012Validator.check_schema(told)
+    assert told["properties"]["schema"] == {"const": name}
+    assert {"schema", "unseen"} <= set(told["required"])
+
+
+def test_a_schema_without_its_version_is_the_newest():
+    app = Celery("default", set_as_current=False)
+    assert run(app, "schema", "dead-list").output == run(app, "schema", "dead-list/1").output
+    assert run(app, "schema").output.split() == schemas()
+
+
+def test_a_document_that_is_not_as_its_schema_says_is_found():
+    with pytest.raises(AssertionError, match=r"\$\.letters"):
+        validated('{"schema": "dead-list/1", "letters": 1, "unseen": {}}')
+    assert len(list(SCHEMAS.iterdir())) == len(schemas())

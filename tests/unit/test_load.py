@@ -23,11 +23,11 @@ from ops.loading.flight import BatchFailed, Flight, Sent, Target, refuse_app
 from ops.loading.identity import Identity, SeenKeys
 from ops.loading.journal import Counts, Journal, Progress
 from ops.loading.json_rows import JsonLines, JsonValues
-from ops.loading.problems import AppProblem, BadRow, InputProblem, Problem, UnderWay
 from ops.loading.progress import Rate
 from ops.loading.rejects import RejectsFile
 from ops.loading.rows import Row
 from ops.loading.tally import Tally
+from ops.problems import AppProblem, BadRow, InputProblem, Problem, UnderWay
 
 DIGEST = "a" * 64
 

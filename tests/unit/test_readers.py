@@ -20,10 +20,10 @@ from ops.loading import rows as rows_module
 from ops.loading.codec import shown
 from ops.loading.columns import Guess, converters, named_types
 from ops.loading.json_rows import JsonValues
-from ops.loading.problems import BadRow, InputProblem, NoInput, UsageProblem
 from ops.loading.readers import Opened, detect, open_rows
 from ops.loading.rows import ROW_LIMIT, Row
 from ops.loading.source import Source
+from ops.problems import BadRow, InputProblem, NoInput, UsageProblem
 
 Make = Callable[..., Opened]
 

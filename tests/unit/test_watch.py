@@ -15,6 +15,7 @@ from worker.beat_pulse import Pulse
 from worker.registry import Seen
 from worker.settings import load_settings
 from worker.stores import Stores
+from worker.view import View
 from worker.watch import Watch
 
 REFUSED = OperationFailure("not allowed", 13)
@@ -40,6 +41,7 @@ class World:
             check=lambda: self._did("ping", self._stamp() | self.ping),
             pool=lambda: self._stamp() | {"servers": {}},
             get_client=Client,
+            appname="celery-pymongo/test/w1@h/0/100",
         )
 
     def watch(self) -> Watch:
@@ -48,7 +50,7 @@ class World:
             amqp=SimpleNamespace(queues={}),
         )
         parts: Any = (self, self, self)
-        return Watch(app, self.mongo, Stores(*parts), clock=lambda: self.now)
+        return Watch(View(app, self.mongo, Stores(*parts)), clock=lambda: self.now)
 
     def _stamp(self) -> dict[str, Any]:
         return {

@@ -23,6 +23,18 @@ def discard(descriptor: int) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
+class Unseen(Problem):
+    """What was asked for is unknown: whoever knows it does not answer."""
+
+    exit_code = 3
+
+
+class Interrupted(Problem):
+    """A person pressed Ctrl-C."""
+
+    exit_code = 130
+
+
 class UsageProblem(Problem):
     """The command was asked for something that is not done."""
 
@@ -55,9 +67,3 @@ class UnderWay(Problem):
 
 class BadRow(ValueError):
     """A row that cannot become a document: `str()` is why, without a word of its content."""
-
-
-class WrongUsage(click.UsageError):
-    """Arguments that click refuses."""
-
-    exit_code = os.EX_USAGE

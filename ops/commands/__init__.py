@@ -1,0 +1,1 @@
+"""The commands of `celery -A app mongo …`, one to a file; see `frame`."""

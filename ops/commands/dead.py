@@ -1,0 +1,153 @@
+"""`mongo dead …`: what must not run again before a person decides. Needs Redis alone."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..frame import Answer, Call, Group, command
+from ..problems import Problem, UsageProblem
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_all = click.option("--all", "is_all", is_flag=True, help="Every dead letter.")
+_ids = click.argument("ids", nargs=-1, metavar="ID…")
+
+
+@click.group(cls=Group)
+def dead() -> None:
+    """List, show, send again or drop messages that went to the dead letters.
+
+    A message goes there where its process was killed in the middle of it too often, or where its task must
+    not run twice and may have written. It stays until it is sent again or dropped.
+
+    Example: celery -A worker mongo dead list
+    """
+
+
+@command(group=dead, name="list")
+def list_letters(call: Call) -> Answer:
+    """List the dead letters, the oldest first, without their documents.
+
+    Example: celery -A worker mongo dead list --json
+    """
+    found = [letter.to_dict() for letter in _deliveries(call).letters.letters()]
+    return Answer("dead-list/1", {"letters": found}, render_list)
+
+
+@command(group=dead, name="show")
+@click.argument("letter_id", metavar="ID")
+@click.option("--body", is_flag=True, help="The message itself, with its arguments and documents.")
+def show_letter(call: Call, letter_id: str, body: bool) -> Answer:
+    """Show one dead letter: why it is here, and what is known of its process.
+
+    Example: celery -A worker mongo dead show 5f0c… --body
+    """
+    letters = _deliveries(call).letters
+    letter = letters.find(letter_id)
+    if letter is None:
+        raise Problem(_unknown([letter_id]))
+    told = letter.to_dict()
+    if body:
+        told["body"] = json.loads(letters.body(letter_id) or "null")
+    return Answer("dead-show/1", {"letter": told}, render_letter)
+
+
+@command(group=dead)
+@_ids
+@_all
+def requeue(call: Call, ids: tuple[str, ...], is_all: bool) -> Answer:
+    """Send dead letters again, under their ids and to their queues, as they were but for `expires`.
+
+    A letter goes once the broker has its message.
+
+    Example: celery -A worker mongo dead requeue 5f0c…
+    """
+    deliveries = _deliveries(call)
+    chosen = _chosen(deliveries, ids, is_all=is_all)
+    missing = [one for one in chosen if not deliveries.send_again(call.app, one)]
+    return _told("dead-requeue/1", [one for one in chosen if one not in missing], missing)
+
+
+@command(group=dead)
+@_ids
+@_all
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def drop(call: Call, ids: tuple[str, ...], is_all: bool, yes: bool) -> Answer:
+    """Forget dead letters: their messages are gone.
+
+    Example: celery -A worker mongo dead drop 5f0c… --yes
+    """
+    deliveries = _deliveries(call)
+    chosen = _chosen(deliveries, ids, is_all=is_all)
+    missing = [one for one in chosen if deliveries.letters.find(one) is None]
+    there = [one for one in chosen if one not in missing]
+    if there and not yes and not _is_sure(len(there)):
+        raise Problem("nothing was dropped; --yes says so without being asked")
+    deliveries.letters.drop(there)
+    return _told("dead-drop/1", there, missing)
+
+
+def _deliveries(call: Call) -> Any:
+    return call.app.mongo.deliveries
+
+
+def _chosen(deliveries: Any, ids: Sequence[str], *, is_all: bool) -> list[str]:
+    if bool(ids) == is_all:
+        raise UsageProblem("name the letters by their ids, or all of them by --all")
+    return list(ids) or [letter.id for letter in deliveries.letters.letters()]
+
+
+def _is_sure(count: int) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    return click.confirm(f"drop {_letters(count)} for good?", err=True)
+
+
+def _told(schema: str, done: Sequence[str], missing: Sequence[str]) -> Answer:
+    return Answer(schema, {"done": done, "missing": missing}, render_done, exit_code=int(bool(missing)))
+
+
+def render_list(told: Mapping[str, Any]) -> "RenderableType":
+    """Return a line per letter."""
+    from .. import tables
+
+    rows = [_row(letter) for letter in told["letters"]]
+    head = ("ID", "TASK", "REASON", "AT", "PROCESS", "ERROR")
+    return tables.table(head, rows) if rows else "no dead letters"
+
+
+def render_letter(told: Mapping[str, Any]) -> "RenderableType":
+    """Return all that is known of a letter, a line each."""
+    from .. import tables
+
+    letter = told["letter"] | {"at": tables.moment(told["letter"]["at"])}
+    shown = {name: value for name, value in letter.items() if value not in (None, {}, "")}
+    return tables.facts({n: v if isinstance(v, str) else json.dumps(v) for n, v in shown.items()})
+
+
+def render_done(told: Mapping[str, Any]) -> str:
+    """Return what was done, and to which letters it could not be."""
+    verb = {"dead-requeue/1": "sent again", "dead-drop/1": "dropped"}[told["schema"]]
+    line = f"{_letters(len(told['done']))} {verb}"
+    return line + (f"\n{_unknown(told['missing'])}" if told["missing"] else "")
+
+
+def _row(letter: Mapping[str, Any]) -> tuple[str, ...]:
+    from .. import tables
+
+    reason = letter["reason"] + (f" ({letter['forced']} times)" if letter["forced"] else "")
+    process = f"{letter['node']}/{letter['slot']}"
+    at = tables.moment(letter["at"])
+    return (letter["id"], letter["task"], reason, at, process, letter["error"] or "")
+
+
+def _unknown(ids: Sequence[str]) -> str:
+    return f"no dead letter {', '.join(ids)}; `mongo dead list` names those there are"
+
+
+def _letters(count: int) -> str:
+    return f"{count} dead letter{'' if count == 1 else 's'}"

@@ -1,0 +1,64 @@
+"""How a result reaches the terminal, a pipe or a file: rendered once, printed once."""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .problems import Problem, discard
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_PIPE_WIDTH = 400
+"""Columns where nobody's screen has an end: a line of a table stays a line for grep."""
+
+
+def to_json(document: Mapping[str, Any]) -> str:
+    """Return a document as one line of JSON."""
+    return json.dumps(document, ensure_ascii=False)
+
+
+def render(renderable: "RenderableType", *, is_terminal: bool, has_color: bool) -> str:
+    """Return what a person reads: in colour on a terminal, plain text elsewhere."""
+    from rich.console import Console
+
+    console = Console(
+        file=io.StringIO(),
+        force_terminal=is_terminal,
+        no_color=not has_color,
+        # Bold and dim are no colours, and plain text has neither.
+        color_system="auto" if is_terminal and has_color else None,
+        width=None if is_terminal or "COLUMNS" in os.environ else _PIPE_WIDTH,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+    with console.capture() as captured:
+        console.print(renderable)
+    # Tables pad their last column.
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def is_terminal() -> bool:
+    """Return whether a person reads what is printed, now."""
+    return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def wants_color(ctx: click.Context) -> bool:
+    """Return False where a person wants none (https://no-color.org)."""
+    return not (ctx.obj.no_color or os.environ.get("NO_COLOR"))
+
+
+def show(text: str) -> None:
+    """Print a result; where nobody reads it any more what was done is done all the same."""
+    try:
+        # click would strip the colours of a terminal that it does not know.
+        click.echo(text, color=True)
+    except OSError:
+        discard(1)
+        Problem("standard output was closed before the result").show()

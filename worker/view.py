@@ -1,0 +1,102 @@
+"""All that can be known of the fleet, source by source: Redis, the broker, the nodes' MAINs, MongoDB.
+
+`app.mongo.view` is what the watch and the command line look through. Each method asks one source, blocks as
+that source may, and raises its errors; whoever calls decides what is asked at once and what is done without.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import inquiry, process_identity, queues, schedule
+from .fleet import Fleet, assess
+from .mongo import server_connections
+from .queues import Queues, Waiting
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from .beat_pulse import Pulse
+    from .process import Mongo
+    from .registry import Reading
+    from .stores import Stores
+
+VERDICT = "verdict"
+"""The document in the registry that holds what the last check found."""
+
+_QUEUES = 50
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What Redis tells at one moment; `before` is what the last check found."""
+
+    reading: "Reading"
+    buried: list[dict[str, Any]]
+    before: dict[str, Any]
+    pulse: "Pulse | None"
+
+
+class View:
+    """What can be asked, of one app's deployment; no I/O until it is."""
+
+    def __init__(self, app: "Celery", mongo: "Mongo", stores: "Stores") -> None:
+        self.app = app
+        self.mongo = mongo
+        self.stores = stores
+        self._queues: Queues | None = None
+
+    # -- Redis -------------------------------------------------------------------------------------
+
+    def look(self) -> Sight:
+        """Return what Redis knows of the fleet: reports, post-mortems, the last verdict, beat's pulse."""
+        registry = self.stores.registry
+        return Sight(
+            registry.fleet(), registry.postmortems(), registry.load(VERDICT) or {}, self.stores.pulse.read()
+        )
+
+    def waiting(self, fleet: Fleet | None) -> Waiting | None:
+        """Return what waits in the queues that are known or that somebody consumes.
+
+        None where the broker is no Redis.
+        """
+        source = self._queues = self._queues or queues.of(self.app)
+        if source is None:
+            return None
+        present = fleet.present if fleet else []
+        consumed = {name for process in present for name in process.report.get("queues") or ()}
+        names = sorted({*consumed, *schedule.QUEUES, *self.app.amqp.queues})
+        return source.read(names[:_QUEUES])
+
+    # -- the nodes ---------------------------------------------------------------------------------
+
+    def assess(self, sight: Sight, *, must_ask: bool = True) -> Fleet:
+        """Return the fleet that Redis shows; MAINs of silent processes are asked whether they live.
+
+        Without `must_ask` nobody is asked, and what is long silent is lost after a minute.
+        """
+        here = process_identity.boot_id()
+        is_alive = inquiry.inquire(sight.reading, self._rows if must_ask else lambda _nodes: {}, here=here)
+        return assess(sight.reading, is_alive=is_alive, buried=sight.buried)
+
+    def ask(self, command: str, *, nodes: Sequence[str], seconds: float, **arguments: Any) -> dict[str, Any]:
+        """Return what these nodes' MAINs answer to a command of remote control, by node, in `seconds`."""
+        return inquiry.ask(self.app, command, nodes, seconds=seconds, arguments=arguments)
+
+    def _rows(self, nodes: list[str]) -> inquiry.Rows:
+        try:
+            return inquiry.ask_mains(self.app, nodes)
+        except Exception:  # noqa: BLE001 - each transport has errors of its own; then nobody can tell
+            return {}
+
+    # -- MongoDB -----------------------------------------------------------------------------------
+
+    def connections(self, seconds: float) -> server_connections.Connections:
+        """Return what the server says of its connections, by application name where it tells; see there."""
+        settings = self.mongo.settings
+        return server_connections.read(
+            self.mongo.get_client(),
+            prefix=f"{settings.appname}/{settings.deployment}/",
+            own=self.mongo.appname,
+            timeout_seconds=seconds,
+        )
