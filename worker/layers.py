@@ -65,8 +65,13 @@ def liveness(fleet: Fleet | None, since: Since) -> Layer:
     return Layer(verdict if found else Verdict.OK, found)
 
 
-def reachability(fleet: Fleet | None, ping: Mapping[str, Any], own: str) -> Layer:
-    """Does MongoDB answer? `ping` is `Link.check()` of the process `own`; the others have their circuits."""
+def reachability(fleet: Fleet | None, ping: Mapping[str, Any] | None, own: str) -> Layer:
+    """Does MongoDB answer? `ping` is `Link.check()` of the process `own`; the others have their circuits.
+
+    Without a ping these alone tell.
+    """
+    if ping is None:
+        return circuits(fleet.present) if fleet else Layer(Verdict.UNKNOWN)
     verdict = Verdict(ping["verdict"])
     others = [process for process in fleet.present if process.member != own] if fleet else []
     told = circuits(others, of=len(fleet.present) if fleet else None)

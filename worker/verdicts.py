@@ -26,7 +26,7 @@ class Facts:
     """
 
     own: str
-    ping: Mapping[str, Any]
+    ping: Mapping[str, Any] | None
     fleet: Fleet | None = None
     queues: "Mapping[str, Queue] | None" = None
     beat: float | None = None

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import inquiry, process_identity, queues, schedule
+from . import inquiry, process_identity, queues, schedule, snapshot, survey
 from .fleet import Fleet, assess
-from .mongo import server_connections
+from .mongo import asked, server_connections
 from .queues import Queues, Waiting
+from .survey import Found
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -91,12 +92,39 @@ class View:
 
     # -- MongoDB -----------------------------------------------------------------------------------
 
+    def mongodb(self, seconds: float) -> asked.Asked:
+        """Ping MongoDB from here and ask what it is and who is connected, in at most `seconds`.
+
+        Never raises for what MongoDB does.
+        """
+        settings = self.mongo.settings
+        return asked.ask(
+            self.mongo.get_client(),
+            prefix=self._prefix,
+            own=self.mongo.appname,
+            ping_seconds=settings.ping_timeout_seconds,
+            seconds=seconds,
+        )
+
     def connections(self, seconds: float) -> server_connections.Connections:
         """Return what the server says of its connections, by application name where it tells; see there."""
+        client, own = self.mongo.get_client(), self.mongo.appname
+        return server_connections.read(client, prefix=self._prefix, own=own, timeout_seconds=seconds)
+
+    @property
+    def _prefix(self) -> str:
+        """What the application names of this deployment begin with."""
         settings = self.mongo.settings
-        return server_connections.read(
-            self.mongo.get_client(),
-            prefix=f"{settings.appname}/{settings.deployment}/",
-            own=self.mongo.appname,
-            timeout_seconds=seconds,
-        )
+        return f"{settings.appname}/{settings.deployment}/"
+
+    def snapshot(self, fleet: Fleet, connections: server_connections.Connections | None) -> dict[str, Any]:
+        """Return the pools of the fleet, see `snapshot`; nothing is kept of it."""
+        return snapshot.snapshot(fleet, deployment=self.mongo.settings.deployment, connections=connections)
+
+    # -- all of it -----------------------------------------------------------------------------------
+
+    def survey(self, **seen: Any) -> dict[str, Any]:
+        """Return the verdict and the numbers behind it, of what was seen: the fields of `survey.Found`."""
+        settings = self.mongo.settings
+        found = Found(deployment=settings.deployment, database=settings.mongodb_database, **seen)
+        return survey.survey(found)

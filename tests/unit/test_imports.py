@@ -40,7 +40,7 @@ LEVELS: list[set[str]] = [
     {"inquiry", "burial", "expired"},
     {"process"},
     {"advice", "schedule", "sentry", "logs", "config", "fixes"},
-    {"stores", "deliveries"},
+    {"stores", "deliveries", "survey"},
     {"view"},
     {"watch"},
     {"headcount", "gate", "presence", "reporter", "run"},

@@ -1,0 +1,45 @@
+"""What MongoDB says of itself to whoever asks once, under a deadline."""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from . import health, server_connections
+from .holder import Client
+from .server_connections import Connections
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A ping, and where it was answered the server's name, and its connections; None is unknown."""
+
+    ping: health.Ping
+    topology: dict[str, Any]
+    server: str | None = None
+    connections: Connections | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types, without the connections by name, of which there may be many."""
+        counted = ("current", "available", "total_created", "source", "others")
+        told = asdict(self.connections) if self.connections else {}
+        connections = {name: told.get(name) for name in counted} if told else None
+        return self.ping.to_dict() | {
+            "topology": self.topology,
+            "server": self.server,
+            "connections": connections,
+        }
+
+
+def ask(client: Client, *, prefix: str, own: str, ping_seconds: float, seconds: float) -> Asked:
+    """Ask for all of it in at most `seconds`; the ping has `ping_seconds`. Never raises for MongoDB.
+
+    `prefix` and `own` are those of `server_connections.read`.
+    """
+    ends_at = time.monotonic() + seconds
+    ping = health.ping(client, timeout_seconds=min(ping_seconds, seconds))
+    if not ping.is_answered:
+        return Asked(ping, health.topology(client))
+    server = health.server_label(client, timeout_seconds=max(0.01, ends_at - time.monotonic()))
+    left = max(0.01, ends_at - time.monotonic())
+    connections = server_connections.read(client, prefix=prefix, own=own, timeout_seconds=left)
+    return Asked(ping, health.topology(client), server, connections)
