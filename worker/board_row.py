@@ -13,7 +13,7 @@ report in a double buffer.
 | 32 | 8 | started_at | float, Unix seconds |
 | 40 | 8 | ticked_at | float, monotonic seconds of the last report; 0: none yet |
 | 48 | 216 | work | 8 number (0: no task), 8 float since (monotonic), 128 name, 64 id, 8 the number again |
-| 264 | 32 | commands | 8 each: how often RESET, PROBE, REPLACE, DUMP were asked for |
+| 264 | 32 | commands | 8 each: how often RESET, PROBE, REPLACE, PING were asked for |
 | 320 | 3096 | report | a double buffer for 1536 bytes |
 | 3456 | 19200 | flight | the ring of the flight recorder |
 """
@@ -50,14 +50,14 @@ SIZE = _FLIGHT_AT + flight.SIZE
 
 
 class Command(IntEnum):
-    """What MAIN may ask of a process, which hears it at its next tick and obeys RESET then, PROBE and REPLACE
-    within 2 s more; DUMP has its place only.
+    """What MAIN may ask of a process, which hears it at its next tick and obeys RESET and PING then,
+    PROBE and REPLACE within 2 s more.
     """
 
     RESET = 0
     PROBE = 1
     REPLACE = 2
-    DUMP = 3
+    PING = 3
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,12 @@ def mongo_reset_stats(state: Any, **_kwargs: Any) -> dict[str, Any]:
     return _request(state, Command.RESET, when="at its next tick")
 
 
+@control_command()
+def mongo_ping(state: Any, **_kwargs: Any) -> dict[str, Any]:
+    """Make each process ping MongoDB; its next report tells the round trip."""
+    return _request(state, Command.PING, when="at its next tick")
+
+
 @control_command(args=[("queue", str)], signature="[queue]")
 def mongo_pause(state: Any, queue: str | None = None, **_kwargs: Any) -> dict[str, Any]:
     """Leave a gated queue (default: all of them) alone until mongo_resume, over restarts too."""
@@ -82,7 +88,8 @@ def _pause(state: Any, queue: str | None, *, pause: bool) -> dict[str, Any]:
     known = pauses.Known.read(board.paused)
     board.orders = pauses.add(pauses.Orders.read(board.orders), known, queues, pause=pause).text()
     verb = "paused" if pause else "resumed"
-    return {"ok": f"{verb} {', '.join(queues)}; kept over restarts from the next tick on"}
+    told = f"{verb} {', '.join(queues)}; kept over restarts from the next tick on"
+    return {"ok": told, "queues": list(queues)}
 
 
 def _is_true(text: str | bool) -> bool:

@@ -86,6 +86,8 @@ class Presence:
         taken = self._mongo.row.taken()
         if Command.RESET in taken:
             self._mongo.pop_stats()
+        if Command.PING in taken:
+            self._mongo.link.ping_as_asked()
         if Command.PROBE in taken or Command.REPLACE in taken:
             # All processes of a fleet may be asked at once: each does it at a moment of its own.
             self._mongo.link.order(replaces=Command.REPLACE in taken)
@@ -146,6 +148,7 @@ class Presence:
             totals=mongo.monitor.totals(now).to_dict(),
             counts=self._counts(),
             busy=busy,
+            done=report.done(now, ping=link.pinged, reconnect=link.reconnected),
             gate={} if board is None else {queue: why for queue, (why, _) in board.gate.items()},
         )
 

@@ -2,15 +2,23 @@
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .memory import SERVER_BYTES_PER_CONNECTION
+
+if TYPE_CHECKING:
+    from .mongo.link import Done
 
 MAX_BYTES = 1536
 """What a row of the board holds, and what the registry takes."""
 
 # What goes first where a report is too long, the least missed first.
-_SPARE = ("wait_buckets", "queues", "server", "busy", "rtt", "use", "rate", "gate")
+_SPARE = ("wait_buckets", "queues", "server", "busy", "rtt", "use", "rate", "gate", "done")
+
+DONE_SECONDS = 60.0
+"""How long a report says what came of what an operator asked for: whoever asked has read it by then."""
+
+_ERROR_LENGTH = 80
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,7 @@ class Moment:
     counts: dict[str, int] = field(default_factory=dict)
     busy: list[int] = field(default_factory=list)
     gate: dict[str, str] = field(default_factory=dict)
+    done: dict[str, Any] = field(default_factory=dict)
 
 
 def build(origin: Origin, moment: Moment) -> dict[str, Any]:
@@ -64,6 +73,20 @@ def build(origin: Origin, moment: Moment) -> dict[str, Any]:
     memory = {"uss": uss, "server": totals["pool"]["size"] * SERVER_BYTES_PER_CONNECTION}
     built: dict[str, Any] = {"v": 1, **vars(origin), **told, **totals}
     return built | {"count": totals["count"] | counts, "memory": memory}
+
+
+def done(now: float, **what: "Done | None") -> dict[str, Any]:
+    """Return what came of what an operator asked for a moment ago; `now` is monotonic."""
+    fresh = {name: one for name, one in what.items() if one is not None and now - one.at <= DONE_SECONDS}
+    return {
+        name: {
+            "n": one.number,
+            "ms": one.latency_ms,
+            "replaced": one.replaced,
+            "error": None if one.error is None else one.error[:_ERROR_LENGTH],
+        }
+        for name, one in fresh.items()
+    }
 
 
 def encode(report: dict[str, Any]) -> bytes:

@@ -10,6 +10,7 @@ from . import events
 from .events import Event
 from .mongo import health
 from .mongo.circuit import CircuitState
+from .mongo.link import Done
 from .presence import Presence
 from .process import Mongo
 
@@ -27,7 +28,7 @@ class Reporter:
         self._mongo = mongo
         self._presence = presence
         self._show_at = 0.0
-        self._shown: CircuitState | None = None
+        self._shown: tuple[CircuitState, Done | None] | None = None
         self._errors: dict[str, str] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="celery-pymongo-reporter", daemon=True)
@@ -86,11 +87,13 @@ class Reporter:
             self._mongo.warn_of_foreign()
 
     def _show(self) -> None:
-        """Tick every 2 s, also where attempts to reconnect come faster; at once where the circuit moved."""
-        now = time.monotonic()
-        circuit = self._mongo.link.circuit.state
-        if now >= self._show_at or circuit is not self._shown:
-            self._show_at, self._shown = now + _jittered(), circuit
+        """Tick every 2 s, also where attempts to reconnect come faster; at once where the circuit moved, or
+        where an operator's order was carried out.
+        """
+        now, link = time.monotonic(), self._mongo.link
+        state = (link.circuit.state, link.reconnected)
+        if now >= self._show_at or state != self._shown:
+            self._show_at, self._shown = now + _jittered(), state
             self._presence.tick(now)
 
     def _watch(self) -> None:

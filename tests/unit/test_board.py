@@ -173,10 +173,10 @@ def test_commands_reach_the_process_once_and_not_its_successor():
     main.request(Command.PROBE)
     child.begin(ME)
     assert child.taken() == []
-    main.request(Command.DUMP)
+    main.request(Command.PING)
     main.request(Command.RESET)
     main.request(Command.RESET)
-    assert child.taken() == [Command.RESET, Command.DUMP]
+    assert child.taken() == [Command.RESET, Command.PING]
     assert child.taken() == []
 
 
@@ -246,10 +246,10 @@ def test_rows_do_not_overlap(board):
         row.set_work("n" * 200, "i" * 200)
         for _ in range(201):
             row.recorder.record(Kind.ERROR, number, "t" * 64)
-        row.request(Command.DUMP)
+        row.request(Command.PING)
     for number, row in enumerate(board.rows):
         assert row.read().report == {"slot": number}
-        assert row.taken() == [Command.DUMP]
+        assert row.taken() == [Command.PING]
         assert {record["number"] for record in row.recorder.read()} == {number}
     assert board.expected == 3
     assert board.queues == ""

@@ -19,7 +19,7 @@ from worker.settings_types import GATED_QUEUES
 ME = os.getpid()
 NOBODY = 2**22 + 1  # above what Linux gives to a process
 INSPECT = ("mongo_pools", "mongo_health", "mongo_flight")
-CONTROL = ("mongo_reset_stats", "mongo_pause", "mongo_resume", "mongo_reconnect")
+CONTROL = ("mongo_reset_stats", "mongo_ping", "mongo_pause", "mongo_resume", "mongo_reconnect")
 COMMANDS = INSPECT + CONTROL
 GATED = ("mongo.data", "bills")
 
@@ -97,6 +97,13 @@ def test_a_reconnection_is_asked_of_the_processes_that_live(board, arguments, co
     begin(board, 1, pid=NOBODY)
     assert ask(board, "mongo_reconnect", **arguments)["ok"].startswith("asked 1 process")
     assert [row.taken() for row in board.rows] == [[command], [], []]
+
+
+def test_a_ping_is_asked_of_the_processes_that_live(board):
+    begin(board, 0)
+    begin(board, 1, pid=NOBODY)
+    assert ask(board, "mongo_ping") == {"ok": "asked 1 processes; each obeys at its next tick"}
+    assert [row.taken() for row in board.rows] == [[Command.PING], [], []]
 
 
 def test_a_reconnection_of_neither_kind_is_an_error_and_asked_of_nobody(board):

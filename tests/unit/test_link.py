@@ -323,6 +323,36 @@ def test_an_order_is_carried_out_once_and_though_nothing_is_wrong(
     assert said(caplog) == [Event.CLIENT_REPLACED] * replaces
 
 
+def test_what_came_of_an_order_is_kept_and_counted(world: World) -> None:
+    world.holder.open()
+    world.replies = [{"ok": 1}, {"ok": 1}, errors.AutoReconnect("refused")]
+    world.link.reconnect(force=True)
+    assert world.link.reconnected is None  # nobody asked for that one
+    found = []
+    for replaces in (True, False):
+        world.link.order(replaces=replaces, within=0.0)
+        world.link.reconnect()
+        found.append(vars(world.link.reconnected))
+    assert [(done["number"], done["replaced"]) for done in found] == [(1, True), (2, False)]
+    assert found[0]["error"] is None
+    assert "AutoReconnect" in found[1]["error"]
+
+
+def test_what_came_of_a_ping_is_kept_and_counted(world: World) -> None:
+    world.holder.open()
+    world.replies = [{"ok": 1}, errors.AutoReconnect("refused")]
+    world.link.ping_as_asked()
+    first = world.link.pinged
+    world.link.ping_as_asked()
+    second = world.link.pinged
+    assert first is not None
+    assert second is not None
+    assert (first.number, first.error, second.number) == (1, None, 2)
+    assert first.latency_ms is not None
+    assert second.latency_ms is None
+    assert "AutoReconnect" in str(second.error)
+
+
 def test_a_probe_that_is_asked_for_later_does_not_take_a_new_client_back(world: World) -> None:
     world.holder.open()
     world.replies = [{"ok": 1}]

@@ -16,6 +16,7 @@ from worker.board import Board
 from worker.board_row import Command
 from worker.events import Event
 from worker.mongo.circuit import Change, CircuitState
+from worker.mongo.health import Ping, Verdict
 from worker.presence import Presence
 from worker.process import Mongo, Place
 from worker.process_identity import boot_id
@@ -156,6 +157,22 @@ def test_a_probe_or_a_new_client_that_was_asked_for_is_ordered_once(
         presence.tick(1.0)
         presence.tick(2.0)
     assert ordered == [False, True]
+
+
+def test_a_ping_that_was_asked_for_is_in_the_very_next_report_and_for_a_minute(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    presence = world.enter()
+    presence.tick(1.0)
+    link = world.mongo.link
+    monkeypatch.setattr(link, "ping", lambda: Ping(Verdict.OK, 0.4))
+    monkeypatch.setattr("worker.mongo.link.time.monotonic", lambda: 2.0)
+    world.board.rows[0].request(Command.PING)
+    for now in (2.0, 4.0, 61.0, 63.0):
+        presence.tick(now)
+    told = [report["done"] for report in world.publisher.reports]
+    done = {"ping": {"n": 1, "ms": 0.4, "replaced": False, "error": None}}
+    assert told == [{}, done, done, done, {}]
 
 
 def paused(world: World) -> set[str] | None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from worker.events import Event
+from worker.mongo.link import Done
 from worker.reporter import Reporter
 
 
@@ -29,6 +30,7 @@ class Process:
             reconnect=lambda: self._step("reconnect"),
             due_in=lambda: self.due_in,
             circuit=SimpleNamespace(state="closed"),
+            reconnected=None,
         )
 
     def tick(self, _now: float) -> None:
@@ -149,6 +151,15 @@ def test_a_change_of_the_circuit_is_shown_at_once_and_all_else_with_the_tick(
     reporter._show()
     assert process.steps == ["show"]
     process.link.circuit.state = "open"
+    reporter._show()
+    assert process.steps == ["show", "show"]
+
+
+def test_what_came_of_an_operators_order_is_shown_at_once(process: Process, reporter: Reporter) -> None:
+    """Somebody waits for it."""
+    reporter._show()
+    process.link.reconnected = Done(1, 5.0)
+    reporter._show()
     reporter._show()
     assert process.steps == ["show", "show"]
 

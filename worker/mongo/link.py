@@ -35,6 +35,19 @@ class Order:
     replaces: bool
 
 
+@dataclass(frozen=True)
+class Done:
+    """What came of what an operator asked for. `number` counts, `at` is monotonic seconds; `error` is None
+    where MongoDB answered, and `latency_ms` then is a ping's round trip, None for an attempt to reconnect.
+    """
+
+    number: int
+    at: float
+    replaced: bool = False
+    latency_ms: float | None = None
+    error: str | None = None
+
+
 class Link:
     """Feeds the circuit from heartbeats, pings and errors, and runs the reconnector.
 
@@ -67,6 +80,9 @@ class Link:
         self._order: Order | None = None
         # Whether a heartbeat that succeeds is news.
         self._is_missed = True
+        # What came of what was asked for last, a ping and an attempt to reconnect; None before the first.
+        self.pinged: Done | None = None
+        self.reconnected: Done | None = None
         # Monotonic seconds of the last sign of a server that takes writes; None before the first.
         self.succeeded_at: float | None = None
         self.error: str | None = None
@@ -107,6 +123,12 @@ class Link:
             self._say_change(self.circuit.fail(now, str(result.error)))
         return result
 
+    def ping_as_asked(self) -> None:
+        """Ping, and keep what came of it."""
+        result = self.ping()
+        number, at = _next(self.pinged), time.monotonic()
+        self.pinged = Done(number, at, latency_ms=result.latency_ms, error=result.error)
+
     def check(self) -> dict[str, Any]:
         """Ping, and return verdict, reasons, latency in ms, server, topology, circuit and outage in s."""
         result = self.ping()
@@ -129,10 +151,13 @@ class Link:
         `force`. Never sleeps.
         """
         order = self._due_order()
-        if order is not None and order.replaces:
-            self.replace("asked for")
+        is_replaced = order is not None and order.replaces and self.replace("asked for")
         is_asked = force or order is not None
         attempt = self._reconnector.attempt() if is_asked else self._reconnector.run_if_due()
+        if order is not None and attempt is not None:
+            error = None if attempt.connected else attempt.error or str(attempt.error_class)
+            number = _next(self.reconnected)
+            self.reconnected = Done(number, time.monotonic(), replaced=is_replaced, error=error)
         if attempt is not None and not attempt.connected:
             self._say_failed(attempt)
             self._escalate()
@@ -256,3 +281,7 @@ class Link:
         events.say(
             logger, logging.ERROR, Event.RECONNECT_GIVEN_UP, message, *args, seconds=seconds, error=self.error
         )
+
+
+def _next(done: Done | None) -> int:
+    return 1 if done is None else done.number + 1
