@@ -8,7 +8,7 @@ import click
 
 from .frame import Group
 
-COMMANDS = ("load", "dump", "dead", "schema")
+COMMANDS = ("status", "processes", "load", "dump", "dead", "schema")
 """In the order of `--help`; each is in a module of `commands` of its name."""
 
 

@@ -5,14 +5,14 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from .problems import Problem, discard
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
 _PIPE_WIDTH = 400
 """Columns where nobody's screen has an end: a line of a table stays a line for grep."""
@@ -23,25 +23,30 @@ def to_json(document: Mapping[str, Any]) -> str:
     return json.dumps(document, ensure_ascii=False)
 
 
-def render(renderable: "RenderableType", *, is_terminal: bool, has_color: bool) -> str:
-    """Return what a person reads: in colour on a terminal, plain text elsewhere."""
+def console(*, on_terminal: bool, has_color: bool, file: TextIO | None = None) -> "Console":
+    """Return what prints for a person: in colour on a terminal, plain text elsewhere."""
     from rich.console import Console
 
-    console = Console(
-        file=io.StringIO(),
-        force_terminal=is_terminal,
+    return Console(
+        file=file,
+        force_terminal=on_terminal,
         no_color=not has_color,
         # Bold and dim are no colours, and plain text has neither.
-        color_system="auto" if is_terminal and has_color else None,
-        width=None if is_terminal or "COLUMNS" in os.environ else _PIPE_WIDTH,
+        color_system="auto" if on_terminal and has_color else None,
+        width=None if on_terminal or "COLUMNS" in os.environ else _PIPE_WIDTH,
         highlight=False,
         markup=False,
         emoji=False,
     )
-    with console.capture() as captured:
-        console.print(renderable)
+
+
+def render(renderable: "RenderableType", *, on_terminal: bool, has_color: bool) -> str:
+    """Return what a person reads."""
+    # Not rich's own capture, which writes to standard output all the same: it may be closed.
+    text = io.StringIO()
+    console(on_terminal=on_terminal, has_color=has_color, file=text).print(renderable)
     # Tables pad their last column.
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def is_terminal() -> bool:
@@ -54,11 +59,13 @@ def wants_color(ctx: click.Context) -> bool:
     return not (ctx.obj.no_color or os.environ.get("NO_COLOR"))
 
 
-def show(text: str) -> None:
-    """Print a result; where nobody reads it any more what was done is done all the same."""
+def show(text: str) -> bool:
+    """Print a result; False where nobody reads it any more, which undoes nothing of what was done."""
     try:
         # click would strip the colours of a terminal that it does not know.
         click.echo(text, color=True)
     except OSError:
         discard(1)
         Problem("standard output was closed before the result").show()
+        return False
+    return True

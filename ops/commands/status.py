@@ -1,0 +1,213 @@
+"""`mongo status`: what is wrong, since when and where; now, or each second with `--watch`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..frame import Answer, Call, command
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_NODES, _QUEUES, _REASONS = 20, 12, 10
+"""Rows that a person is shown; `--json` has more of them."""
+
+
+@command()
+@click.option("--watch", is_flag=True, help="Again each second, with the last minute's lines, until Ctrl-C.")
+def status(call: Call, watch: bool) -> Answer | None:
+    """Say how the fleet's MongoDB clients are: the verdict, why, since when, and the numbers behind it.
+
+    Redis, the broker, the nodes and MongoDB are asked side by side. What does not answer within --timeout is
+    named as not seen, and the rest is told without it.
+
+    Exit codes: 0 ok, 1 degraded, 2 down, 3 unknown.
+
+    Example: celery -A worker mongo status --watch
+    """
+    if watch:
+        return _watch(call)
+    return look(call)
+
+
+def _watch(call: Call) -> Answer | None:
+    """Look again and again; return the last answer, which stays on the screen."""
+    from ..trends import Trends
+    from ..watching import watch
+
+    trends = Trends()
+
+    def look_again(again: Call) -> Answer:
+        answer = look(again)
+        trends.add(answer.body)
+        return replace(answer, render=lambda told: render(told, trends.rows()))
+
+    return watch(call, look_again)
+
+
+def look(call: Call) -> Answer:
+    """Ask everybody once."""
+    view, deadline = call.app.mongo.view, call.deadline
+    mongodb = deadline.ask(lambda: view.mongodb(deadline.left))
+    redis = deadline.ask(view.look).seen()
+    sight = redis.value
+    fleet = None if sight is None else deadline.ask(lambda: view.assess(sight)).seen()
+    broker = deadline.ask(lambda: view.waiting(None if fleet is None else fleet.value)).seen()
+    server = mongodb.seen()
+    why = redis.why if fleet is None else fleet.why
+    found = view.survey(
+        fleet=None if fleet is None else fleet.value,
+        before=None if sight is None else sight.before,
+        pulse=None if sight is None else sight.pulse,
+        waiting=broker.value,
+        mongodb=server.value,
+        why=why,
+    )
+    unseen = {
+        "Redis": why,
+        "queues": broker.why or (None if broker.value else "the broker is no Redis"),
+        "MongoDB": server.why or found["mongodb"]["error"],
+        "server connections": _unseen_connections(found["mongodb"]),
+    }
+    return Answer("status/1", found, render, unseen=unseen)
+
+
+def _unseen_connections(mongodb: Mapping[str, Any]) -> str | None:
+    connections = mongodb["connections"]
+    if connections is None or connections["current"] is not None:
+        return None
+    return connections["source"] or "the server does not tell"
+
+
+# --- what a person reads ------------------------------------------------------------------------------
+
+
+def render(told: Mapping[str, Any], trends: Sequence[Sequence[str]] = ()) -> "RenderableType":
+    """Return the verdict with its reasons, then MongoDB, the fleet, the nodes and the queues.
+
+    `trends` are rows of a name, its last values as bars, and the newest.
+    """
+    from .. import tables
+
+    return tables.sections(
+        _headline(told),
+        tables.facts(_facts(told)),
+        tables.table(("LAST MINUTE", "", "NOW"), trends, right=("NOW",)) if trends else None,
+        None if told["nodes"] is None else _nodes(told["nodes"]),
+        None if told["queues"] is None else _queues(told["queues"]),
+    )
+
+
+def _headline(told: Mapping[str, Any]) -> "RenderableType":
+    from rich.console import Group
+    from rich.text import Text
+
+    from .. import tables
+
+    line = Text.assemble(
+        tables.word(told["verdict"]),
+        f"  deployment {told['deployment']}",
+        f"  {tables.since(told['since'], told['at'])}" if told["since"] is not None else "",
+    )
+    reasons, more = told["reasons"][:_REASONS], len(told["reasons"]) - _REASONS
+    shown = [*reasons, f"and {more} reasons more"] if more > 0 else reasons
+    return Group(line, tables.bullets(shown)) if shown else line
+
+
+def _facts(told: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "MongoDB": _mongodb(told["mongodb"]),
+        "members": _members(told["mongodb"]["topology"]),
+        "connections": _connections(told["mongodb"]["connections"]),
+        **({} if told["totals"] is None else _pools(told)),
+        "beat": _beat(told["beat"]) if told["coverage"] else None,
+    }
+
+
+def _mongodb(mongodb: Mapping[str, Any]) -> str:
+    from .. import tables
+
+    latency = tables.milliseconds(mongodb["latency_ms"])
+    answered = f"answered in {latency}" if latency else "did not answer here"
+    return f"{mongodb['server'] or 'of unknown version'}, database {mongodb['database']}, {answered}"
+
+
+def _members(topology: Mapping[str, Any] | None) -> str | None:
+    if topology is None:
+        return None
+    members = ", ".join(f"{host} {kind}" for host, kind in sorted(topology["members"].items()))
+    return f"{topology['type']}, primary {topology['primary'] or 'none'}: {members}"
+
+
+def _connections(connections: Mapping[str, Any] | None) -> str | None:
+    if connections is None or connections["current"] is None:
+        return None
+    available, others = connections["available"], connections["others"]
+    left = "how many are left is not told" if available is None else f"{available:,} available"
+    ours = "" if others is None else f", {others:,} of them not this deployment's"
+    return f"{connections['current']:,} used, {left}{ours}"
+
+
+def _pools(told: Mapping[str, Any]) -> dict[str, Any]:
+    from .. import tables
+
+    totals, coverage = told["totals"], told["coverage"]
+    pool, wait, rate, count = (totals[name] for name in ("pool", "wait", "rate", "count"))
+    ms = tables.milliseconds
+    states = [f"{number:,} {state}" for state, number in coverage["counts"].items() if number]
+    most = pool.get("max")
+    failed, taken = rate.get("failed", 0.0), rate.get("checked_out", 0.0)
+    share = f"{100 * failed / (failed + taken):.2f} %" if failed + taken else "0 %"
+    circuits = ", ".join(f"{number:,} {state}" for state, number in sorted(told["circuits"].items()))
+    return {
+        "processes": f"{coverage['seen']:,} of {coverage['expected']:,} seen: {', '.join(states) or 'none'}",
+        "pools": f"{pool.get('in_use', 0):,} in use, {pool.get('idle', 0):,} idle"
+        f"{f', {most:,} at most' if most else ''}; {pool.get('waiting', 0):,} operations wait",
+        "waits": ", ".join(
+            f"{name} {ms(wait[key]) or tables.NONE}"
+            for name, key in (("average", "avg"), ("p50", "p50"), ("p99", "p99"))
+        ),
+        "checkouts": f"{taken:,.1f}/s, {share} failed; {count.get('timeouts', 0):,} timeouts since the start",
+        "circuits": circuits or None,
+    }
+
+
+def _beat(beat: Mapping[str, Any] | None) -> str:
+    from .. import tables
+
+    if beat is None:
+        return "no sign of it"
+    return f"ticked {tables.duration(beat['silence'])} ago, {beat['scheduler']} on {beat['host']}"
+
+
+def _nodes(nodes: Mapping[str, Any]) -> "RenderableType":
+    from .. import tables
+
+    states = ("live", "stale", "busy", "lost", "missing")
+    used = [s for s in states if s == "live" or any(row.get(s) for row in nodes["rows"].values())]
+    head = ("NODE", "VERDICT", "POOL", *map(str.upper, used), "OPEN", "SIZE", "IN USE", "WAITING")
+    rows = [
+        (
+            name,
+            row["verdict"],
+            row["kind"],
+            *(row.get(state, 0) for state in used),
+            *(row[column] for column in ("not_closed", "size", "in_use", "waiting")),
+        )
+        for name, row in list(nodes["rows"].items())[:_NODES]
+    ]
+    made = tables.table(head, rows, spare=("POOL", "SIZE", "WAITING"))
+    return tables.listed(made, shown=len(rows), of=nodes["count"], what="nodes")
+
+
+def _queues(queues: Mapping[str, Any]) -> "RenderableType":
+    from .. import tables
+
+    rows = [
+        (name, queue["depth"], tables.short(queue["age"]), queue["gate"] and f"closed: {queue['gate']}")
+        for name, queue in list(queues.items())[:_QUEUES]
+    ]
+    made = tables.table(("QUEUE", "WAITING", "OLDEST", "GATE"), rows, right=("OLDEST",))
+    return tables.listed(made, shown=len(rows), of=len(queues), what="queues")

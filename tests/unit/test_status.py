@@ -1,0 +1,79 @@
+"""`mongo status`: what a person reads of a document, and how the last minute is drawn."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ops import output
+from ops.commands import status
+from ops.trends import SECONDS, Trends
+from tests.schemas import validated
+from tests.unit.fleet_reports import fleet, node
+from tests.unit.test_survey import SILENT, told
+from worker.queues import Queue, Waiting
+
+
+def shown(document: dict[str, Any], trends: Any = ()) -> str:
+    return output.render(status.render(document, trends), on_terminal=False, has_color=False)
+
+
+def test_a_healthy_fleet() -> None:
+    text = shown(told(before={"verdict": "ok", "since": 999_997.0}))
+    lines = text.splitlines()
+    assert lines[0] == "ok  deployment test  3.0 s, since 1970-01-12 13:46:37Z"
+    assert "MongoDB      MongoDB 8.0.4, database app, answered in 0.40 ms" in lines
+    assert "connections  9 used, how many are left is not told" in lines
+    assert "processes    4 of 4 seen: 4 live" in lines
+    assert "checkouts    6.0/s, 0.00 % failed; 0 timeouts since the start" in lines
+    assert "beat         ticked 2.0 s ago, Scheduler on h" in lines
+
+
+def test_reasons_stand_below_the_verdict() -> None:
+    lines = shown(told(fleet=fleet(*node(circuit="open", outage=7.0)), mongodb=SILENT)).splitlines()
+    assert lines[0].startswith("down  deployment test")
+    assert lines[1].startswith("  - 4 of 4 processes are cut off from MongoDB, for 7 s")
+
+
+def test_what_was_not_seen_leaves_no_hole() -> None:
+    nothing = {
+        "fleet": None,
+        "before": None,
+        "pulse": None,
+        "waiting": None,
+        "mongodb": None,
+        "why": "TimeoutError",
+    }
+    text = shown(told(**nothing))
+    assert "None" not in text
+    assert "processes" not in text
+    assert text.startswith("unknown  deployment test\n  - Redis does not answer (TimeoutError)")
+
+
+def test_of_many_nodes_and_queues_the_first_are_shown() -> None:
+    many = fleet(*(one for number in range(30) for one in node(f"w{number}@h", slots=1)))
+    queues = {f"q{number:02}": Queue(number, None) for number in range(20)}
+    text = shown(told(fleet=many, waiting=Waiting(queues, 0)))
+    assert "and 10 nodes more" in text
+    assert "and 8 queues more" in text
+    assert "  - and 9 reasons more\n" in text
+    assert text.index("\nq19") < text.index("\nq18")
+
+
+def test_the_last_minute_is_drawn_with_gaps_where_nothing_was_seen() -> None:
+    trends = Trends()
+    for _ in range(SECONDS + 5):
+        trends.add(told())
+    trends.add(told(fleet=None, waiting=None, pulse=None, before=None))
+    rows = {name: (bars, now) for name, bars, now in trends.rows()}
+    assert rows["checkouts/s"] == ("█" * (SECONDS - 1) + " ", "-")
+    assert rows["ping ms"] == ("█" * SECONDS, "0.4")
+    assert rows["queued"][1] == "-"
+    assert "LAST MINUTE" in shown(told(), trends.rows())
+
+
+@pytest.mark.parametrize("seen", [{}, {"mongodb": None}, {"fleet": None, "why": "x", "waiting": None}])
+def test_whatever_was_seen_the_document_is_as_its_schema_says(seen: dict[str, Any]) -> None:
+    validated(json.dumps({"schema": "status/1", **told(**seen), "unseen": {}}))

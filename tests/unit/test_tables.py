@@ -1,0 +1,98 @@
+"""Words, numbers and tables: one voice in a terminal, in a pipe, and where there is little room."""
+
+from __future__ import annotations
+
+import pytest
+
+from ops import output, tables
+
+
+def plain(renderable: object) -> str:
+    return output.render(renderable, on_terminal=False, has_color=False)  # type: ignore[arg-type] # any renderable
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words", "short"),
+    [
+        (0.04, "0.0 s", "0.0s"),
+        (9.96, "10.0 s", "10.0s"),
+        (42.4, "42 s", "42s"),
+        (59.9, "60 s", "60s"),
+        (60, "1 min", "1m00s"),
+        (271, "4 min 31 s", "4m31s"),
+        (7380, "2 h 3 min", "2h03m"),
+        (352_800, "4 d 2 h", "4d02h"),
+        (None, None, None),
+    ],
+)
+def test_durations(seconds: float | None, words: str | None, short: str | None) -> None:
+    assert (tables.duration(seconds), tables.short(seconds)) == (words, short)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(0.054, "0.05 ms"), (12.4, "12 ms"), (999, "999 ms"), (4200, "4.2 s"), (None, None)]
+)
+def test_milliseconds(value: float | None, words: str | None) -> None:
+    assert tables.milliseconds(value) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(812, "812 B"), (20_012_345, "20.0 MB"), (4e14, "400.0 TB"), (None, None)]
+)
+def test_sizes(value: float | None, words: str | None) -> None:
+    assert tables.size(value) == words
+
+
+def test_moments_are_utc() -> None:
+    assert tables.moment(0) == "1970-01-01 00:00:00Z"
+    assert tables.since(100, 142) == "42 s, since 1970-01-01 00:01:40Z"
+
+
+@pytest.mark.parametrize(
+    ("values", "bars"),
+    [([], ""), ([0, 0], "▁▁"), ([1, None, 8], "▂ █"), ([0.0, 5.0, 10.0], "▁▅█"), ([None], " ")],
+)
+def test_a_sparkline_stands_on_zero_and_leaves_gaps(values: list[float | None], bars: str) -> None:
+    assert tables.sparkline(values) == bars
+
+
+def test_only_the_newest_values_fit() -> None:
+    assert tables.sparkline([9] * 50 + [1, 1], width=2) == "██"
+
+
+ROWS = [("w1@h", 1200, "ok", None), ("w2@h", 7, "down", 2.5)]
+
+
+def test_in_a_pipe_a_row_is_a_line_without_codes_however_long() -> None:
+    made = tables.table(("NODE", "SIZE", "VERDICT", "X"), [*ROWS, ("n" * 200, 1, "ok", 1.0)])
+    lines = plain(made).splitlines()
+    assert len(lines) == 4
+    assert lines[1].split() == ["w1@h", "1,200", "ok", "-"]
+    assert lines[3].split()[0] == "n" * 200
+    assert all("\x1b" not in line and line == line.rstrip() for line in lines)
+
+
+def test_numbers_stand_to_the_right() -> None:
+    lines = plain(tables.table(("NODE", "SIZE"), [("a", 1200), ("b", 7)])).splitlines()
+    assert lines == ["NODE   SIZE", "a     1,200", "b         7"]
+
+
+def test_where_there_is_no_room_columns_go_and_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = tables.table(("NODE", "SIZE", "VERDICT", "X"), ROWS, spare=("X", "SIZE", "VERDICT"))
+    monkeypatch.setenv("COLUMNS", "20")
+    lines = plain(made).splitlines()
+    assert lines[0].split() == ["NODE", "SIZE", "VERDICT"]
+    assert lines[3].startswith("not shown for want") or lines[-2:] == ["not shown for want", "of room: X"]
+    monkeypatch.setenv("COLUMNS", "10")
+    assert plain(made).splitlines()[0].split() == ["NODE"]
+
+
+def test_markup_in_data_is_data() -> None:
+    assert plain(tables.table(("TASK",), [("[red]x[/red]",)])) == "TASK\n[red]x[/red]"
+
+
+def test_colour_is_for_terminals_and_for_those_who_want_it() -> None:
+    word = tables.word("down")
+    assert "\x1b[1;31m" in output.render(word, on_terminal=True, has_color=True)
+    assert output.render(word, on_terminal=True, has_color=False) == "down"
+    assert output.render(word, on_terminal=False, has_color=True) == "down"
