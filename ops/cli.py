@@ -8,7 +8,21 @@ import click
 
 from .frame import Group
 
-COMMANDS = ("status", "processes", "load", "dump", "dead", "schema")
+COMMANDS = (
+    "status",
+    "processes",
+    "ping",
+    "reconnect",
+    "pause",
+    "resume",
+    "snapshot",
+    "flight",
+    "leaks",
+    "load",
+    "dump",
+    "dead",
+    "schema",
+)
 """In the order of `--help`; each is in a module of `commands` of its name."""
 
 
