@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from ops.local.servers import LocalServer
 from tests.e2e.proxy import WatchingProxy
 from tests.e2e.site import MODULE, Node, Site
 from tests.e2e.workers import ROOT, wait_until
+from tests.schemas import validated
 from worker.errors import DeadLetteredError
 
 SETTINGS = {"MONGODB_HEARTBEAT_FREQUENCY_MS": "500"}
@@ -54,7 +54,7 @@ def dead(node: Node, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def letters(node: Node) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(dead(node, "list", "--json").stdout)
+    found: list[dict[str, Any]] = validated(dead(node, "list", "--json").stdout)["letters"]
     return found
 
 
