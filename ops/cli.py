@@ -6,7 +6,7 @@ imported when it is asked for. The app is the one that -A names; nothing here as
 
 import click
 
-from .frame import Group
+from .group import Group
 
 COMMANDS = (
     "status",

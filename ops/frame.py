@@ -38,6 +38,7 @@ from celery.bin.base import CeleryCommand, handle_preload_options
 
 from . import output
 from .deadline import Deadline
+from .group import Group, parsed
 from .problems import AppProblem, Interrupted, Problem, Unseen
 
 if TYPE_CHECKING:
@@ -57,53 +58,8 @@ class Command(CeleryCommand):
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse the arguments."""
-        context: click.Context = _parsed(lambda: super(Command, self).make_context(*args, **kwargs))
+        context: click.Context = parsed(lambda: super(Command, self).make_context(*args, **kwargs))
         return context
-
-
-class Group(click.Group):
-    """A group whose wrong arguments end with 64; `lazy` names the commands that it imports when asked for.
-
-    A name is that of a module of `package` and of the command in it, with dashes for underscores.
-    """
-
-    command_class = Command
-
-    def __init__(self, *args: Any, package: str = "", lazy: tuple[str, ...] = (), **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._package = package
-        self._lazy = lazy
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names, in the order that they were given in."""
-        return [*self._lazy, *super().list_commands(ctx)]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command where it is lazy."""
-        if cmd_name not in self._lazy:
-            return super().get_command(ctx, cmd_name)
-        from importlib import import_module
-
-        name = cmd_name.replace("-", "_")
-        found: click.Command = getattr(import_module(f".{name}", self._package), name)
-        return found
-
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """Parse the arguments of the group itself."""
-        context: click.Context = _parsed(lambda: super(Group, self).make_context(*args, **kwargs))
-        return context
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Find the command that the arguments name."""
-        return _parsed(lambda: super(Group, self).resolve_command(ctx, args))
-
-
-def _parsed(parse: Callable[[], Any]) -> Any:
-    try:
-        return parse()
-    except click.UsageError as error:
-        error.exit_code = os.EX_USAGE  # type: ignore[misc] # an error has its own, whatever click types say
-        raise
 
 
 @dataclass(frozen=True)

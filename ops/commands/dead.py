@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..frame import Answer, Call, Group, command
+from ..frame import Answer, Call, command
+from ..group import Group
 from ..problems import Problem, UsageProblem
 
 if TYPE_CHECKING:

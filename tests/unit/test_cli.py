@@ -22,7 +22,8 @@ from redis.exceptions import AuthenticationError
 
 from ops.cli import mongo
 from ops.commands.schema import schemas
-from ops.frame import Answer, Call, Group, command
+from ops.frame import Answer, Call, command
+from ops.group import Group
 from tests.schemas import SCHEMAS, validated
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,9 +66,9 @@ def test_the_plug_in_costs_celery_nothing_that_is_heavy(module: str):
     command = [sys.executable, "-c", f"import sys, {code[7:]}"]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     loaded = set(done.stdout.split())
+    package = module.rpartition(".")[0]
+    assert loaded - {"celery_pymongo"} <= {package, module, f"{package}.group"}
     assert module in loaded
-    assert loaded & HEAVY == set()
-    assert not [name for name in loaded if ".commands." in name]
 
 
 @pytest.mark.parametrize("words", EVERY, ids=" ".join)

@@ -1,0 +1,52 @@
+"""Groups of commands. Celery imports this at every start of its own, so it imports click alone."""
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+T = TypeVar("T")
+
+
+class Group(click.Group):
+    """A group whose wrong arguments end with 64; `lazy` names the commands that it imports when asked for.
+
+    A name is that of a module of `package` and of the command in it, with dashes for underscores.
+    """
+
+    def __init__(self, *args: Any, package: str = "", lazy: tuple[str, ...] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._package = package
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order that they were given in."""
+        return [*self._lazy, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command where it is lazy."""
+        if cmd_name not in self._lazy:
+            return super().get_command(ctx, cmd_name)
+        from importlib import import_module
+
+        name = cmd_name.replace("-", "_")
+        found: click.Command = getattr(import_module(f".{name}", self._package), name)
+        return found
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the arguments of the group itself."""
+        return parsed(lambda: super(Group, self).make_context(*args, **kwargs))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the command that the arguments name."""
+        return parsed(lambda: super(Group, self).resolve_command(ctx, args))
+
+
+def parsed(parse: Callable[[], T]) -> T:
+    """Parse arguments; wrong ones end with 64, as sysexits.h has it."""
+    try:
+        return parse()
+    except click.UsageError as error:
+        error.exit_code = os.EX_USAGE  # type: ignore[misc] # an error has its own, whatever click types say
+        raise
