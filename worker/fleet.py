@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -67,12 +68,12 @@ class Fleet:
     at: float
     nodes: dict[str, Node]
 
-    @property
+    @cached_property
     def processes(self) -> list[Process]:
         """Every process that is known, the lost ones too."""
         return [process for node in self.nodes.values() for process in node.processes]
 
-    @property
+    @cached_property
     def present(self) -> list[Process]:
         """The processes that are not lost."""
         return [process for node in self.nodes.values() for process in node.present]

@@ -92,6 +92,17 @@ def fleet(rounds: int, json_path: Path | None) -> None:
 
 
 @bench.command()
+@_rounds(15)
+@_json
+def cli(rounds: int, json_path: Path | None) -> None:
+    """The command line: its part of Celery's start, and a status of small and large fleets."""
+    from .cli import LEGEND, measure
+
+    seconds = _BASE_SECONDS + rounds * _ROUND_SECONDS
+    _run(lambda site, say: measure(site, rounds=rounds, say=say), LEGEND, seconds, json_path)
+
+
+@bench.command()
 @_rounds(5)
 @click.option("--seconds", default=8.0, show_default=True, type=click.FloatRange(1, 600), help="Of outage.")
 @click.option("--processes", default=8, show_default=True, type=click.IntRange(1, 64), help="In the worker.")

@@ -44,7 +44,7 @@ def measure(site: Site, *, rounds: int, say: Say) -> Iterator[Finding]:
     path = _write(site.folder / "rows.jsonl")
     with ExitStack() as stack:
         for processes in _PROCESSES:
-            stack.enter_context(_worker(site, processes))
+            stack.enter_context(worker(site, processes))
         say(f"rows/s: {rounds} rounds of {_ROWS} rows, inserted and loaded")
         found = [_round(site, path) for _ in range(rounds)]
     for processes in _PROCESSES:
@@ -128,7 +128,8 @@ def _collection(site: Site) -> Iterator[Any]:
 
 
 @contextmanager
-def _worker(site: Site, processes: int) -> Iterator[None]:
+def worker(site: Site, processes: int) -> Iterator[str]:
+    """Run a worker for data tasks in a deployment of its own; yield the deployment's name."""
     name = _deployment(processes)
     argv = [sys.executable, "-m", "celery", "-A", "worker", "worker", "-P", "prefork", "-c", str(processes)]
     argv += ["-n", f"{name}@bench", "-l", "INFO", "-Q", DATA_QUEUE]
@@ -136,7 +137,7 @@ def _worker(site: Site, processes: int) -> Iterator[None]:
     child.start()
     try:
         _wait_ready(child)
-        yield
+        yield name
     finally:
         child.stop(_STOP_SECONDS)
 
