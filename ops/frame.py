@@ -236,5 +236,5 @@ def problem_of(error: Exception) -> Problem | None:
     if isinstance(error, PyMongoError):
         return Unseen(f"MongoDB does not answer ({name})")
     if isinstance(error, (RedisError, OperationalError, ConnectionError, TimeoutError)):
-        return Unseen(f"Redis does not answer ({name}); what was done so far stays")
+        return Unseen(f"Redis does not answer ({name})")
     return None

@@ -77,7 +77,7 @@ def reachability(fleet: Fleet | None, ping: Mapping[str, Any] | None, own: str) 
     told = circuits(others, of=len(fleet.present) if fleet else None)
     if verdict is Verdict.OK:
         return replace(told, verdict=Verdict.DEGRADED) if told.reasons else Layer(Verdict.OK)
-    if verdict is Verdict.UNKNOWN or any(map(_vouches, others)):
+    if verdict is Verdict.UNKNOWN or any(map(vouches, others)):
         # Not MongoDB's fault, or not everybody's.
         verdict = Verdict.DEGRADED
     why = "; ".join(ping.get("reasons") or ["no answer"])
@@ -95,7 +95,8 @@ def circuits(among: Sequence[Process], *, of: int | None = None) -> Layer:
     return Layer(Verdict.DOWN if len(away) == len(among) else Verdict.DEGRADED, [reason])
 
 
-def _vouches(process: Process) -> bool:
+def vouches(process: Process) -> bool:
+    """Say whether this process has just proved that MongoDB is there."""
     success = process.report.get("ok")
     is_fresh = success is not None and success + process.silence <= VOUCH_SECONDS
     return is_fresh and process.report.get("circuit") == "closed"

@@ -53,11 +53,11 @@ def survey(found: Found, *, now: float | None = None) -> dict[str, Any]:
 
 
 def _judge(found: Found) -> Judgement:
-    """Return the verdict. A machine that reaches Redis alone hears of MongoDB from the fleet; one that does
-    not reach Redis knows nothing.
+    """Return the verdict. A machine that reaches Redis alone hears of MongoDB from the fleet, whose word
+    counts as long as somebody has just used it; one that does not reach Redis knows nothing.
     """
     fleet, ping = found.fleet, _ping(found)
-    is_told = fleet is not None and bool(fleet.present)
+    is_told = fleet is not None and any(map(layers.vouches, fleet.present))
     is_answered = ping is not None and ping["verdict"] == Verdict.OK
     lasting = {} if fleet is None else verdicts.since(fleet, (found.before or {}).get("lasting", {}))
     judged = verdicts.judge(

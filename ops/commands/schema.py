@@ -10,7 +10,7 @@ from ..problems import UsageProblem
 
 
 @click.command(cls=Command)
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=lambda _ctx, _param, begun: matching(begun))
 def schema(name: str | None) -> None:
     """Print the JSON Schema of a command's document; without NAME, the names there are.
 
@@ -35,6 +35,11 @@ def schemas() -> list[str]:
     files = [file.name.removesuffix(".json") for file in _folder().iterdir() if file.name.endswith(".json")]
     names = [f"{stem}/{version}" for stem, _, version in (file.rpartition("-") for file in files)]
     return sorted(names, key=lambda name: (_stem(name), int(name.rpartition("/")[2])))
+
+
+def matching(begun: str) -> list[str]:
+    """Return the names that begin so, for the shell."""
+    return [name for name in schemas() if name.startswith(begun)]
 
 
 def _stem(name: str) -> str:

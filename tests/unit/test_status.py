@@ -34,7 +34,8 @@ def test_a_healthy_fleet() -> None:
 def test_reasons_stand_below_the_verdict() -> None:
     lines = shown(told(fleet=fleet(*node(circuit="open", outage=7.0)), mongodb=SILENT)).splitlines()
     assert lines[0].startswith("down  deployment test")
-    assert lines[1].startswith("  - 4 of 4 processes are cut off from MongoDB, for 7 s")
+    assert lines[1].startswith("  - this machine cannot use MongoDB")
+    assert lines[2].startswith("  - 4 of 4 processes are cut off from MongoDB, for 7 s")
 
 
 def test_what_was_not_seen_leaves_no_hole() -> None:

@@ -58,9 +58,16 @@ def test_a_machine_that_reaches_redis_alone_hears_of_mongodb_from_the_fleet() ->
     assert (found["verdict"], found["reasons"]) == ("ok", [])
     assert (found["mongodb"]["verdict"], found["mongodb"]["server"]) == ("down", "MongoDB 8.0.4")
     assert told(mongodb=None)["mongodb"]["verdict"] == "unknown"
+
+
+def test_where_nobody_has_just_used_mongodb_the_ping_from_here_counts() -> None:
+    """A server that hangs: circuits open once a heartbeat fails, which takes ten seconds and more."""
+    refused = "this machine cannot use MongoDB: outage: AutoReconnect: refused"
+    hanging = told(mongodb=SILENT, fleet=fleet(*node(ok=12.0)))
+    assert (hanging["verdict"], hanging["reasons"]) == ("down", [refused])
     cut_off = told(mongodb=SILENT, fleet=fleet(*node(circuit="open", outage=7.0)))
-    assert cut_off["verdict"] == "down"
-    assert cut_off["reasons"][0].startswith("4 of 4 processes are cut off from MongoDB, for 7 s")
+    assert (cut_off["verdict"], cut_off["reasons"][0]) == ("down", refused)
+    assert cut_off["reasons"][1].startswith("4 of 4 processes are cut off from MongoDB, for 7 s")
 
 
 def test_a_ping_that_is_answered_shows_that_it_is_the_fleet_that_is_cut_off() -> None:
