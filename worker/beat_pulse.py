@@ -26,17 +26,39 @@ EVERY_SECONDS = 2.0
 AWAY_SECONDS = 15.0
 """How long beat does not try again where Redis did not take its pulse: a try may take two seconds."""
 
-_KEPT_MS = 86_400_000
+_KEPT_SECONDS = 86_400
+
+# By beat when it first and last ticked, by Redis' clock: two that tick at the same time send all twice.
+_TICK = """
+local time = redis.call('TIME')
+local now = time[1] .. string.format('.%06d', time[2])
+local known = redis.call('HGETALL', KEYS[1])
+local since = now
+for place = 1, #known, 2 do
+  local first, last = string.match(known[place + 1], '^(%S+) (%S+)')
+  if known[place] == ARGV[1] then
+    since = first
+  elseif now - last > tonumber(ARGV[3]) then
+    redis.call('HDEL', KEYS[1], known[place])
+  end
+end
+redis.call('HSET', KEYS[1], ARGV[1], since .. ' ' .. now .. ' ' .. ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+"""
 
 
 @dataclass(frozen=True)
 class Pulse:
-    """Beat's last tick: how many seconds ago by Redis' clock, on which host, its pid and its scheduler."""
+    """A beat's last tick: how many seconds ago by Redis' clock, on which host, its pid and its scheduler.
+
+    `age` is how many seconds ago it first ticked.
+    """
 
     silence: float
     host: str
     pid: int
     scheduler: str
+    age: float = 0.0
 
 
 class BeatPulse:
@@ -50,7 +72,8 @@ class BeatPulse:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._redis: Any = redis
-        self._key = key("beat")
+        self._key = key("beats")
+        self._tick = self._redis.register_script(_TICK)
         self._clock = clock
         self._due_at = float("-inf")
 
@@ -76,18 +99,28 @@ class BeatPulse:
         """Write the pulse if one is due. Never raises; takes as long as the Redis client may."""
         if self._clock() < self._due_at:
             return
-        document = {"host": socket.gethostname(), "pid": os.getpid(), "scheduler": scheduler}
+        host, pid = socket.gethostname(), os.getpid()
+        document = {"host": host, "pid": pid, "scheduler": scheduler}
         pause = EVERY_SECONDS
         try:
-            self._redis.set(self._key, json.dumps(document), px=_KEPT_MS)
+            self._tick(keys=[self._key], args=[f"{host}:{pid}", json.dumps(document), _KEPT_SECONDS])
         except (RedisError, OSError) as error:
             pause = AWAY_SECONDS
             logger.debug("no pulse: %s", type(error).__name__)
         self._due_at = self._clock() + pause
 
     def read(self) -> Pulse | None:
-        """Return the last pulse; None where there was none for a day. Raises redis.RedisError."""
-        with self._redis.pipeline() as pipe:
-            text, left_ms = pipe.get(self._key).pttl(self._key).execute()
-        # What is left of its life tells its age by Redis' own clock.
-        return Pulse((_KEPT_MS - left_ms) / 1000, **json.loads(text)) if text and left_ms >= 0 else None
+        """Return the last pulse of any beat; None where there was none for a day. Raises redis.RedisError."""
+        return min(self.read_all(), key=lambda pulse: pulse.silence, default=None)
+
+    def read_all(self) -> list[Pulse]:
+        """Return the last pulse of each beat that ticked in the last day. Raises redis.RedisError."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            (seconds, micros), known = pipe.time().hgetall(self._key).execute()
+        return [_pulse(text.decode(), seconds + micros / 1e6) for text in known.values()]
+
+
+def _pulse(text: str, now: float) -> Pulse:
+    first, last, document = text.split(" ", 2)
+    silence, age = (max(0.0, round(now - float(at), 3)) for at in (last, first))
+    return Pulse(silence, **json.loads(document), age=age)

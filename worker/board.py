@@ -20,7 +20,8 @@ node whose MAIN was killed are found by the next worker on the host.
 | 2520 | 4120 | orders | likewise for 2048 bytes: what MAIN was told to pause (`pauses.Orders`) |
 | 6640 | 4120 | gate | likewise: the queues that MAIN leaves alone, by name: why, since when |
 | 10760 | 4120 | paused | likewise: what stands in Redis (`pauses.Known`), by the first living process |
-| 16384 | slots x `board_row.SIZE` | rows | |
+| 14880 | 8216 | record | likewise for 4096 bytes: what MAIN says of its node (`node_record`) |
+| 24576 | slots x `board_row.SIZE` | rows | |
 """
 
 import json
@@ -40,12 +41,16 @@ FORGOTTEN_SECONDS = 3600.0
 """A board that a dead MAIN left is collected within minutes, or there is nobody who would."""
 
 # Counts up whenever a layout changes: a board of another version is refused.
-VERSION = 2
+VERSION = 3
 _MAGIC = b"CPMBOARD"
 _HEADER = struct.Struct("=II3Qd8s128s256s")
 _HEADER_AT = len(_MAGIC)
-_EXPECTED_AT, _EXPIRED_AT, _QUEUES_AT, _QUEUES_BYTES, _ROWS_AT = 32, 440, 448, 1024, 16384
+_EXPECTED_AT, _EXPIRED_AT, _QUEUES_AT, _QUEUES_BYTES, _ROWS_AT = 32, 440, 448, 1024, 24576
 _ORDERS_AT, _GATE_AT, _PAUSED_AT, _GATE_BYTES = 2520, 6640, 10760, 2048
+_RECORD_AT = 14880
+
+RECORD_BYTES = 4096
+"""What a node may say of itself."""
 
 
 class NoBoardError(ValueError):
@@ -74,6 +79,7 @@ class Board:
         self._orders, self._gate, self._paused = (
             self._texts(start, _GATE_BYTES) for start in (_ORDERS_AT, _GATE_AT, _PAUSED_AT)
         )
+        self._record = self._texts(_RECORD_AT, RECORD_BYTES)
         starts = range(_ROWS_AT, _ROWS_AT + slots * board_row.SIZE, board_row.SIZE)
         self.rows = [Row(self._view[start : start + board_row.SIZE]) for start in starts]
 
@@ -160,6 +166,16 @@ class Board:
     def paused(self, text: str) -> None:
         """Write it. Two processes that both take themselves for the first write the same."""
         self._paused.write(text.encode())
+
+    @property
+    def record(self) -> str:
+        """What MAIN says of its node, JSON of at most RECORD_BYTES; empty before."""
+        return (self._record.read() or b"").decode()
+
+    @record.setter
+    def record(self, text: str) -> None:
+        """Write it; what is longer is not taken."""
+        self._record.write(text.encode())
 
     @property
     def is_main_alive(self) -> bool:

@@ -63,6 +63,10 @@ class DeadLetters:
                     pipe.hget(self._name(one), "letter")
                 yield from (Letter(**json.loads(text)) for text in pipe.execute() if text)
 
+    def count(self) -> int:
+        """Return how many there are."""
+        return int(self._redis.zcard(self._index))
+
     def find(self, letter_id: str) -> Letter | None:
         """Return one letter; None where there is none of this id."""
         text = self._redis.hget(self._name(letter_id), "letter")

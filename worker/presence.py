@@ -13,6 +13,7 @@ from .board_row import Command, RowState
 from .events import Event
 from .mongo.circuit import CircuitState
 from .mongo.client import own_version
+from .mongo.guard import sightings
 from .post_mortem import PostMortem
 from .process import Mongo, current_slot
 from .process_identity import boot_id, born
@@ -23,6 +24,10 @@ logger = logging.getLogger("celery_pymongo.monitor")
 # Reading it costs milliseconds in a big process.
 _MEMORY_SECONDS = 30.0
 _FINDINGS = ("long_holds", "leaks", "false_alarms")
+# Of the place where a client was made: the end of it, which has the file's name.
+_SITE = 100
+# A Redis that lost its memory has the node's record again after so long.
+_RECORD_SECONDS = 300.0
 
 
 class Presence:
@@ -52,6 +57,7 @@ class Presence:
         self._is_first = True
         self._is_lowest = False
         self._has_asked_redis = False
+        self._record, self._record_due = "", 0.0
         if mongo.predecessor is not None:
             self._found_dead(self._origin.slot, mongo.predecessor.row, mongo.predecessor.flight)
 
@@ -102,6 +108,7 @@ class Presence:
             self._judge_previous(json.loads(published.previous))
         if published is not None and self._is_lowest:
             self._carry_pauses(published.now)
+            self._introduce_node(now)
             self._doubt_redis()
         is_open = told["circuit"] == CircuitState.OPEN
         if why := self._dumps.reason(now, timeouts=told["count"]["timeouts"], is_open=is_open):
@@ -114,6 +121,14 @@ class Presence:
             board = self._mongo.board
             for doubt in self._publisher.doubts(f"doubts:{self._origin.node}:{board and board.main_pid}"):
                 events.say(logger, logging.WARNING, Event.REDIS_DOUBTFUL, "%s", doubt)
+
+    def _introduce_node(self, now: float) -> None:
+        """Take what MAIN wrote of its node to Redis: at first, when it changed, and now and then."""
+        board = self._mongo.board
+        text = "" if board is None else board.record
+        if text and (text != self._record or now >= self._record_due):
+            self._publisher.introduce(self._origin.node, text)
+            self._record, self._record_due = text, now + _RECORD_SECONDS
 
     def _carry_pauses(self, now: float) -> None:
         """Take what MAIN was told to pause to Redis, and tell MAIN what stands there."""
@@ -150,14 +165,27 @@ class Presence:
             busy=busy,
             done=report.done(now, ping=link.pinged, reconnect=link.reconnected),
             gate={} if board is None else {queue: why for queue, (why, _) in board.gate.items()},
+            trouble=self._trouble(now),
         )
+
+    def _trouble(self, now: float) -> dict[str, Any]:
+        mongo, link = self._mongo, self._mongo.link
+        foreign = sightings(own_too=False)
+        overloaded_at = link.overloaded_at
+        return {
+            "cause": None if link.circuit.is_closed else link.error_class,
+            "held": mongo.suspicion.held(now),
+            "leak": mongo.suspicion.left(),
+            "foreign": foreign[0].site[-_SITE:] if foreign else None,
+            "overload": None if overloaded_at is None else round(now - overloaded_at, 1),
+        }
 
     def _counts(self) -> dict[str, int]:
         mongo, board = self._mongo, self._mongo.board
         # One process tells what its node counted, so that sums are right.
         expired = board.expired if board is not None and self._is_lowest else 0
         found = {name: getattr(mongo.suspicion, name) for name in _FINDINGS}
-        return found | {"requeued": mongo.requeued, "expired": expired}
+        return found | {"requeued": mongo.requeued, "expired": expired, "overloads": mongo.link.overloads}
 
     def _task(self, now: float) -> dict[str, Any] | None:
         works = self._attribution.running()

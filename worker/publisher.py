@@ -91,6 +91,13 @@ class Publisher:
             return None
         return changed
 
+    def introduce(self, node: str, record: str) -> None:
+        """Keep what a node says of itself. Never raises; a later time does as well."""
+        try:
+            self._registry.introduce(node, record)
+        except (RedisError, OSError) as error:
+            logger.debug("a node's record was not kept: %s", type(error).__name__)
+
     def doubts(self, name: str) -> list[str]:
         """Return the ways in which Redis may lose messages; none to whoever asks later under this name.
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 HEADER = "celery_pymongo_sent_at"
 """The header of our messages: when they were sent, unix seconds by the sender's clock."""
 
+# Where kombu keeps which queues an exchange has: routing key, pattern, queue.
+_BINDINGS = "_kombu.binding."
+_BOUND = 200
+
 _SCHEMES = ("redis://", "rediss://", "sentinel://")
 
 # kombu writes the body first and the headers last; a body in base64 and a text within a header cannot have
@@ -99,6 +103,25 @@ class Queues:
         now = seconds + micros / 1e6
         return Waiting({name: self._queue(depth, now) for name, depth in depths.items()}, unacked)
 
+    def bound(self, *, rounds: int = 50) -> list[str]:
+        """Return the names of queues that somebody has declared here, ever: also those that nobody consumes.
+
+        A large Redis is searched in part. Raises redis.RedisError; a user may not be allowed to scan.
+        """
+        keys: set[bytes] = set()
+        cursor = 0
+        for _ in range(rounds):
+            cursor, found = self._redis.scan(cursor, match=f"{self._layout.prefix}{_BINDINGS}*", count=1000)
+            keys |= set(found)
+            if cursor == 0 or len(keys) >= _BOUND:
+                break
+        with self._redis.pipeline(transaction=False) as pipe:
+            for key in sorted(keys)[:_BOUND]:
+                pipe.smembers(key)
+            members = [member.decode(errors="replace") for found in pipe.execute() for member in found]
+        names = {member.rpartition(self._layout.separator)[2] for member in members}
+        return sorted(name for name in names if not _is_private(name))
+
     def _queue(self, depths: dict[str, int], now: float) -> Queue:
         sent = [stamp for key, depth in depths.items() for stamp in self._stamps(key, depth)]
         # A sender's clock may be ahead of Redis'.
@@ -110,6 +133,11 @@ class Queues:
             stamp = self._stamp(keys=[key], args=[place, _WRITTEN])
             if stamp is not None:
                 yield float(stamp)
+
+
+def _is_private(name: str) -> bool:
+    """Say whether a queue is remote control's or an event listener's own."""
+    return not name or name.endswith(".pidbox") or name.startswith("celeryev")
 
 
 def of(app: "Celery") -> Queues | None:

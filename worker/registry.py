@@ -9,7 +9,7 @@ Redis may lose its memory at any time: the next reports bring back all of it but
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +142,24 @@ class Registry:
         """Take a process out that ends well. Nothing may publish for it any more."""
         with self._hasty.pipeline(transaction=False) as pipe:
             pipe.delete(self._report(member)).zrem(self._members, member).execute()
+
+    def introduce(self, node: str, record: str) -> None:
+        """Keep what a node says of itself, see `node_record`, as JSON."""
+        self._redis.set(self._key("node", node), record, ex=KEPT_SECONDS)
+
+    def nodes(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return what these nodes say of themselves; those that said nothing are left out."""
+        found: dict[str, dict[str, Any]] = {}
+        for start in range(0, len(names), _CHUNK):
+            chunk = names[start : start + _CHUNK]
+            texts = self._redis.mget([self._key("node", name) for name in chunk])
+            told = zip(chunk, map(_read, texts), strict=True)
+            found |= {name: record for name, record in told if record is not None}
+        return found
+
+    def server(self) -> dict[str, Any]:
+        """Return what this Redis tells of itself, see `redis_server.describe`."""
+        return redis_server.describe(self._redis)
 
     def fleet(self) -> Reading:
         """Return every report there is; what cannot be read as JSON is none."""

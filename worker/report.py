@@ -13,7 +13,10 @@ MAX_BYTES = 1536
 """What a row of the board holds, and what the registry takes."""
 
 # What goes first where a report is too long, the least missed first.
-_SPARE = ("wait_buckets", "queues", "server", "busy", "rtt", "use", "rate", "gate", "done")
+_SPARE = (
+    *("wait_buckets", "queues", "server", "busy", "rtt", "use", "rate", "gate"),
+    *("foreign", "leak", "held", "done"),
+)
 
 DONE_SECONDS = 60.0
 """How long a report says what came of what an operator asked for: whoever asked has read it by then."""
@@ -47,7 +50,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class Moment:
-    """What changes from report to report. Seconds, but `at`, which is unix time; see docs/architecture.md."""
+    """What changes from report to report. Seconds, but `at`, which is unix time; see docs/architecture.md.
+
+    `trouble` is what a process that is well has nothing of; what is None there is left out.
+    """
 
     at: float
     slots: int
@@ -64,14 +70,16 @@ class Moment:
     busy: list[int] = field(default_factory=list)
     gate: dict[str, str] = field(default_factory=dict)
     done: dict[str, Any] = field(default_factory=dict)
+    trouble: dict[str, Any] = field(default_factory=dict)
 
 
 def build(origin: Origin, moment: Moment) -> dict[str, Any]:
     """Return the report as plain JSON types."""
     told = dict(vars(moment))
     totals, counts, uss = told.pop("totals"), told.pop("counts"), told.pop("uss")
+    trouble = {name: value for name, value in told.pop("trouble").items() if value is not None}
     memory = {"uss": uss, "server": totals["pool"]["size"] * SERVER_BYTES_PER_CONNECTION}
-    built: dict[str, Any] = {"v": 1, **vars(origin), **told, **totals}
+    built: dict[str, Any] = {"v": 1, **vars(origin), **told, **trouble, **totals}
     return built | {"count": totals["count"] | counts, "memory": memory}
 
 

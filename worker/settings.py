@@ -31,6 +31,7 @@ from .settings_types import (
     check_modules,
     check_mongo_uri,
     check_redis_url,
+    connections_of_tier,
     cut_to_bytes,
     known_read_preference,
     split_gated,
@@ -408,6 +409,17 @@ class Settings(BaseModel):
             "Times every command, by its name and outcome; costs some microseconds each.",
         ),
     ] = False
+    server_connections: Annotated[
+        Annotated[int, Field(ge=1, le=1_000_000)] | None,
+        BeforeValidator(connections_of_tier),
+        Setting(
+            "CELERY_PYMONGO_SERVER_CONNECTIONS",
+            "connections",
+            "What one member of MongoDB takes, where it does not tell or may not be asked; `mongo doctor` "
+            "and `mongo size` hold the fleet against it.",
+            "a whole number from 1 to 1000000, or an Atlas tier (M0, Flex, M10 to M300)",
+        ),
+    ] = None
     history_database: Annotated[
         str,
         Field(pattern=r'^[^/\\. "$\x00]+$'),

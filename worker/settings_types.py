@@ -131,6 +131,17 @@ def known_read_preference(value: Any) -> Any:
     return {name.lower(): name for name in _READ_PREFERENCES}.get(str(value).lower(), value)
 
 
+# MongoDB, "Atlas Service Limits": connections per node, by tier.
+_ATLAS = {
+    **{"M0": 500, "FLEX": 500, "M2": 500, "M5": 500, "M10": 1500, "M20": 3000, "M30": 3000, "M40": 6000},
+    **{"M50": 16_000, "M60": 32_000, "M80": 96_000, "M140": 96_000, "M200": 128_000, "M300": 128_000},
+}
+
+
+def connections_of_tier(value: Any) -> Any:
+    return _ATLAS.get(str(value).upper(), value)
+
+
 MilliSeconds = Annotated[int, Field(ge=10, le=3_600_000)]
 Interval = Annotated[float, Field(ge=0.5, le=3600)]
 ExistingFile = Annotated[Path, AfterValidator(check_file)]

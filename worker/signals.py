@@ -12,17 +12,18 @@ import gc
 import logging
 import os
 import time
+import weakref
 from typing import Any
 
 from celery import Celery, signals
 from celery.concurrency import get_implementation
 from kombu.entity import Queue
 
-from . import events, schedule, sentry
+from . import events, node_record, schedule, sentry
 from .advice import advise
 from .attribution import Attribution
 from .beat_pulse import BeatPulse
-from .board import Board, NoBoardError
+from .board import RECORD_BYTES, Board, NoBoardError
 from .errors import SettingsError
 from .events import Event
 from .expired import Expired
@@ -67,6 +68,7 @@ class Lifecycle:
         self._kind = "none"
         self._is_prefork_main = False
         self._is_memory_shared = False
+        self._record: dict[str, Any] = {}
 
     def connect(self) -> None:
         """Connect every handler; the newest Lifecycle of a process is the one that hears."""
@@ -134,6 +136,8 @@ class Lifecycle:
         if risks and (self._mongo.settings.strict or self._mongo.is_service):
             logger.error("not starting with settings that can lose or double work")
             raise SystemExit(SettingsError.exit_code)
+        self._record = self._describe_node(risks, prefetch=prefetch)
+        self._write_record()
         if self._is_prefork_main:
             self._refuse_foreign()
         elif self._reporter is None:
@@ -146,9 +150,12 @@ class Lifecycle:
 
     def worker_before_create_process(self, **_kwargs: Any) -> None:
         """In MAIN, before each fork: a client that is open now is a hazard in the child."""
-        self._mongo.warn_of_foreign()
+        sites = sorted({sighting.site for sighting in self._mongo.warn_of_foreign()})
         if self._mongo.board is None:
             self._make_board(slots=_rows(self._worker), expected=_concurrency(self._worker))
+        if self._record and sites != self._record["before_fork"]:
+            self._record["before_fork"] = sites
+        self._write_record()
         self._share_memory()
 
     def task_revoked(self, sender: Any, expired: bool, **_kwargs: Any) -> None:
@@ -175,6 +182,27 @@ class Lifecycle:
         """In MAIN, after its pool has stopped."""
         self._end()
         self._remove_board()
+
+    def _describe_node(self, risks: list[str], *, prefetch: int | None) -> dict[str, Any]:
+        worker, receivers = self._worker, signals.worker_process_init.receivers or []
+        own = __name__.partition(".")[0]
+        told = {
+            "node": worker.hostname,
+            "began": time.time(),
+            "kind": self._kind,
+            "concurrency": _concurrency(worker),
+            "prefetch": prefetch,
+            "max_tasks_per_child": getattr(worker, "max_tasks_per_child", None),
+            "init_handlers": node_record.init_handlers(receivers, _referent, own=own),
+        }
+        limits = {task.name: task.time_limit or self._mongo.time_limits[0] for task in self._tasks()}
+        settings = self._mongo.settings
+        return node_record.build(self._app.conf, settings, worker=told, limits=limits, risks=risks)
+
+    def _write_record(self) -> None:
+        """Put what is known of the node on its board, which is there before the first child."""
+        if self._record and self._mongo.board is not None:
+            self._mongo.board.record = node_record.encode(self._record, RECORD_BYTES)
 
     def _make_board(self, *, slots: int, expected: int) -> None:
         node, deployment = self._worker.hostname, self._mongo.settings.deployment
@@ -284,6 +312,11 @@ def _rows(worker: Any) -> int:
     """
     most = max(_concurrency(worker), getattr(worker, "max_concurrency", None) or 0)
     return 2 * most + 8
+
+
+def _referent(receiver: Any) -> Any:
+    """Return what a receiver of a signal is, which Celery keeps weakly unless told otherwise."""
+    return receiver() if isinstance(receiver, weakref.ref) else receiver
 
 
 def _is_spawned_child() -> bool:

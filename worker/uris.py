@@ -28,6 +28,16 @@ def mongo_database(uri: str) -> str | None:
     return unquote_plus(path).partition(".")[0] or None
 
 
+def mongo_hosts(uri: str) -> list[str]:
+    """Return the hosts that `uri` names, with their ports."""
+    return [unquote(host).removeprefix("[") for host in _hosts_of(_after_scheme(uri))]
+
+
+def has_login(uri: str) -> bool:
+    """Say whether `uri` names a user."""
+    return "@" in re.split("[/?]", _after_scheme(uri), maxsplit=1)[0]
+
+
 def is_srv(uri: str) -> bool:
     """Say whether the hosts come from DNS, where TLS is on unless the URI turns it off."""
     return uri.startswith("mongodb+srv://")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import inquiry, process_identity, queues, schedule, snapshot, survey
+from . import inquiry, own_collections, process_identity, queues, schedule, snapshot, survey
 from .fleet import Fleet, assess
 from .mongo import asked, server_connections
 from .queues import Queues, Waiting
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 VERDICT = "verdict"
 """The document in the registry that holds what the last check found."""
 
-_QUEUES = 50
+_QUEUES, _BOUND = 50, 200
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,38 @@ class View:
             registry.fleet(), registry.postmortems(), registry.load(VERDICT) or {}, self.stores.pulse.read()
         )
 
-    def waiting(self, fleet: Fleet | None) -> Waiting | None:
-        """Return what waits in the queues that are known or that somebody consumes.
+    def waiting(self, fleet: Fleet | None, *, bound: bool = False) -> Waiting | None:
+        """Return what waits in the queues that are known or that somebody consumes; with `bound`, in those
+        that anybody has ever declared.
 
         None where the broker is no Redis.
         """
         source = self._queues = self._queues or queues.of(self.app)
         if source is None:
             return None
+        declared = source.bound() if bound else ()
         present = fleet.present if fleet else []
         consumed = {name for process in present for name in process.report.get("queues") or ()}
         names = sorted({*consumed, *schedule.QUEUES, *self.app.amqp.queues})
-        return source.read(names[:_QUEUES])
+        others = [name for name in declared if name not in names]
+        return source.read((names + others)[: _BOUND if bound else _QUEUES])
+
+    def records(self, nodes: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return what these nodes say of themselves, see `node_record`."""
+        return self.stores.registry.nodes(nodes)
+
+    def beats(self) -> list["Pulse"]:
+        """Return the last pulse of each beat."""
+        return self.stores.pulse.read_all()
+
+    def redis(self) -> dict[str, Any]:
+        """Return what Redis tells of its clients, memory and persistence."""
+        return self.stores.registry.server()
+
+    def dead_letters(self) -> int:
+        """Return how many dead letters there are."""
+        count: int = self.mongo.deliveries.letters.count()
+        return count
 
     # -- the nodes ---------------------------------------------------------------------------------
 
@@ -105,6 +125,16 @@ class View:
             ping_seconds=settings.ping_timeout_seconds,
             seconds=seconds,
         )
+
+    def collections(self, seconds: float) -> dict[str, Any]:
+        """Return which of our collections MongoDB does not let us see, and which have no TTL index."""
+        settings = self.mongo.settings
+        kept = own_collections.expected(
+            database=settings.mongodb_database,
+            history=settings.history_database if settings.history_days else None,
+            deployment=settings.deployment,
+        )
+        return own_collections.look(self.mongo.get_client(), kept, seconds=seconds)
 
     def connections(self, seconds: float) -> server_connections.Connections:
         """Return what the server says of its connections, by application name where it tells; see there."""

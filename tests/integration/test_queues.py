@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import redis as redis_py
@@ -60,6 +61,16 @@ def test_tasks_are_counted_and_have_an_age(app: Celery, broker: Queues) -> None:
     assert 0 <= age < 5
     assert (waiting.queues["empty"].depth, waiting.queues["empty"].age) == (0, None)
     assert waiting.unacked == 0
+
+
+def test_every_queue_that_was_ever_declared_is_known_by_name(app: Celery, broker: Queues) -> None:
+    assert broker.bound() == []
+    # A connection declares a queue once, and kombu shares connections among tests.
+    names = [f"{name} {uuid4()}" for name in ("a mistake", "b")]
+    for name in names:
+        app.send_task("any.task", queue=name)
+    app.control.broadcast("ping", reply=False)
+    assert broker.bound() == names
 
 
 def test_messages_of_every_priority_count(app: Celery, broker: Queues) -> None:

@@ -62,6 +62,17 @@ def calls(client: redis_py.Redis, command: str) -> int:
 # --- reports ---
 
 
+def test_what_nodes_say_of_themselves_is_kept_for_a_day(
+    registry: Registry, redis_client: redis_py.Redis
+) -> None:
+    registry.introduce("w1@h", '{"kind":"solo"}')
+    registry.introduce("w2@h", "no json")
+    assert registry.nodes(["w1@h", "w2@h", "w3@h"]) == {"w1@h": {"kind": "solo"}}
+    assert registry.nodes([]) == {}
+    ttl: Any = redis_client.ttl(f"{PREFIX}:node:w1@h")
+    assert KEPT_SECONDS - 5 < ttl <= KEPT_SECONDS
+
+
 def test_what_is_published_is_seen_with_redis_own_time(
     registry: Registry, redis_client: redis_py.Redis
 ) -> None:

@@ -19,6 +19,7 @@ from celery.beat import Scheduler
 from ops.local.servers import LocalServer
 from tests.e2e.workers import wait_until
 from tests.unit.fleet_reports import report
+from worker.beat_pulse import BeatPulse
 from worker.history import collection_name
 from worker.process import Mongo, Place
 from worker.process_identity import boot_id, born
@@ -250,10 +251,28 @@ def test_a_beat_that_ticks_is_known(watch: Watch, stores: Stores, app: Celery) -
     assert watch.check()["layers"]["beat"] == "ok"
 
 
+def test_beats_that_tick_at_once_are_told_apart_and_old_ones_are_forgotten(
+    watch: Watch, stores: Stores, settings: Settings, plain: redis_py.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, now = settings.key("beats"), time.time()
+    plain.hset(key, "gone:1", f"{now - 90_000} {now - 86_500} {{}}")
+    stores.pulse.beat("Scheduler")
+    monkeypatch.setattr(os, "getpid", lambda: 4711)
+    other = BeatPulse(plain, settings.key)
+    other.beat("Scheduler")
+    told = stores.pulse.read_all()
+    assert len({beat.pid for beat in told}) == len(told) == 2
+    assert all(0 <= beat.silence <= beat.age < 5 for beat in told)
+    assert plain.ttl(key) > 86_000
+
+
 def test_a_beat_that_stopped_is_a_reason(
     watch: Watch, stores: Stores, settings: Settings, plain: redis_py.Redis
 ) -> None:
     stores.pulse.beat("Scheduler")
-    key = settings.key("beat")
-    plain.pexpire(key, 86_400_000 - 40_000)
+    key = settings.key("beats")
+    beats: Any = plain.hgetall(key)
+    ((name, text),) = beats.items()
+    first, last, document = text.decode().split(" ", 2)
+    plain.hset(key, name, f"{float(first) - 40} {float(last) - 40} {document}")
     assert watch.check()["reasons"] == ["beat has not ticked for 40 s: nothing is sent on schedule"]

@@ -12,23 +12,30 @@ from worker.beat_pulse import BeatPulse, Pulse
 
 
 class Store:
-    """As much of Redis as the pulse uses; `now` is its clock, `error` what it raises."""
+    """As much of Redis as the pulse uses; `now` is its clock, `error` what it raises.
+
+    The script itself runs in a real one: tests/integration/test_watch.py.
+    """
 
     def __init__(self) -> None:
         self.now = 0.0
         self.error: Exception | None = None
         self.writes = 0
-        self._text: str | None = None
-        self._until_ms = 0
+        self._beats: dict[bytes, bytes] = {}
 
-    def set(self, key: str, text: str, *, px: int) -> None:
+    def register_script(self, _script: str) -> Any:
+        return self._tick
+
+    def _tick(self, *, keys: list[str], args: list[Any]) -> None:
         self.writes += 1
         if self.error is not None:
             raise self.error
-        assert key == "cp:test:beat"
-        self._text, self._until_ms = text, round(self.now * 1000) + px
+        assert keys == ["cp:test:beats"]
+        name, document, _ = args
+        first = self._beats.get(name.encode(), f"{self.now}".encode()).split()[0].decode()
+        self._beats[name.encode()] = f"{first} {self.now} {document}".encode()
 
-    def pipeline(self) -> Any:
+    def pipeline(self, *, transaction: bool) -> Any:
         return self
 
     def __enter__(self) -> Any:
@@ -37,15 +44,14 @@ class Store:
     def __exit__(self, *_details: object) -> None:
         pass
 
-    def get(self, _key: str) -> Any:
+    def time(self) -> Any:
         return self
 
-    def pttl(self, _key: str) -> Any:
+    def hgetall(self, _key: str) -> Any:
         return self
 
-    def execute(self) -> list[Any]:
-        left = self._until_ms - round(self.now * 1000)
-        return [self._text, left] if self._text and left > 0 else [None, -2]
+    def execute(self) -> Any:
+        return (int(self.now), 0), self._beats
 
 
 class Scheduler:
@@ -78,7 +84,7 @@ def test_a_tick_does_what_it_did_and_leaves_a_pulse(pulse: BeatPulse, store: Sto
     store.now = 7.0
     found = pulse.read()
     assert found is not None
-    assert found == Pulse(7.0, found.host, os.getpid(), "Scheduler")
+    assert found == Pulse(7.0, found.host, os.getpid(), "Scheduler", age=7.0)
 
 
 def test_the_pulse_is_written_every_two_seconds_at_the_most(pulse: BeatPulse, store: Store) -> None:
@@ -123,11 +129,20 @@ def test_a_redis_that_is_away_fails_no_tick_and_delays_few(
     assert store.writes == 2
 
 
-def test_a_pulse_of_more_than_a_day_ago_is_none(pulse: BeatPulse, store: Store) -> None:
+def test_each_beat_has_a_pulse_of_its_own_and_the_newest_is_the_last(
+    pulse: BeatPulse, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis: Any = store
+    other = BeatPulse(redis, lambda name: f"cp:test:{name}", clock=lambda: store.now)
     pulse.beat("Scheduler")
-    store.now = 86_399.0
-    found = pulse.read()
-    assert found is not None
-    assert found.silence == 86_399.0
-    store.now = 86_400.0
-    assert pulse.read() is None
+    monkeypatch.setattr(os, "getpid", lambda: 4711)
+    store.now = 3.0
+    other.beat("Other")
+    store.now = 10.0
+    other.beat("Other")
+    store.now = 12.0
+    told = {(beat.scheduler, beat.silence, beat.age) for beat in pulse.read_all()}
+    assert told == {("Scheduler", 12.0, 12.0), ("Other", 2.0, 9.0)}
+    newest = pulse.read()
+    assert newest is not None
+    assert newest.pid == 4711

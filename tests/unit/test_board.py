@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker import board_file, board_row, process_identity
-from worker.board import Board, NoBoardError, leftovers
+from worker.board import RECORD_BYTES, Board, NoBoardError, leftovers
 from worker.board_row import Command, PrivateRow, Row
 from worker.double_buffer import DoubleBuffer, size_of
 from worker.mongo.circuit import CircuitState
@@ -260,12 +260,14 @@ def test_the_file_is_its_owners_alone(board):
 
 
 def test_what_is_said_of_gated_queues_stands_apart_and_is_seen_by_all(board):
-    assert (board.orders, board.gate, board.paused) == ("", {}, "")
+    assert (board.orders, board.gate, board.paused, board.record) == ("", {}, "", "")
     other = Board.attach(board.path)
     long = {"q" * 2000: ["outage", 1.5]}
     board.queues, board.orders, board.paused = "q" * 1024, "o" * 2048, "p" * 2048
+    board.record = "r" * RECORD_BYTES
     board.gate = long
     assert (other.queues, other.orders, other.paused) == ("q" * 1024, "o" * 2048, "p" * 2048)
+    assert other.record == "r" * RECORD_BYTES
     assert other.gate == long
     assert [row.read().state for row in other.rows] == ["empty"] * 3
 

@@ -39,7 +39,7 @@ LEVELS: list[set[str]] = [
     {"process_identity", "double_buffer", "board_file", "board_row", "board", "siblings", "node_view"},
     {"inquiry", "burial", "expired"},
     {"process"},
-    {"advice", "schedule", "sentry", "logs", "config", "fixes"},
+    {"advice", "schedule", "sentry", "logs", "config", "fixes", "node_record", "own_collections"},
     {"stores", "deliveries", "survey"},
     {"view"},
     {"watch"},

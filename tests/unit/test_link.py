@@ -395,3 +395,23 @@ def test_an_outage_that_lasts_too_long_is_said_once_by_the_prober_and_trying_goe
     world.link.observe(REFUSED)
     fail(world, monkeypatch, after=11.0)
     assert said(caplog).count(Event.RECONNECT_GIVEN_UP) == 2
+
+
+def test_why_the_circuit_is_open_is_known_by_its_class(world: World) -> None:
+    world.heartbeat()
+    world.heartbeat(errors.AutoReconnect("reset"))
+    classes = [world.link.error_class]
+    world.replies = [BAD_AUTH]
+    world.link.ping()
+    assert [*classes, world.link.error_class] == [ErrorClass.OUTAGE, ErrorClass.AUTH]
+
+
+def test_the_servers_overload_is_counted_and_a_full_pool_is_not(world: World) -> None:
+    world.link.observe(FULL)
+    assert (world.link.overloads, world.link.overloaded_at) == (0, None)
+    world.replies = [errors.OperationFailure("busy", 462)]
+    world.link.ping()
+    world.link.observe(errors.OperationFailure("busy", 462))
+    assert world.link.overloads == 2
+    assert world.link.overloaded_at is not None
+    assert world.link.circuit.is_closed

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from pymongo import errors
 
 from worker import pauses, siblings
 from worker import presence as module
@@ -40,6 +41,7 @@ class FakePublisher:
         self.documents: dict[str, dict[str, Any]] = {}
         self.is_away = False
         self.asked: list[str] = []
+        self.introduced: list[tuple[str, str]] = []
 
     def publish(self, _now: float, member: str, report: bytes) -> Published:
         self.reports.append(json.loads(report) | {"member": member})
@@ -49,6 +51,9 @@ class FakePublisher:
     def bury(self, post_mortem: dict[str, Any]) -> bool:
         self.buried.append(post_mortem)
         return self.is_first_to_tell
+
+    def introduce(self, node: str, record: str) -> None:
+        self.introduced.append((node, record))
 
     def doubts(self, name: str) -> list[str]:
         self.asked.append(name)
@@ -222,6 +227,43 @@ def test_only_the_first_living_process_carries_orders(world: World) -> None:
     world.board.rows[0].write_report(b"{}")
     presence.tick(world.board.rows[0].read().ticked_at or 0.0)
     assert world.publisher.documents == {}
+
+
+def test_what_main_says_of_its_node_is_told_once_when_it_changes_and_now_and_then(world: World) -> None:
+    presence, introduced = world.enter(), world.publisher.introduced
+    presence.tick(10.0)
+    assert introduced == []
+    world.board.record = '{"v":1}'
+    for now in (12.0, 14.0, 16.0):
+        presence.tick(now)
+    assert introduced == [(NODE, '{"v":1}')]
+    world.board.record = '{"v":1,"before_fork":["x"]}'
+    presence.tick(18.0)
+    presence.tick(317.0)
+    assert len(introduced) == 2
+    presence.tick(319.0)
+    assert len(introduced) == 3
+
+
+def test_only_the_first_living_process_introduces_its_node(world: World) -> None:
+    world.board.record = '{"v":1}'
+    world.board.rows[1].begin(os.getpid())
+    presence = world.enter()
+    presence.tick(10.0)
+    assert len(world.publisher.introduced) == 1
+
+
+def test_a_report_says_why_a_process_is_cut_off_and_that_the_server_was_overloaded(world: World) -> None:
+    presence = world.enter()
+    presence.tick(10.0)
+    assert not {"cause", "overload", "held", "leak", "foreign"} & set(world.publisher.reports[-1])
+    overloaded = errors.OperationFailure("busy", 462)
+    world.mongo.link.observe(overloaded)
+    world.mongo.link.observe(errors.OperationFailure("bad auth", 18))
+    presence.tick(12.0)
+    told = world.publisher.reports[-1]
+    assert (told["cause"], told["count"]["overloads"]) == ("auth", 1)
+    assert "overload" in told
 
 
 def test_the_report_names_the_queues_that_are_left_alone(world: World) -> None:

@@ -59,6 +59,23 @@ def test_a_usual_report_fits_as_a_whole() -> None:
     assert json.loads(text) == told
 
 
+def test_a_process_that_is_well_says_nothing_of_trouble() -> None:
+    trouble = {"held": None, "leak": None, "foreign": None, "overload": None, "cause": None}
+    assert report.build(origin(), moment(trouble=trouble)) == report.build(origin(), moment())
+
+
+def test_all_troubles_at_once_fit() -> None:
+    trouble = {
+        "cause": "outage",
+        "held": {"n": 12, "seconds": 123.4, "task": "shop.tasks.reckon"},
+        "leak": {"what": "a session in a transaction (3 times)", "task": "shop.tasks.reckon"},
+        "foreign": "/" + "x" * 99,
+        "overload": 12.3,
+    }
+    told = json.loads(report.encode(report.build(origin(), moment(trouble=trouble))))
+    assert {name: told[name] for name in trouble} == trouble
+
+
 def test_long_names_cost_what_is_missed_least_and_never_the_pool() -> None:
     names = [f"a.rather.long.name.of.a.queue.{number}" for number in range(60)]
     text = report.encode(report.build(origin("n" * 100), moment(queues=names)))

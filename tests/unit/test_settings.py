@@ -668,3 +668,18 @@ def test_any_text_is_taken_or_refused_a_line_for_each_reason(text: str) -> None:
         result = outcome({row.variable: text})
         if isinstance(result, SettingsError):
             assert len(result.problems) == len(str(result).splitlines()) >= 1
+
+
+@pytest.mark.parametrize(
+    ("value", "connections"), [("M10", 1500), ("flex", 500), ("m0", 500), ("M300", 128_000), ("2500", 2500)]
+)
+def test_the_servers_limit_is_a_number_or_the_tier_that_one_pays_for(value: str, connections: int) -> None:
+    settings = load_settings({"CELERY_PYMONGO_SERVER_CONNECTIONS": value}, env_file=None)
+    assert settings.server_connections == connections
+
+
+@pytest.mark.parametrize("value", ["M7", "0", "many", "1.5"])
+def test_a_limit_that_is_neither_is_refused(value: str) -> None:
+    result = outcome({"CELERY_PYMONGO_SERVER_CONNECTIONS": value})
+    assert isinstance(result, SettingsError)
+    assert "an Atlas tier" in str(result)

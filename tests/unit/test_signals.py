@@ -1,6 +1,7 @@
 """From Celery's signals to the life of a client, on each kind of pool."""
 
 import gc
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -413,3 +414,52 @@ def test_a_hard_limit_below_the_soft_one_is_named(world: World, caplog: pytest.L
 
 def do_nothing() -> None:
     """Do nothing."""
+
+
+# -- what the node says of itself ------------------------------------------------------------------
+
+
+def record(world: World) -> dict[str, Any]:
+    board = world.mongo.board
+    assert board is not None
+    told: dict[str, Any] = json.loads(board.record)
+    return told
+
+
+@pytest.mark.parametrize("pool", ["prefork", "solo", "threads"])
+def test_every_pool_has_its_nodes_record_on_the_board_before_the_first_task(world: World, pool: str) -> None:
+    life = world.lifecycle
+    world.app.task(do_nothing, name="x.long", time_limit=500, shared=False)
+    world.app.task(do_nothing, name="x.usual", shared=False)
+    life.worker_init(sender=world.worker(pool))
+    life.celeryd_after_setup()
+    if pool == "prefork":
+        life.worker_before_create_process()
+    told = record(world)
+    assert (told["node"], told["kind"], told["concurrency"]) == (NODE, pool, 4)
+    assert (told["longest_time_limit"], told["shortest_time_limit"]) == (500, 20)
+    assert told["before_fork"] == []
+
+
+def test_a_client_that_is_open_before_a_fork_is_in_the_record_by_its_line(world: World) -> None:
+    life = world.lifecycle
+    life.worker_init(sender=world.worker("prefork"))
+    life.celeryd_after_setup()
+    life.worker_before_create_process()
+    assert record(world)["before_fork"] == []
+    client = open_client_of_a_library()
+    life.worker_before_create_process()
+    client.close()
+    assert record(world)["before_fork"] == ["a line that ran before install(app)"]
+
+
+def test_what_a_host_app_does_at_a_childs_start_is_in_the_record(world: World) -> None:
+    def connects(**_kwargs: Any) -> None: ...
+
+    signals.worker_process_init.connect(connects, weak=True)
+    try:
+        world.lifecycle.worker_init(sender=world.worker("solo"))
+        world.lifecycle.celeryd_after_setup()
+        assert record(world)["init_handlers"] == [f"{__name__}.{connects.__qualname__}"]
+    finally:
+        signals.worker_process_init.disconnect(connects)

@@ -276,3 +276,28 @@ class TestLog:
         (record,) = caplog.records
         assert (record.levelname, record.getMessage()) == (level, line)
         assert record.__dict__["fields"]["task_id"] == finding.id
+
+
+def test_what_is_held_beyond_the_limit_now_is_told_by_its_longest() -> None:
+    world = World()
+    world.borrow(Work("short", "1", 0.0), at=96.0)
+    assert world.suspicion.held(100.0) is None
+    world.borrow(Work("long", "2", 0.0), at=60.0)
+    key = world.borrow(None, at=40.0)
+    assert world.suspicion.held(100.0) == {"n": 2, "seconds": 60.0, "task": None}
+    del world.monitor.holders[key]
+    assert world.suspicion.held(100.0) == {"n": 1, "seconds": 40.0, "task": "long"}
+
+
+def test_what_was_left_open_is_told_while_it_is_open() -> None:
+    world, session = World(), Session()
+    world.end("leaks", session, Session(in_transaction=True), at=10.0)
+    assert world.suspicion.left() is None
+    world.tick(13.0)
+    assert world.suspicion.left() is not None
+    session.has_ended = True
+    world.tick(15.0)
+    left = world.suspicion.left()
+    assert left is not None
+    assert left["task"] == "leaks"
+    assert "(" not in left["what"]

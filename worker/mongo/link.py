@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pymongo.errors import WaitQueueTimeoutError
+
 from .. import events
 from ..events import Event
 from . import health
@@ -86,6 +88,11 @@ class Link:
         # Monotonic seconds of the last sign of a server that takes writes; None before the first.
         self.succeeded_at: float | None = None
         self.error: str | None = None
+        # Why the last attempt failed while the circuit is not closed.
+        self.error_class: ErrorClass | None = None
+        # Operations that the server, or the way to it, had no room for; when the last was (monotonic).
+        self.overloads = 0
+        self.overloaded_at: float | None = None
         self._server: str | None = None
         self.wake = threading.Event()
         self.circuit = Circuit()
@@ -107,7 +114,10 @@ class Link:
         """Classify an error that an operation raised, and let the circuit know. Returns the class."""
         error_class = classify(error)
         if error_class is ErrorClass.OUTAGE or is_login_refused(error):
-            self._say_change(self.circuit.fail(time.monotonic(), type(error).__name__))
+            self._fail(error_class, type(error).__name__)
+        # Want of a connection is the pool's own trouble.
+        if error_class is ErrorClass.OVERLOAD and not isinstance(error, WaitQueueTimeoutError):
+            self._overloaded()
         if error_class is ErrorClass.CLOSED:
             self._replace(error_class)
         return error_class
@@ -120,7 +130,9 @@ class Link:
             self.succeeded_at = now
             self._say_change(self.circuit.succeed(now, "ping"))
         elif result.error_class in _UNUSABLE or self.circuit.state is CircuitState.HALF_OPEN:
-            self._say_change(self.circuit.fail(now, str(result.error)))
+            self._fail(result.error_class, str(result.error))
+        if result.error_class is ErrorClass.OVERLOAD:
+            self._overloaded()
         return result
 
     def ping_as_asked(self) -> None:
@@ -230,7 +242,15 @@ class Link:
 
     def _lost(self, error_name: str) -> None:
         self._is_missed = True
-        self._say_change(self.circuit.fail(time.monotonic(), f"heartbeat: {error_name}"))
+        self._fail(ErrorClass.OUTAGE, f"heartbeat: {error_name}")
+
+    def _fail(self, error_class: ErrorClass | None, reason: str) -> None:
+        self.error_class = error_class
+        self._say_change(self.circuit.fail(time.monotonic(), reason))
+
+    def _overloaded(self) -> None:
+        self.overloads += 1
+        self.overloaded_at = time.monotonic()
 
     def _found(self) -> None:
         self.succeeded_at = time.monotonic()

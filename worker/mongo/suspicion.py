@@ -3,7 +3,7 @@
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .findings import Finding, Leak, LeakReturned, LongHold, Returned
 from .flight import Kind
@@ -70,6 +70,21 @@ class Suspicion:
     def is_suspect(self, task: str) -> bool:
         """Say whether an earlier run of this task held something for long, or left it open."""
         return task in self._monitor.suspects
+
+    def held(self, now: float) -> dict[str, Any] | None:
+        """Return how many connections are held beyond the limit now, the longest for how long and by whom."""
+        holders = list(self._monitor.holders.values())
+        held = sorted((h for h in holders if now - h.since > self._limit), key=lambda holder: holder.since)
+        if not held:
+            return None
+        return {"n": len(held), "seconds": round(now - held[0].since, 1), "task": _names(held[0])[0]}
+
+    def left(self) -> dict[str, str] | None:
+        """Return what the last task that left something open left, where that is open still."""
+        if not self._left:
+            return None
+        newest = self._left[-1]
+        return {"what": _enumerate(what for what, _ in newest.things), "task": newest.work.name}
 
     def watch(self, work: Work) -> None:
         """Remember what a work that has just ended left open. Costs next to nothing where that is nothing."""
