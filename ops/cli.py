@@ -11,6 +11,8 @@ from .group import Group
 COMMANDS = (
     "status",
     "processes",
+    "doctor",
+    "size",
     "ping",
     "reconnect",
     "pause",

@@ -25,6 +25,7 @@ STYLES = {
     "critical": "bold red",
     "warning": "yellow",
     "info": "cyan",
+    "note": "cyan",
 }
 """The colour of each word that says how something is."""
 

@@ -22,9 +22,10 @@ from .watch import Watch
 
 # In a checkout the packages stand side by side; in the wheel `tasks` is nested in this one. Imported
 # with this module: Celery's command line has the working directory on its path only while it imports.
-_TASKS = "tasks" if __package__ == "worker" else f"{__package__}.tasks"
+_ABOVE = "" if __package__ == "worker" else f"{__package__}."
 _NAMES = ("health", "pool", "reconnect", "data", "rollup", "expiry", "diagnostics")
-_TASK_MODULES = [import_module(f"{_TASKS}.{name}") for name in _NAMES]
+_TASK_MODULES = [import_module(f"{_ABOVE}tasks.{name}") for name in _NAMES]
+_TASK_MODULES += [import_module(f"{_ABOVE}ops.doctor.tasks")]
 
 
 def install(app: Celery, settings: Settings | None = None) -> Mongo:

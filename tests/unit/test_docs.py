@@ -4,6 +4,8 @@ from pathlib import Path
 
 from celery import Celery
 
+from ops.doctor.checks import CHECKS
+from ops.local import checks_table
 from ops.local.events_table import table
 from worker.advice import advise
 
@@ -18,6 +20,34 @@ def between(text: str, name: str) -> str:
 def test_the_list_of_events_is_the_codes_own():
     """`python -m ops.local.events_table` prints it."""
     assert between((ROOT / "docs" / "architecture.md").read_text(), "events") == table()
+
+
+def test_the_list_of_checks_is_the_codes_own():
+    """`python -m ops.local.checks_table` writes it."""
+    assert between((ROOT / "docs" / "architecture.md").read_text(), "checks") == checks_table.table()
+
+
+def test_every_best_practice_of_connection_pooling_is_a_check():
+    """Those of the usual guides, in their words."""
+    practices = {check.practice for check in CHECKS if check.practice}
+    assert practices == {
+        "Set maxPoolSize based on expected load",
+        "Use an appropriate minPoolSize for the application",
+        "Set reasonable timeout values",
+        "Enable retryWrites and retryReads",
+        "Number of active/available connections",
+        "Monitor number of active connections",
+        "Track connection wait times",
+        "Monitor connection create/close rate",
+        "Database response time",
+        "Use smart retries",
+        "Close connections safely on shutdown",
+        "Regularly check connection health",
+        "Share a single client across the application",
+        "Avoid creating unnecessary multiple clients",
+        "Use appropriate read preferences",
+        "Adjust write concern as needed",
+    }
 
 
 def test_the_settings_that_the_readme_recommends_need_no_advice():

@@ -1,0 +1,85 @@
+"""`mongo doctor`: what is wrong, why it matters and what to do, the first thing first."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..frame import Answer, Call, command
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@command()
+def doctor(call: Call) -> Answer:
+    """Find what is wrong with the fleet's use of MongoDB, and say what to do.
+
+    Every source is asked and every check is made side by side. Findings are the most severe first; what
+    follows from another is folded under it. A check that lacks a fact is named with the reason, and nothing
+    is held against the fleet that could not be seen.
+
+    Exit codes: 0 nothing found, or notes only; 1 degraded; 2 down; 3 too little could be seen.
+
+    Example: celery -A worker mongo doctor
+    """
+    from ..doctor.report import examine
+
+    found = examine(call.app, call.deadline)
+    return Answer("doctor/1", found.body, render, unseen=found.unseen)
+
+
+def render(told: Mapping[str, Any]) -> "RenderableType":
+    """Return each finding with its evidence, why it matters and the fix, then what was not checked."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from .. import tables
+    from ..doctor.words import count
+
+    counts = count(len(told["findings"]), "finding") if told["findings"] else "no findings"
+    head = Text.assemble(
+        tables.word(told["verdict"]),
+        f"  deployment {told['deployment']}, {count(told['processes']['seen'], 'process')} of "
+        f"{count(told['processes']['nodes'], 'node')}: {counts}, {len(told['checked'])} checks",
+    )
+    blocks = [Group(*_finding(number, one)) for number, one in enumerate(told["findings"], 1)]
+    return tables.sections(head, *blocks, _unchecked(told["unchecked"]))
+
+
+def _finding(number: int, finding: Mapping[str, Any]) -> Iterator["RenderableType"]:
+    from rich.table import Table
+    from rich.text import Text
+
+    from .. import tables
+
+    yield Text.assemble(
+        f"{number}. ",
+        tables.word(finding["severity"]),
+        f"  {finding['title']}  ",
+        (f"[{finding['id']}]", "dim"),
+    )
+    parts = {
+        "seen": finding["evidence"],
+        "why": [finding["why"]],
+        "fix": finding["fix"],
+        "so also": [f"{one['title']} [{one['id']}]" for one in finding["explains"]],
+    }
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines.add_column(style="dim", no_wrap=True)
+    lines.add_column()
+    for label, texts in parts.items():
+        for place, text in enumerate(texts):
+            lines.add_row(f"   {label}" if place == 0 else "", Text(text))
+    yield lines
+
+
+def _unchecked(unchecked: Mapping[str, str]) -> "RenderableType | None":
+    """Return a line for each reason, with the checks that lacked something for it."""
+    from rich.console import Group
+    from rich.text import Text
+
+    if not unchecked:
+        return None
+    by_reason: dict[str, list[str]] = {}
+    for check, why in unchecked.items():
+        by_reason.setdefault(why, []).append(check)
+    return Group(*(Text(f"not checked: {', '.join(ids)} ({why})") for why, ids in by_reason.items()))

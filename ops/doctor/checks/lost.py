@@ -1,0 +1,187 @@
+"""Who is gone, silent or missing."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from ..facts import Facts
+from ..finding import Check, Finding, Severity
+from ..words import count, most, names, seconds
+
+RECENT_SECONDS = 600.0
+"""How long the end of a process is news."""
+
+MISSING_SECONDS = 15.0
+"""Celery often replaces a child only at its next look, every 5 s."""
+
+
+def node_lost(facts: Facts) -> Iterator[Finding]:
+    """All of a node's processes ended without a goodbye."""
+    for node in facts.nodes or ():
+        if node.present or not node.processes:
+            continue
+        silence = min(process.silence for process in node.processes)
+        tasks = {process.task for process in node.processes if process.task}
+        queues = {queue for process in node.processes for queue in process.report.get("queues") or ()}
+        yield Finding(
+            "node-lost",
+            Severity.DEGRADED if facts.present else Severity.DOWN,
+            f"{node.name} is lost: its main process was killed, or its host is gone.",
+            (
+                f"all {count(len(node.processes), 'process')} silent, the last was heard {seconds(silence)} "
+                "ago",
+                f"they were running: {names(tasks) if tasks else 'nothing'}",
+            ),
+            "Nobody said goodbye, so it was SIGKILL, the out-of-memory killer or the host. Its messages come "
+            "back to the queue after the visibility timeout.",
+            (
+                "look for 'Out of memory: Killed process' in dmesg, or for the end of the container, and "
+                "start the worker again",
+                f"celery -A APP mongo bundle has the post-mortems; the log line node.lost names {node.name}",
+            ),
+            where=node.members | queues,
+        )
+
+
+def process_lost(facts: Facts) -> Iterator[Finding]:
+    """Processes of a node that lives ended without a goodbye, and nobody took their place."""
+    for node in facts.living:
+        lost = [process for process in node.processes if not process.is_present]
+        if lost:
+            members = frozenset(process.member for process in lost)
+            tasks = {process.task for process in lost if process.task}
+            yield Finding(
+                "process-lost",
+                Severity.DEGRADED,
+                f"{count(len(lost), 'process')} of {node.name} ended without a goodbye.",
+                (
+                    f"{names(members)}, silent for up to {seconds(most(p.silence for p in lost))}",
+                    f"they were running: {names(tasks) if tasks else 'nothing'}",
+                ),
+                "Their slots take no tasks until the node replaces them.",
+                (f"celery -A APP inspect -d {node.name} mongo_pools; restart the node if slots stay empty",),
+                where=members,
+            )
+
+
+def processes_killed(facts: Facts) -> Iterator[Finding]:
+    """Processes that were killed and replaced."""
+    by_node: dict[str, list[str | None]] = defaultdict(list)
+    for mortem in facts.post_mortems or ():
+        if facts.at - (mortem.get("seen") or 0.0) <= RECENT_SECONDS:
+            by_node[mortem["node"]].append((mortem.get("task") or {}).get("name"))
+    for node, tasks in by_node.items():
+        named = {task for task in tasks if task}
+        yield Finding(
+            "process-killed",
+            Severity.DEGRADED,
+            f"{count(len(tasks), 'process')} of {node} {'was' if len(tasks) == 1 else 'were'} killed lately.",
+            (
+                f"{len(tasks)} without a goodbye within {seconds(RECENT_SECONDS)}",
+                f"running then: {names(named) if named else 'nothing'}",
+            ),
+            "SIGKILL leaves no time to close anything: the out-of-memory killer, a hard time limit that was "
+            "not kept, or a crash in C code. A message that kills its process three times goes to the dead "
+            "letters.",
+            (
+                "dmesg | grep -i 'killed process'; give the task less to hold in memory, or set "
+                "worker_max_memory_per_child",
+                "celery -A APP mongo dead list",
+            ),
+            where=frozenset({node}),
+        )
+
+
+def slots_missing(facts: Facts) -> Iterator[Finding]:
+    """Slots without a process for longer than a replacement takes."""
+    since = facts.lasting.get("missing", {})
+    for node in facts.living:
+        empty = {slot: facts.at - since[slot] for slot in node.missing if slot in since}
+        lasting = {slot: lasted for slot, lasted in empty.items() if lasted >= MISSING_SECONDS}
+        if lasting:
+            yield Finding(
+                "slots-missing",
+                Severity.DEGRADED,
+                f"{count(len(lasting), 'slot')} of {node.name} {'has' if len(lasting) == 1 else 'have'} no "
+                "process.",
+                (f"{names(lasting)}, for up to {seconds(most(lasting.values()))}; expected {node.slots}",),
+                "The node works with fewer slots than it should have: its children may die as they start.",
+                (
+                    f"the log of {node.name} around 'Process … exited'; a worker_process_init handler that "
+                    "takes longer than worker_proc_alive_timeout (4 s) is killed each time",
+                ),
+                where=frozenset(lasting),
+            )
+
+
+def silent(facts: Facts) -> Iterator[Finding]:
+    """Processes that live and do not report."""
+    quiet = [process for process in facts.present if process.state in ("stale", "busy")]
+    # One that has just missed a tick, and one whose node was just seen to begin, are no news.
+    quiet = [process for process in quiet if process.silence > MISSING_SECONDS or process.state == "busy"]
+    if not quiet:
+        return
+    tasks = {process.task for process in quiet if process.task}
+    yield Finding(
+        "process-silent",
+        Severity.DEGRADED,
+        f"{count(len(quiet), 'process')} {'lives' if len(quiet) == 1 else 'live'} and cannot report.",
+        (
+            f"{names({p.member for p in quiet})}, silent for up to {seconds(most(p.silence for p in quiet))}",
+            f"running: {names(tasks) if tasks else 'nothing'}",
+        ),
+        "A call into C code that keeps the interpreter, a gevent loop that is starved, a host without CPU or "
+        "a broken way to Redis: its numbers are old, and its pool is not looked after.",
+        ("py-spy dump --pid PID shows where it is; move long calls to a queue and a node of their own",),
+        where=frozenset(process.member for process in quiet),
+    )
+
+
+def strays(facts: Facts) -> Iterator[Finding]:
+    """Connections under our name of processes that do not report."""
+    server = facts.server or {}
+    number, current = server.get("strays") or 0, server.get("current")
+    if facts.nodes is None or number < 20 or number < 0.25 * (server.get("counted") or 0):
+        return
+    yield Finding(
+        "stray-connections",
+        Severity.NOTE,
+        f"The server has {number:,} connections under our name of processes that do not report.",
+        (
+            f"{number:,} strays, {server.get('counted') or 0:,} of processes that report, {current or 0:,} "
+            "in all",
+        ),
+        "They are of processes that cannot write to Redis, of scripts and web processes that use the same "
+        "settings, or of clients that were not closed.",
+        ("db.currentOp({$all: true}) names them: appName is prefix/deployment/node/slot/pid",),
+    )
+
+
+CHECKS = (
+    Check(
+        "node-lost",
+        "Is every node there?",
+        node_lost,
+        needs=("nodes",),
+        explains=(
+            *("process-lost", "process-killed", "slots-missing", "process-silent", "queue-unconsumed"),
+            *("backlog", "stray-connections", "beat-silent"),
+        ),
+    ),
+    Check(
+        "process-lost",
+        "Is every process there?",
+        process_lost,
+        needs=("nodes",),
+        explains=("slots-missing", "process-killed"),
+    ),
+    Check("slots-missing", "Has every slot a process?", slots_missing, needs=("nodes",)),
+    Check("process-killed", "Did all that ended say goodbye?", processes_killed, needs=("post_mortems",)),
+    Check("process-silent", "Does every process report?", silent, needs=("nodes",)),
+    Check(
+        "stray-connections",
+        "Are all connections of processes that report?",
+        strays,
+        needs=("server", "nodes"),
+        practice="Close connections safely on shutdown",
+    ),
+)

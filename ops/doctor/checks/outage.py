@@ -1,0 +1,230 @@
+"""Is MongoDB there? For all, for none, for one node, for one process, or only not for this login."""
+
+from collections.abc import Iterator
+
+from ..facts import Facts, Process
+from ..finding import Check, Finding, Severity
+from ..words import count, most, names, seconds
+
+# What an outage does to a pool, a queue and a schedule is no trouble of its own.
+POOL_SYMPTOMS = ("pool-exhausted", "pool-too-small", "long-holds", "overload", "connection-churn")
+_SYMPTOMS = (
+    *POOL_SYMPTOMS,
+    *("node-cut-off", "process-cut-off", "member-away", "queue-unconsumed", "backlog"),
+    *("history-refused", "slots-busy"),
+)
+
+
+def login_refused(facts: Facts) -> Iterator[Finding]:
+    """The server is there and does not let us in."""
+    refused = [process for process in facts.present if process.is_cut_off and _is_refused(process)]
+    is_refused_here = facts.ping is not None and facts.ping.get("error_class") == "auth"
+    if not refused and not (is_refused_here and facts.nodes is None):
+        return
+    is_all = len(refused) == len(facts.present)
+    told = [f"{len(refused)} of {count(len(facts.present), 'process')}: {names(_members(refused))}"]
+    told += sorted({f"the driver says: {process.report['error']}" for process in refused})[:2]
+    if is_refused_here and facts.ping is not None:
+        told.append(f"from here as well: {'; '.join(facts.ping.get('reasons') or ())}")
+    yield Finding(
+        "login-refused",
+        Severity.DOWN if is_all else Severity.DEGRADED,
+        "MongoDB refuses the login: the user or the password in MONGODB_URI is wrong.",
+        tuple(told),
+        "No task reaches the database. Tasks wait in the broker until a login works; nothing is lost.",
+        (
+            "put the right user, password and authSource into MONGODB_URI (or MONGODB_URI_FILE), with "
+            "reserved characters escaped (%40 for @)",
+            "processes read it again by themselves; celery -A APP mongo reconnect --replace does so at once",
+        ),
+        where=frozenset() if is_all else _members(refused),
+    )
+
+
+def mongodb_down(facts: Facts) -> Iterator[Finding]:
+    """Nobody reaches a server."""
+    ping = facts.ping
+    is_down_here = ping is not None and ping.get("verdict") == "down"
+    away = [process for process in facts.present if process.is_cut_off]
+    is_down_there = bool(away) and len(away) == len(facts.present)
+    if facts.answers_here or not (is_down_there or (is_down_here and not facts.present)):
+        return
+    told = []
+    if away:
+        longest = seconds(most(_outage(process) for process in away))
+        told.append(f"{count(len(away), 'process')} of {len(facts.present)} cut off, for up to {longest}")
+        told += sorted(
+            {f"the driver says: {process.report['error']}" for process in away if _error(process)}
+        )[:2]
+    if ping is not None:
+        told.append(f"a ping from here: {'; '.join(ping.get('reasons') or ['no answer'])}")
+    yield Finding(
+        "mongodb-down",
+        Severity.DOWN,
+        "MongoDB cannot be reached by anybody.",
+        tuple(told),
+        "No task can use the database. Tasks of gated queues wait in the broker and cost no retry; the fleet "
+        "goes on by itself within a second of the server's return.",
+        (
+            "see to the server: is mongod running, is the host up, does its port answer "
+            "(nc -z HOST PORT from a worker's host)?",
+            "nothing needs to be restarted here; celery -A APP mongo status --watch shows the return",
+        ),
+    )
+
+
+def node_cut_off(facts: Facts) -> Iterator[Finding]:
+    """One node's way to MongoDB is broken: others, or this machine, reach it."""
+    for node in facts.living:
+        away = [process for process in node.present if process.is_cut_off]
+        others = [p for p in facts.present if p.node != node.name and not p.is_cut_off]
+        if len(away) < len(node.present) or not (others or facts.answers_here):
+            continue
+        longest = seconds(most(map(_outage, away)))
+        witness = f"{count(len(others), 'process')} of other nodes" if others else "this machine"
+        yield Finding(
+            "node-cut-off",
+            Severity.DEGRADED if others else Severity.DOWN,
+            f"{node.name} is cut off from MongoDB, which others reach.",
+            (
+                f"all {count(len(away), 'process')} of {node.name} cut off, for up to {longest}",
+                f"{witness} reached MongoDB meanwhile",
+                *sorted({f"the driver says: {p.report['error']}" for p in away if _error(p)})[:1],
+            ),
+            "The node takes no messages of gated queues and works nothing off, while the server is well.",
+            (
+                f"from the host of {node.name} try the server's port: routes, firewall, security group, DNS, "
+                "a proxy or service mesh between them",
+            ),
+            where=node.members,
+        )
+
+
+def process_cut_off(facts: Facts) -> Iterator[Finding]:
+    """One process is cut off while its siblings are not: its client, not the way."""
+    for node in facts.living:
+        away = [process for process in node.present if process.is_cut_off]
+        if not away or len(away) == len(node.present):
+            continue
+        yield Finding(
+            "process-cut-off",
+            Severity.DEGRADED,
+            f"{len(away)} of {count(len(node.present), 'process')} of {node.name} cannot use MongoDB, their "
+            "siblings can.",
+            (
+                f"cut off for up to {seconds(most(map(_outage, away)))}: {names(_members(away))}",
+                *sorted({f"the driver says: {p.report['error']}" for p in away if _error(p)})[:1],
+            ),
+            "Tasks that land in these slots go back to the broker, one a second and slot.",
+            (f"celery -A APP control -d {node.name} mongo_reconnect replace=true",),
+            where=_members(away),
+        )
+
+
+def tls_mistake(facts: Facts) -> Iterator[Finding]:
+    """The client cannot be made to work as it is configured."""
+    ping = facts.ping
+    if ping is None or ping.get("error_class") != "config" or any(not p.is_cut_off for p in facts.present):
+        return
+    yield Finding(
+        "configuration-refused",
+        Severity.DOWN,
+        "The connection's settings do not fit the server: TLS, certificates or options.",
+        (f"a ping from here: {'; '.join(ping.get('reasons') or ())}",),
+        "No connection can be made, however often it is tried.",
+        (
+            "compare MONGODB_TLS, MONGODB_TLS_CA_FILE and the URI's tls options with what the server serves",
+            "openssl s_client -connect HOST:PORT -CAfile CA shows whether the certificate is trusted",
+        ),
+    )
+
+
+def no_primary(facts: Facts) -> Iterator[Finding]:
+    """A replica set without a primary takes no writes."""
+    topology = (facts.ping or {}).get("topology") or {}
+    members = topology.get("members") or {}
+    seen = {name for name, kind in members.items() if kind not in ("Unknown", "PossiblePrimary")}
+    if topology.get("primary") or not seen or topology.get("type") in ("Sharded", "LoadBalanced"):
+        return
+    yield Finding(
+        "no-primary",
+        Severity.DOWN,
+        "The replica set has no primary: nothing can be written.",
+        (f"{len(seen)} of {count(len(members), 'member')} answer, none is primary: {names(seen)}",),
+        "Writes, and reads with the default read preference, wait for an election.",
+        ("rs.status() on a member: is there a majority of voting members? An election takes seconds.",),
+    )
+
+
+def member_away(facts: Facts) -> Iterator[Finding]:
+    """A replica set that has lost a member still works, without its reserve."""
+    topology = (facts.ping or {}).get("topology") or {}
+    members = topology.get("members") or {}
+    away = {name for name, kind in members.items() if kind == "Unknown"}
+    if not away or not topology.get("primary"):
+        return
+    yield Finding(
+        "member-away",
+        Severity.DEGRADED,
+        f"{count(len(away), 'member')} of the replica set cannot be reached from here.",
+        (f"{len(away)} of {len(members)}: {names(away)}",),
+        "One more loss may leave no majority, and with w=majority writes wait for those that are left.",
+        ("rs.status() on the primary; then see to the member's host",),
+    )
+
+
+def _is_refused(process: Process) -> bool:
+    return process.report.get("cause") == "auth"
+
+
+def _error(process: Process) -> str:
+    return str(process.report.get("error") or "")
+
+
+def _outage(process: Process) -> float:
+    return float(process.report.get("outage") or 0.0)
+
+
+def _members(processes: list[Process]) -> frozenset[str]:
+    return frozenset(process.member for process in processes)
+
+
+CHECKS = (
+    Check(
+        "login-refused",
+        "Does MongoDB let us in?",
+        login_refused,
+        explains=("mongodb-down", "configuration-refused", *_SYMPTOMS),
+    ),
+    Check(
+        "configuration-refused",
+        "Do TLS and options fit the server?",
+        tls_mistake,
+        needs=("ping",),
+        explains=("mongodb-down", *_SYMPTOMS),
+    ),
+    Check(
+        "no-primary",
+        "Is there a primary?",
+        no_primary,
+        needs=("ping",),
+        explains=("mongodb-down", *_SYMPTOMS),
+    ),
+    Check("mongodb-down", "Does anybody reach MongoDB?", mongodb_down, explains=_SYMPTOMS),
+    Check(
+        "node-cut-off",
+        "Does each node reach MongoDB?",
+        node_cut_off,
+        needs=("nodes",),
+        explains=(*POOL_SYMPTOMS, "process-cut-off", "queue-unconsumed", "backlog", "slots-busy"),
+    ),
+    Check(
+        "process-cut-off",
+        "Does each process reach MongoDB?",
+        process_cut_off,
+        needs=("nodes",),
+        explains=POOL_SYMPTOMS,
+        practice="Regularly check connection health",
+    ),
+    Check("member-away", "Do all members of the replica set answer?", member_away, needs=("ping",)),
+)

@@ -1,0 +1,150 @@
+"""Are messages taken and worked off?"""
+
+from collections.abc import Iterator
+
+from ..facts import Facts, Node, Queue
+from ..finding import Check, Finding, Severity
+from ..words import count, most, names, seconds
+
+BUSY_SECONDS = 10.0
+"""A message that waits longer while every slot works waits for the slots."""
+
+WAITING_SECONDS = 60.0
+"""A message that waits longer says that the fleet cannot keep up."""
+
+UNCONSUMED_SECONDS = 5.0
+"""A worker that starts takes as long to say what it consumes."""
+
+
+def slots_busy(facts: Facts) -> Iterator[Finding]:
+    """Messages wait since every slot of those who could take them runs a task."""
+    waiting = {
+        name: queue
+        for name, queue in (facts.queues or {}).items()
+        if queue.depth and queue.consumers and (queue.age or 0.0) > BUSY_SECONDS and not _gate(facts, name)
+    }
+    nodes = {node.name: node for node in facts.living}
+    stuck = {
+        name: queue
+        for name, queue in waiting.items()
+        if all(_is_busy(nodes[consumer]) for consumer in queue.consumers if consumer in nodes)
+    }
+    if not stuck:
+        return
+    busy = [
+        nodes[name] for name in sorted({c for queue in stuck.values() for c in queue.consumers} & set(nodes))
+    ]
+    running = [process for node in busy for process in node.present]
+    longest = most(process.number("task", "seconds") for process in running)
+    slots = sum(process.concurrency or 0 for process in running)
+    ticking = [beat for beat in facts.beats or () if beat.silence <= 30]
+    yield Finding(
+        "slots-busy",
+        Severity.DEGRADED,
+        f"All {count(slots, 'slot')} of {names({node.name for node in busy})} are busy, and messages wait.",
+        (
+            f"running: {names({p.task for p in running if p.task})}, the longest for {seconds(longest)}",
+            *(_line(name, queue) for name, queue in sorted(stuck.items())[:3]),
+            *(f"beat is alive: it ticked {seconds(beat.silence)} ago" for beat in ticking[:1]),
+        ),
+        "Whatever is sent waits for a slot, health checks and this fleet's own tasks too; they expire unrun. "
+        "The schedule is not at fault.",
+        (
+            "more slots (--concurrency, more nodes), or a queue and a worker of their own for the long tasks",
+            "celery -A APP worker -Q mongo.health,mongo.ops -c 2 keeps the health checks out of their way",
+        ),
+        where=frozenset(stuck).union(*(node.members for node in busy)),
+    )
+
+
+def unconsumed(facts: Facts) -> Iterator[Finding]:
+    """Messages in a queue that nobody takes from."""
+    for name, queue in sorted((facts.queues or {}).items()):
+        is_new = queue.age is not None and queue.age < UNCONSUMED_SECONDS
+        if not queue.depth or queue.consumers or is_new or _gate(facts, name) or not _all_tell(facts):
+            continue
+        consumed = {name for name, other in (facts.queues or {}).items() if other.consumers}
+        yield Finding(
+            "queue-unconsumed",
+            Severity.DEGRADED,
+            f"Nobody consumes the queue {name}.",
+            (_line(name, queue), f"consumed are: {names(consumed) if consumed else 'no queues'}"),
+            "These messages wait for ever, and whoever waits for their results with them: a worker is "
+            "missing, or a route names a queue that no worker has.",
+            (
+                f"celery -A APP worker -Q {name} (beside the queues it has), or now: celery -A APP control "
+                f"add_consumer {name}",
+                f"if the name is a mistake: mend the route or queue= that says {name!r}",
+            ),
+            where=frozenset({name}),
+        )
+
+
+def backlog(facts: Facts) -> Iterator[Finding]:
+    """Messages wait for long although somebody takes from the queue."""
+    late = {
+        name: queue
+        for name, queue in (facts.queues or {}).items()
+        if queue.depth and queue.consumers and (queue.age or 0.0) > WAITING_SECONDS
+    }
+    if late:
+        yield Finding(
+            "backlog",
+            Severity.DEGRADED,
+            f"Messages wait in {names(late)}: the fleet does not keep up.",
+            tuple(_line(name, queue) for name, queue in sorted(late.items())[:5]),
+            "More is sent than is worked off.",
+            (
+                "more slots for these queues, or fewer messages; celery -A APP mongo processes shows what "
+                "the slots do",
+            ),
+            where=frozenset(late),
+        )
+
+
+def gated(facts: Facts) -> Iterator[Finding]:
+    """Queues that an operator paused."""
+    paused = {
+        (queue, process.node)
+        for process in facts.present
+        for queue, why in process.part("gate").items()
+        if why == "operator"
+    }
+    for name in sorted({queue for queue, _ in paused}):
+        nodes = {node for queue, node in paused if queue == name}
+        depth = (facts.queues or {}).get(name, Queue(0, None)).depth
+        yield Finding(
+            "queue-paused",
+            Severity.NOTE,
+            f"The queue {name} is paused by an operator.",
+            (f"on {names(nodes)}; {count(depth, 'message')} wait",),
+            "It stays paused until somebody resumes it, over restarts too.",
+            (f"celery -A APP mongo resume {name}",),
+            where=frozenset({name}),
+        )
+
+
+def _is_busy(node: Node) -> bool:
+    return bool(node.present) and all(process.is_full_of_tasks for process in node.present)
+
+
+def _gate(facts: Facts, queue: str) -> bool:
+    return any(queue in process.part("gate") for process in facts.present)
+
+
+def _all_tell(facts: Facts) -> bool:
+    # A node that has just started does not know its queues yet.
+    return bool(facts.present) and all(process.report.get("queues") for process in facts.present)
+
+
+def _line(name: str, queue: Queue) -> str:
+    age = "" if queue.age is None else f", the oldest for {seconds(queue.age)}"
+    return f"{count(queue.depth, 'message')} in {name}{age}"
+
+
+CHECKS = (
+    Check("slots-busy", "Is a slot free?", slots_busy, needs=("nodes", "queues"), explains=("backlog",)),
+    Check("queue-unconsumed", "Is every queue consumed?", unconsumed, needs=("nodes", "queues")),
+    Check("backlog", "Are messages taken soon?", backlog, needs=("nodes", "queues")),
+    Check("queue-paused", "Is a queue paused by an operator?", gated, needs=("nodes",)),
+)

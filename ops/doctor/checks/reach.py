@@ -1,0 +1,78 @@
+"""What can be seen from here at all."""
+
+from collections.abc import Iterator
+
+from ..facts import Facts
+from ..finding import Check, Finding, Severity
+
+
+def nothing_reached(facts: Facts) -> Iterator[Finding]:
+    """Neither Redis nor MongoDB answers: most likely it is this machine."""
+    if facts.nodes is not None or facts.ping is None or facts.answers_here:
+        return
+    if facts.ping.get("verdict") == "degraded":
+        return
+    yield Finding(
+        "nothing-reached",
+        Severity.UNKNOWN,
+        "Neither Redis nor MongoDB answers this machine: nothing can be said of the fleet.",
+        (
+            f"Redis: {facts.unseen.get('nodes', 'no answer')}",
+            f"MongoDB: {'; '.join(facts.ping.get('reasons') or ['no answer'])}",
+        ),
+        "Either both are down, or this machine has no way to them.",
+        ("run this from a worker's host, with the environment of a worker (REDIS_URL, MONGODB_URI)",),
+    )
+
+
+def redis_down(facts: Facts) -> Iterator[Finding]:
+    """The broker does not answer."""
+    if facts.nodes is not None:
+        return
+    yield Finding(
+        "redis-down",
+        Severity.DOWN,
+        "Redis does not answer this machine.",
+        (f"Redis: {facts.unseen.get('nodes', 'no answer')}",),
+        "Without its broker the fleet takes and sends no message. Running tasks end, and what is finished is "
+        "acknowledged once Redis is back; of the fleet nothing can be seen meanwhile.",
+        (
+            "redis-cli -u REDIS_URL ping, here and on a worker's host: is the server up, is the port open, "
+            "is the password right?",
+        ),
+    )
+
+
+def nobody_reports(facts: Facts) -> Iterator[Finding]:
+    """Redis is there and holds no report."""
+    if facts.nodes is None or facts.nodes:
+        return
+    yield Finding(
+        "nobody-reports",
+        Severity.UNKNOWN,
+        f"No process of the deployment {facts.deployment!r} reports.",
+        ("0 reports in Redis",),
+        "No worker runs, or it runs under another deployment or key prefix, or it cannot write to Redis.",
+        (
+            "celery -A APP status: does a worker answer?",
+            "compare CELERY_PYMONGO_DEPLOYMENT, CELERY_PYMONGO_KEY_PREFIX and REDIS_URL here with a worker's",
+        ),
+    )
+
+
+CHECKS = (
+    Check(
+        "nothing-reached",
+        "Is anything seen from here?",
+        nothing_reached,
+        explains=("redis-down", "mongodb-down"),
+    ),
+    Check("redis-down", "Does Redis answer?", redis_down, explains=("beat-silent",)),
+    Check(
+        "nobody-reports",
+        "Does any process report?",
+        nobody_reports,
+        needs=("nodes",),
+        explains=("queue-unconsumed", "backlog", "beat-absent", "beat-silent"),
+    ),
+)

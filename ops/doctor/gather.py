@@ -1,0 +1,149 @@
+"""Asks every source side by side, under one deadline; what is not seen is named, with the reason.
+
+It knows the fleet by `app.mongo.view` alone and turns what that tells into the plain values of `facts`.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..deadline import Deadline, Seen
+from .facts import Beat, Facts, Node, Process, Queue
+from .own import own_settings
+
+# What a late answer leaves for judging and printing.
+_RESERVE_SECONDS = 0.3
+
+
+def gather(app: Any, deadline: Deadline) -> Facts:
+    """Return what is known within the deadline. Never raises for what a server does."""
+    view = app.mongo.view
+    seconds = max(0.1, deadline.left - _RESERVE_SECONDS)
+    # Those that need nothing of others first: all wait side by side.
+    sight = deadline.ask(view.look)
+    mongodb = deadline.ask(lambda: view.mongodb(seconds))
+    asked = {
+        "beats": deadline.ask(view.beats),
+        "redis": deadline.ask(view.redis),
+        "dead_letters": deadline.ask(view.dead_letters),
+    }
+    looked = sight.seen()
+    fleet = _then(looked, deadline, view.assess)()
+    of_nodes = _then(fleet, deadline, lambda found: view.records(sorted(found.nodes)))
+    of_queues = _then(fleet, deadline, lambda found: view.waiting(found, bound=True))
+    records, waiting = of_nodes(), of_queues()
+    seen = {name: pending.seen() for name, pending in asked.items()}
+    server = mongodb.seen()
+    connected = _connected(server)
+    # A server that does not answer a ping would keep whoever asks more.
+    seen["indexes"] = _then(connected, deadline, lambda _asked: view.collections(deadline.left))()
+    seen |= {"nodes": fleet, "ping": server, "server": connected, "queues": waiting}
+    return Facts(
+        at=fleet.value.at if fleet.value else time.time(),
+        deployment=app.mongo.settings.deployment,
+        settings=own_settings(app.mongo.settings),
+        nodes=None if fleet.value is None else _nodes(fleet.value, records.value or {}),
+        ping=None if server.value is None else _ping(server.value),
+        server=_server(server.value, fleet.value, app.mongo.settings),
+        indexes=seen["indexes"].value,
+        queues=None if waiting.value is None else _queues(waiting.value, fleet.value),
+        beats=None if seen["beats"].value is None else tuple(map(_beat, seen["beats"].value)),
+        redis=seen["redis"].value,
+        post_mortems=None if looked.value is None else tuple(looked.value.buried),
+        dead_letters=seen["dead_letters"].value,
+        lasting={} if looked.value is None else looked.value.before.get("lasting", {}),
+        unseen=_unseen(seen, looked),
+    )
+
+
+def _then(before: Seen[Any], deadline: Deadline, ask: Callable[[Any], Any]) -> Callable[[], Seen[Any]]:
+    """Ask now what needs an answer that came before, and return what waits for it; nothing without."""
+    if before.value is None:
+        return lambda: Seen(why=before.why)
+    return deadline.ask(lambda: ask(before.value)).seen
+
+
+def _unseen(seen: Mapping[str, Seen[Any]], looked: Seen[Any]) -> dict[str, str]:
+    found = {name: answer.why for name, answer in seen.items() if answer.value is None}
+    if looked.value is None:
+        found |= {"nodes": looked.why, "post_mortems": looked.why}
+    server = seen["server"]
+    connections = server.value and server.value.connections
+    is_refused = connections is not None and connections.source == "not permitted"
+    found["limit"] = server.why or ("not permitted" if is_refused else "the server does not tell")
+    return {name: why or "the broker is no Redis" for name, why in found.items()}
+
+
+def _connected(server: Seen[Any]) -> Seen[Any]:
+    """Return what the server said, or why it said nothing."""
+    if server.value is None or server.value.ping.verdict == "ok":
+        return server
+    return Seen(why="MongoDB does not answer here")
+
+
+def _nodes(fleet: Any, records: Mapping[str, Mapping[str, Any]]) -> tuple[Node, ...]:
+    return tuple(_node(node, records.get(name, {})) for name, node in fleet.nodes.items())
+
+
+def _node(node: Any, record: Mapping[str, Any]) -> Node:
+    processes = tuple(
+        Process(each.member, node.name, str(each.state), each.silence, each.report, record)
+        for each in node.processes
+    )
+    return Node(node.name, node.slots, processes, tuple(node.missing), record)
+
+
+def _ping(asked: Any) -> dict[str, Any]:
+    """Return the ping as a health check tells it."""
+    ping = asked.ping
+    return {
+        "verdict": str(ping.verdict),
+        "latency_ms": ping.latency_ms,
+        "error_class": None if ping.error_class is None else str(ping.error_class),
+        # What follows are PyMongo's own limits.
+        "reasons": [f"{ping.error_class}: {str(ping.error).partition(' (configured')[0]}"]
+        if ping.error_class
+        else [],
+        "topology": asked.topology,
+        "server": asked.server,
+    }
+
+
+def _server(asked: Any, fleet: Any, settings: Any) -> dict[str, Any] | None:
+    """Return what the server says of its connections; those of processes that report under `counted`."""
+    connections = None if asked is None else asked.connections
+    if connections is None:
+        return None
+    current, available = connections.current, connections.available
+    by_name = connections.by_appname
+    told = {
+        "current": current,
+        # Some servers say 0 where they do not know.
+        "limit": current + available if current and available else None,
+        "source": connections.source,
+        "others": connections.others,
+    }
+    if by_name is None or fleet is None:
+        return told | {"counted": None, "strays": None}
+    names = {process.report.get("appname") for process in fleet.present}
+    counted = sum(number for name, number in by_name.items() if name in names)
+    # This very program is connected under our name, too.
+    own = f"{settings.appname}/{settings.deployment}/"
+    strays = sum(number for name, number in by_name.items() if name not in names and name.startswith(own))
+    return told | {"counted": counted, "strays": strays}
+
+
+def _queues(waiting: Any, fleet: Any) -> dict[str, Queue]:
+    consumers: dict[str, set[str]] = {}
+    for node in fleet.nodes.values() if fleet else ():
+        for process in node.present:
+            for name in process.report.get("queues") or ():
+                consumers.setdefault(name, set()).add(node.name)
+    return {
+        name: Queue(queue.depth, queue.age, tuple(sorted(consumers.get(name, ()))))
+        for name, queue in waiting.queues.items()
+    }
+
+
+def _beat(pulse: Any) -> Beat:
+    return Beat(pulse.silence, pulse.age, pulse.host, pulse.pid, pulse.scheduler)

@@ -1,0 +1,404 @@
+"""Each check finds what it is for, names it with numbers, and finds nothing in a healthy deployment."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ops.doctor.checks import CHECKS
+from ops.doctor.facts import Beat, Facts, Queue
+from ops.doctor.finding import Check, Finding, Severity
+from ops.doctor.judging import diagnose
+from tests.unit.doctor_facts import AWAY, PING, REDIS, facts, node, shared
+from tests.unit.fleet_reports import NOW
+
+OPEN: dict[str, Any] = {
+    "circuit": "open",
+    "outage": 12.0,
+    "error": "heartbeat: AutoReconnect",
+    "cause": "outage",
+}
+REFUSED: dict[str, Any] = OPEN | {"cause": "auth", "error": "OperationFailure: Authentication failed."}
+BUSY_TASK: dict[str, Any] = {"name": "shop.report", "id": "x", "seconds": 90.0, "running": 1}
+WAITING: dict[str, Any] = {
+    "wait": {"n": 100, "avg": 400.0, "p99": 900.0},
+    "pool": {"waiting": 5, "in_use": 2, "max": 2},
+}
+
+
+def with_redis(**changes: Any) -> Facts:
+    return facts(redis=REDIS | changes)
+
+
+def with_topology(**changes: Any) -> Facts:
+    return facts(ping=PING | {"topology": PING["topology"] | changes})
+
+
+def with_option(**options: Any) -> Facts:
+    return facts(node(record={"options": options}))
+
+
+MEMBERS: dict[str, Any] = {"m1:27017": "RSPrimary", "m2:27017": "Unknown"}
+OTHER_BEAT = Beat(1.0, 300.0, "h", 11, "PersistentScheduler")
+MORTEM: dict[str, Any] = {"node": "w1@h", "slot": 0, "seen": NOW - 60, "task": {"name": "shop.report"}}
+
+# By check: what makes it find something, and a word of its evidence.
+CASES: dict[str, tuple[Facts, str]] = {
+    "nothing-reached": (facts(nodes=None, ping=AWAY, unseen={"nodes": "ConnectionError"}), "ConnectionError"),
+    "redis-down": (facts(nodes=None, unseen={"nodes": "TimeoutError"}), "TimeoutError"),
+    "nobody-reports": (facts(nodes=()), "0 reports"),
+    "login-refused": (facts(node(**REFUSED), ping=AWAY), "2 of 2 processes"),
+    "configuration-refused": (
+        facts(node(**OPEN), ping=AWAY | {"error_class": "config", "reasons": ["config: certificate"]}),
+        "certificate",
+    ),
+    "no-primary": (
+        with_topology(primary=None, members={"m1:27017": "RSSecondary", "m2:27017": "Unknown"}),
+        "1 of 2 members",
+    ),
+    "mongodb-down": (facts(node("w1@h", **OPEN), node("w2@h", **OPEN), ping=AWAY), "4 processes of 4"),
+    "node-cut-off": (facts(node("w1@h", **OPEN), node("w2@h")), "all 2 processes of w1@h"),
+    "process-cut-off": (
+        facts(replace(node(), processes=(*node(**OPEN).processes[:1], *node().processes[1:]))),
+        "12 s: w1@h/0",
+    ),
+    "member-away": (with_topology(members=MEMBERS), "1 of 2: m2:27017"),
+    "node-lost": (facts(node("w1@h", state="lost"), node("w2@h")), "all 2 processes silent"),
+    "process-lost": (
+        facts(replace(node(), processes=(*node(state="lost").processes[:1], *node().processes[1:]))),
+        "w1@h/0, silent for up to 40 s",
+    ),
+    "slots-missing": (
+        facts(replace(node(), slots=3, missing=("w1@h/2",)), lasting={"missing": {"w1@h/2": NOW - 60}}),
+        "w1@h/2, for up to 60 s; expected 3",
+    ),
+    "process-killed": (facts(post_mortems=(MORTEM,)), "1 without a goodbye"),
+    "process-silent": (facts(node(state="busy", task=BUSY_TASK)), "silent for up to 40 s"),
+    "stray-connections": (
+        facts(server={"current": 90, "limit": 1000, "counted": 12, "strays": 40, "source": "x"}),
+        "40 strays",
+    ),
+    "client-before-fork": (facts(node(record={"before_fork": ["/app/db.py:3 in <module>"]})), "/app/db.py:3"),
+    "second-client": (facts(node(foreign="/app/cache.py:9 in load")), "in 2 of 2 processes"),
+    "mongodb-result-backend": (facts(node(record={"result_backend": "mongodb"})), "w1@h"),
+    "overload": (facts(node(overload=3.0, count={"overloads": 7})), "14 operations answered"),
+    "server-nearly-full": (
+        facts(server={"current": 950, "limit": 1000, "counted": 12, "strays": 0, "source": "x"}),
+        "95% in use",
+    ),
+    "long-holds": (
+        facts(shared(**WAITING, held={"n": 2, "seconds": 31.0, "task": "shop.report"})),
+        "shop.report holds a connection for 31 s",
+    ),
+    "pool-too-small": (
+        facts(shared(record={"options": {"maxPoolSize": 2}}, **WAITING)),
+        "maxPoolSize 2, concurrency 8",
+    ),
+    "pool-exhausted": (facts(shared(**WAITING)), "5 waiting now, 2 of 2"),
+    "leak": (
+        facts(node(count={"leaks": 3, "false_alarms": 1}, leak={"what": "a session", "task": "shop.sell"})),
+        "shop.sell left a session",
+    ),
+    "drift": (facts(node(count={"drift": 2})), "4 in w1@h/0"),
+    "connection-budget": (facts(settings={"server_connections": 10}), "sum 16 to each member, limit 10"),
+    "file-descriptors": (facts(node(record={"nofile": 40})), "RLIMIT_NOFILE 40, needed up to 48"),
+    "redis-clients": (with_redis(connected_clients=9500), "95% of maxclients"),
+    "min-pool-size": (with_option(minPoolSize=10), "minPoolSize 10 where 1 task"),
+    "pool-below-concurrency": (facts(shared(record={"options": {"maxPoolSize": 4}})), "nobody waits"),
+    "process-churn": (
+        facts(node(record={"max_tasks_per_child": 1}, started=NOW - 3)),
+        "worker_max_tasks_per_child=1",
+    ),
+    "connection-churn": (
+        facts(node(rate={"created": 2.0, "checked_out": 3.0})),
+        "240 made and 360 checkouts",
+    ),
+    "redis-replica": (with_redis(role="slave", master_link_status="up"), "role slave"),
+    "redis-write-failed": (with_redis(aof_last_write_status="err"), "aof_last_write_status: err"),
+    "redis-persistence": (with_redis(aof_enabled=0), "appendonly no"),
+    "redis-eviction": (with_redis(maxmemory=1 << 30, maxmemory_policy="allkeys-lru"), "1,073,741,824"),
+    "redis-memory": (with_redis(maxmemory=1 << 20), "1,048,576 of 1,048,576"),
+    "visibility-timeout": (facts(node(record={"visibility_timeout": 60.0})), "hard time limit 300 s"),
+    "delivery-risk": (
+        facts(node(record={"risks": ["task_acks_late=False: a task is lost; set it to True"]})),
+        "w1@h",
+    ),
+    "dead-letters": (facts(dead_letters=3), "3 in Redis"),
+    "slots-busy": (
+        facts(node(task=BUSY_TASK), queues={"celery": Queue(9, 40.0, ("w1@h",))}),
+        "9 messages in celery, the oldest for 40 s",
+    ),
+    "queue-unconsumed": (facts(queues={"reports": Queue(4, 300.0)}), "4 messages in reports"),
+    "backlog": (facts(queues={"celery": Queue(4, 300.0, ("w1@h",))}), "the oldest for 5 min"),
+    "queue-paused": (facts(node(gate={"mongo.data": "operator"})), "0 messages wait"),
+    "beat-silent": (
+        facts(beats=(Beat(95.0, 500.0, "h", 10, "Scheduler"),)),
+        "95 s ago, by Scheduler on h, pid 10",
+    ),
+    "beat-doubled": (facts(beats=(Beat(1.0, 500.0, "h", 10, "Scheduler"), OTHER_BEAT)), "pid 11 on h"),
+    "beat-absent": (facts(beats=()), "0 pulses"),
+    "clock-skew": (facts(node(at=NOW + 30)), "+30.5 s"),
+    "timeout-missing": (with_option(waitQueueTimeoutMS=0), "waitQueueTimeoutMS 0"),
+    "timeout-above-limit": (
+        facts(node(record={"shortest_time_limit": 4.0})),
+        "the shortest hard time limit 4 s",
+    ),
+    "start-timeout": (facts(node(record={"init_handlers": ["shop.connect"]})), "shop.connect on w1@h"),
+    "selection-timeout": (with_option(serverSelectionTimeoutMS=30_000), "30,000"),
+    "idle-time": (with_option(maxIdleTimeMS=0), "maxIdleTimeMS 0"),
+    "retries-off": (with_option(retryWrites=False), "retryWrites=false"),
+    "tls-unverified": (facts(node(record={"mongodb": {"verified": False}})), "verification is off"),
+    "no-login": (facts(node(record={"redis": {"local": False, "tls": True}})), "no user in the URI"),
+    "no-tls": (facts(node(record={"mongodb": {"local": False, "login": True}})), "no TLS"),
+    "write-concern": (with_option(w=1), "w=1"),
+    "read-preference": (with_option(readPreference="secondaryPreferred"), "secondaryPreferred"),
+    "version": (facts(node(record={"versions": {"pymongo": "4.15.4"}})), "pymongo 4.15.4"),
+    "nodes-unequal": (
+        facts(node("w1@h"), node("w2@h", record={"versions": {"celery": "5.7.1"}})),
+        "celery: 5.7.0 on w1@h; 5.7.1 on w2@h",
+    ),
+    "tls-sessions": (
+        facts(node(record={"options": {"tls": True}, "versions": {"python": "3.11.9"}})),
+        "Python 3.11 and TLS",
+    ),
+    "role-cluster-monitor": (facts(server={"source": "not permitted", "current": None}), "code 13"),
+    "history-refused": (facts(indexes={"refused": ["celery_pymongo"], "without_ttl": {}}), "celery_pymongo"),
+    "index-missing": (facts(indexes={"refused": [], "without_ttl": {"app._once": "until"}}), "until"),
+}
+
+
+def test_every_check_has_a_case() -> None:
+    assert set(CASES) == {check.id for check in CHECKS}
+
+
+def test_a_healthy_deployment_has_no_finding_and_every_check_was_made() -> None:
+    found = diagnose(facts())
+    assert (found.verdict, found.findings, found.unchecked) == ("ok", (), {})
+    assert set(found.checked) == set(CASES)
+
+
+@pytest.mark.parametrize("concurrency", [1, 8, 200])
+def test_a_healthy_node_of_threads_has_no_finding(concurrency: int) -> None:
+    record = {"options": {"maxPoolSize": concurrency + 1}}
+    assert diagnose(facts(shared(concurrency=concurrency, record=record))).findings == ()
+
+
+def found_by(check: Check, known: Facts) -> list[Finding]:
+    return list(check.find(known))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
+def test_a_check_finds_what_it_is_for_and_says_it_with_numbers(check: Check) -> None:
+    broken, words = CASES[check.id]
+    first, *_ = found_by(check, broken)
+    assert first.id == check.id
+    assert words in "\n".join(first.evidence)
+    assert all((first.title, first.why, first.fix, all(first.fix), all(first.evidence)))
+    assert found_by(check, facts()) == []
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
+def test_what_is_found_is_told_by_the_diagnosis(check: Check) -> None:
+    """Once, as a finding or folded under another."""
+    found = diagnose(CASES[check.id][0]).findings
+    folded = [one.id for finding in found for one in finding.explains]
+    assert [*(finding.id for finding in found), *folded].count(check.id) == 1
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
+def test_a_check_without_its_facts_is_named_and_finds_nothing(check: Check) -> None:
+    nothing = Facts(at=NOW, deployment="shop", unseen={"nodes": "no answer"})
+    found = diagnose(nothing)
+    assert (check.id in found.unchecked) == bool(check.needs)
+    assert (check.id in found.checked) == (not check.needs)
+
+
+def test_with_nothing_seen_nothing_is_held_against_the_fleet() -> None:
+    found = diagnose(Facts(at=NOW, deployment="shop", unseen={"nodes": "no answer"}))
+    assert [finding.id for finding in found.findings] == ["redis-down"]
+
+
+# --- what tells one thing from another ---
+
+
+def ids(known: Facts) -> list[str]:
+    return [finding.id for finding in diagnose(known).findings]
+
+
+def test_an_outage_that_this_machine_does_not_see_is_that_of_the_nodes() -> None:
+    assert ids(facts(node("w1@h", **OPEN), node("w2@h", **OPEN)))[0] == "node-cut-off"
+
+
+def test_a_machine_that_does_not_reach_mongodb_says_nothing_of_a_fleet_that_does() -> None:
+    assert ids(facts(ping=AWAY)) == []
+
+
+def test_mongodb_alone_is_judged_by_its_ping() -> None:
+    assert ids(facts(nodes=None, ping=PING)) == ["redis-down"]
+    assert ids(facts(nodes=(), ping=AWAY))[0] == "mongodb-down"
+
+
+def test_waits_are_put_down_to_long_holds_or_to_a_small_pool() -> None:
+    small: dict[str, Any] = {"record": {"options": {"maxPoolSize": 2}}}
+    held: dict[str, Any] = {"held": {"n": 2, "seconds": 31.0, "task": "shop.report"}}
+    assert ids(facts(shared(**small, **WAITING)))[0] == "pool-too-small"
+    assert ids(facts(shared(**small, **WAITING, **held)))[0] == "long-holds"
+    assert ids(facts(shared(**WAITING)))[0] == "pool-exhausted"
+
+
+def test_one_slow_checkout_among_few_is_no_trouble() -> None:
+    assert ids(facts(shared(wait={"n": 5, "p99": 900.0}))) == []
+
+
+def test_timeouts_of_long_ago_are_no_trouble_now() -> None:
+    assert ids(facts(shared(count={"timeouts": 9}))) == []
+    assert ids(facts(shared(count={"timeouts": 9}, rate={"failed": 0.1}))) == ["pool-exhausted"]
+
+
+def test_a_slow_server_is_overloaded_where_most_of_the_fleet_sees_it() -> None:
+    ping = PING | {"latency_ms": 900.0}
+    slow: dict[str, Any] = {"rtt": {"avg": 900.0}}
+    assert ids(facts(node(**slow), ping=ping)) == ["overload"]
+    assert ids(facts(node("w1@h", **slow), node("w2@h"), node("w3@h"), ping=ping)) == []
+    assert ids(facts(node(**slow))) == []
+
+
+def test_a_leader_that_took_over_is_no_second_beat() -> None:
+    before, after = Beat(12.0, 500.0, "h", 10, "Scheduler"), Beat(1.0, 4.0, "h2", 11, "Scheduler")
+    assert ids(facts(beats=(before, after))) == []
+
+
+def test_a_gated_queue_is_no_queue_that_nobody_consumes() -> None:
+    gated = node(gate={"mongo.data": "outage"})
+    assert "queue-unconsumed" not in ids(facts(gated, queues={"mongo.data": Queue(9, 300.0)}))
+
+
+def test_a_node_that_does_not_know_its_queues_yet_hides_who_consumes_what() -> None:
+    assert ids(facts(node(queues=[]), queues={"reports": Queue(4, 300.0)})) == []
+
+
+def test_slots_are_busy_only_where_all_of_those_who_consume_are() -> None:
+    queues = {"celery": Queue(9, 40.0, ("w1@h", "w2@h"))}
+    assert ids(facts(node("w1@h", task=BUSY_TASK), node("w2@h"), queues=queues)) == []
+
+
+def test_threads_are_busy_once_as_many_tasks_run_as_may() -> None:
+    queues = {"celery": Queue(9, 40.0, ("w1@h",))}
+    task = BUSY_TASK | {"running": 7}
+    assert ids(facts(shared(task=task), queues=queues)) == []
+    assert ids(facts(shared(task=task | {"running": 8}), queues=queues)) == ["slots-busy"]
+
+
+@pytest.mark.parametrize(
+    ("versions", "kind", "count"),
+    [
+        ({"pymongo": "4.15.4"}, "prefork", 1),
+        ({"pymongo": "4.15.5"}, "prefork", 0),
+        ({"pymongo": "4.18.3"}, "gevent", 1),
+        ({"pymongo": "4.18.3"}, "prefork", 0),
+        ({"pymongo": "4.16.0"}, "eventlet", 1),
+        ({"pymongo": "4.20.0.dev1"}, "gevent", 0),
+        ({"pymongo": None}, "gevent", 0),
+        ({"celery": "5.6.2"}, "prefork", 1),
+        ({"redis": "5.3.0"}, "prefork", 1),
+    ],
+)
+def test_the_version_advisor(versions: dict[str, Any], kind: str, count: int) -> None:
+    record = {"versions": versions, "kind": kind, "concurrency": 2}
+    assert ids(facts(node(record=record))).count("version") == count
+
+
+def test_nodes_are_compared_by_what_should_be_the_same() -> None:
+    """A node of threads keeps more connections open than one of a single task: that is no difference."""
+    prefork, threads = node("w1@h"), shared("w2@h", record={"options": {"minPoolSize": 8}})
+    assert ids(facts(prefork, threads)) == []
+
+
+def test_a_clock_is_judged_by_the_quickest_report_of_its_host() -> None:
+    late, quick = node("w1@h").processes
+    late = replace(late, report={**late.report, "at": NOW - 9})
+    assert ids(facts(replace(node(), processes=(late, quick)))) == []
+
+
+def test_a_weakness_of_the_way_counts_only_where_it_leads_over_a_network() -> None:
+    assert ids(facts(node(record={"mongodb": {"local": True, "login": False, "tls": False}}))) == []
+
+
+def test_a_machine_that_reaches_nothing_knows_nothing() -> None:
+    found = diagnose(facts(nodes=None, ping=AWAY, beats=None, unseen={"nodes": "ConnectionError"}))
+    assert (found.verdict, [one.id for one in found.findings]) == ("unknown", ["nothing-reached"])
+    assert {one.id for one in found.findings[0].explains} == {"redis-down", "mongodb-down"}
+
+
+def test_a_deployment_of_which_nothing_is_known_is_no_dead_beat() -> None:
+    found = diagnose(facts(nodes=(), beats=()))
+    assert (found.verdict, [one.id for one in found.findings]) == ("unknown", ["nobody-reports"])
+
+
+# --- the order and the folding ---
+
+
+def test_the_most_severe_is_first_and_a_note_spoils_nothing() -> None:
+    known = facts(node("w1@h", **OPEN), node("w2@h", **OPEN), ping=AWAY, dead_letters=2)
+    found = diagnose(known)
+    assert [one.severity for one in found.findings] == [Severity.DOWN, Severity.NOTE]
+    assert found.verdict == "down"
+    assert diagnose(facts(dead_letters=2)).verdict == "ok"
+    assert diagnose(facts(nodes=())).verdict == "unknown"
+
+
+def test_what_an_outage_does_is_folded_under_it() -> None:
+    """Timeouts in the queue, a backlog behind the gate: not five findings but one."""
+    starved: dict[str, Any] = OPEN | {"count": {"timeouts": 40}, "rate": {"failed": 2.0}}
+    known = facts(
+        node("w1@h", **starved),
+        node("w2@h", **starved),
+        ping=AWAY,
+        queues={"celery": Queue(40, 300.0, ("w1@h", "w2@h"))},
+    )
+    (found,) = diagnose(known).findings
+    assert found.id == "mongodb-down"
+    assert [one.id for one in found.explains] == ["backlog"]
+    assert found.to_dict()["explains"][0]["evidence"] == ["40 messages in celery, the oldest for 5 min"]
+
+
+def test_the_queues_of_a_lost_node_are_its_symptoms() -> None:
+    """And those that nobody ever consumed are not."""
+    known = facts(
+        node("w1@h", state="lost", queues=["reports"]),
+        node("w2@h"),
+        queues={"reports": Queue(4, 300.0), "typo": Queue(2, 300.0)},
+        post_mortems=(MORTEM,),
+    )
+    first, second = diagnose(known).findings
+    assert (first.id, [one.id for one in first.explains]) == (
+        "node-lost",
+        ["process-killed", "queue-unconsumed"],
+    )
+    assert (second.id, second.where) == ("queue-unconsumed", frozenset({"typo"}))
+
+
+def test_a_symptom_of_another_process_stands_for_itself() -> None:
+    known = facts(node("w1@h", **OPEN), node("w2@h"), shared("w3@h", **WAITING))
+    assert ids(known) == ["node-cut-off", "pool-exhausted"]
+
+
+def test_a_refused_login_explains_the_outage_that_it_looks_like() -> None:
+    (found,) = diagnose(facts(node("w1@h", **REFUSED), node("w2@h", **REFUSED), ping=AWAY)).findings
+    assert found.id == "login-refused"
+    assert [one.id for one in found.explains] == ["mongodb-down"]
+
+
+def test_what_explains_what_has_no_circle_and_names_checks_that_there_are() -> None:
+    explains = {check.id: set(check.explains) for check in CHECKS}
+    assert set().union(*explains.values()) <= set(explains)
+
+    def reach(start: str, seen: frozenset[str]) -> None:
+        assert start not in seen, f"{start} explains itself"
+        for following in explains.get(start, ()):
+            reach(following, seen | {start})
+
+    for check in CHECKS:
+        reach(check.id, frozenset())

@@ -1,0 +1,95 @@
+"""What a person reads of the doctor and of the sizing: the document, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ops import output
+from ops.commands import doctor, size
+from ops.doctor.facts import Facts
+from ops.doctor.judging import diagnose
+from ops.doctor.report import Examined, unseen_of
+from ops.sizing import Plan
+from ops.sizing import size as size_of
+from tests.schemas import validated
+from tests.unit.doctor_facts import AWAY, facts, node, shared
+from tests.unit.fleet_reports import NOW
+from tests.unit.test_doctor_checks import CASES
+
+
+def document(known: Facts) -> dict[str, Any]:
+    body = {
+        "at": known.at,
+        "deployment": known.deployment,
+        "server": None,
+        "processes": {"seen": len(known.present), "nodes": len(known.nodes or ())},
+        **diagnose(known).to_dict(),
+    }
+    return validated(json.dumps(Examined(body, unseen_of(known)).to_dict()))
+
+
+def shown(renderable: Any) -> str:
+    return output.render(renderable, on_terminal=False, has_color=False)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_finding_is_shown_whole_and_as_the_schema_says(name: str) -> None:
+    told = document(CASES[name][0])
+    text = shown(doctor.render(told))
+    for finding in told["findings"]:
+        assert f"[{finding['id']}]" in text
+        for line in (finding["title"], *finding["evidence"], finding["why"], *finding["fix"]):
+            assert line in text
+        assert all(one["title"] in text for one in finding["explains"])
+
+
+def test_a_fleet_that_is_well_has_a_line() -> None:
+    text = shown(doctor.render(document(facts())))
+    assert text == f"ok  deployment shop, 4 processes of 2 nodes: no findings, {len(CASES)} checks"
+
+
+def test_what_was_not_checked_is_named_by_its_reason() -> None:
+    told = document(
+        facts(server=None, unseen={"server": "no answer within 5 s", "limit": "no answer within 5 s"})
+    )
+    lines = shown(doctor.render(told)).splitlines()
+    assert (
+        "not checked: stray-connections, server-nearly-full, role-cluster-monitor (server: no answer "
+        "within 5 s)" in lines
+    )
+    assert told["unseen"]["server connections"] == "no answer within 5 s"
+
+
+def test_a_server_that_does_not_answer_here_is_not_seen() -> None:
+    assert unseen_of(facts(ping=AWAY))["MongoDB"] == AWAY["reasons"][0]
+
+
+def test_a_limit_that_is_set_is_not_unseen() -> None:
+    unseen = {"limit": "the server does not tell"}
+    assert unseen_of(facts(server={"current": 5}, unseen=unseen)) != {}
+    assert unseen_of(facts(settings={"server_connections": 500}, unseen=unseen)) == {}
+
+
+@pytest.mark.parametrize(
+    ("known", "plan", "words"),
+    [
+        (
+            facts(node(), shared("w2@h")),
+            None,
+            ["prefork", "threads", "MONGODB_MAX_POOL_SIZE=2", "it takes 1,000"],
+        ),
+        (
+            Facts(at=NOW, deployment="shop"),
+            Plan(200, 15, 8, 40),
+            ["by the plan", "440 connections", "unknown"],
+        ),
+        (Facts(at=NOW, deployment="shop"), None, ["unknown", "20 x 0.1 s x 1.5 = 3"]),
+    ],
+)
+def test_a_size_is_shown_with_the_guides_beside_it(known: Facts, plan: Plan | None, words: list[str]) -> None:
+    told = {"at": known.at, "deployment": known.deployment, **size_of(known, plan)}
+    text = shown(size.render(told))
+    assert [word for word in [*words, "Where it errs"] if word not in text] == []
