@@ -1,0 +1,69 @@
+"""An app of somebody's own with the troubles of the incidents: CLINIC_CONF is JSON, its Celery settings.
+
+CLINIC_EARLY is the URI of a client that a module opens where it is imported: before the fork.
+"""
+
+import json
+import os
+import time
+from typing import Any
+
+from celery import Celery
+from pymongo import MongoClient
+
+from worker.config import celery_config
+from worker.installer import install
+from worker.process import call, get_database
+from worker.settings import load_settings
+
+app = Celery("clinic")
+app.conf.update(celery_config(load_settings()))
+app.conf.update(json.loads(os.environ.get("CLINIC_CONF", "{}")))
+install(app)
+
+if uri := os.environ.get("CLINIC_EARLY"):
+    EARLY: MongoClient[Any] = MongoClient(uri)
+    EARLY.admin.command("ping")
+
+
+@app.task(name="clinic.nothing")
+def nothing() -> int:
+    """Do nothing, in a process."""
+    return os.getpid()
+
+
+@app.task(name="clinic.nap")
+def nap(seconds: float) -> None:
+    """Hold a slot and no connection."""
+    time.sleep(seconds)
+
+
+@app.task(name="clinic.read")
+def read(times: int) -> int:
+    """Read so many times, a short while each."""
+    for _ in range(times):
+        get_database().clinic.find_one({"_id": 0})
+    return times
+
+
+@app.task(name="clinic.report")
+def report() -> int:
+    """Hold a connection for as long as the server takes."""
+    return len(get_database().clinic.distinct("_id"))
+
+
+@app.task(name="clinic.ask")
+def ask() -> None:
+    """Read once, and let the process know what became of it."""
+    call(lambda: get_database().clinic.find_one({"_id": 0}), attempts=1)
+
+
+KEPT: list[Any] = []
+
+
+@app.task(name="clinic.forget_session")
+def forget_session() -> None:
+    """Use a session, and end it never."""
+    session = app.mongo.get_client().start_session()
+    get_database().clinic.find_one({}, session=session)
+    KEPT.append(session)
