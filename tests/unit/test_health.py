@@ -22,6 +22,11 @@ class Server:
         self._replies = list(replies)
         self.asked: list[tuple[str, float | None]] = []
         self.admin = SimpleNamespace(command=self._command)
+        self.round_trip = 0.0
+        self.topology_description = SimpleNamespace(server_descriptions=self._servers)
+
+    def _servers(self) -> dict[Any, Any]:
+        return {("a", 27017): SimpleNamespace(min_round_trip_time=self.round_trip)}
 
     def _command(self, name: str) -> Any:
         self.asked.append((name, _csot.remaining()))
@@ -54,6 +59,20 @@ def test_a_ping_has_the_deadline_and_leaves_none_behind() -> None:
     health.ping(server, timeout_seconds=1.5)
     assert server.asked == [("ping", pytest.approx(1.5, abs=0.5))]
     assert _csot.remaining() is None
+
+
+def test_a_ping_has_time_for_the_round_trip_that_a_hang_left_behind() -> None:
+    """PyMongo refuses at once what has less time left, while the server answers again."""
+    server = client({"ok": 1})
+    server.round_trip = 3.8
+    health.ping(server, timeout_seconds=2)
+    assert server.asked == [("ping", pytest.approx(5.8, abs=0.5))]
+
+
+def test_an_answer_after_the_deadline_is_one_of_a_server_that_is_too_slow() -> None:
+    result = health.ping(client({"ok": 1}), timeout_seconds=0.0)
+    assert (result.verdict, result.error_class) == (Verdict.DEGRADED, ErrorClass.DEADLINE)
+    assert not result.is_answered
 
 
 def test_a_ping_keeps_an_earlier_deadline_around_it() -> None:

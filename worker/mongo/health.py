@@ -51,19 +51,33 @@ class Ping:
 
 
 def ping(client: Client, *, timeout_seconds: float) -> Ping:
-    """Ping the server; selection, checkout and round trip together take at most `timeout_seconds`.
+    """Ping the server; selection, checkout and round trip together may take `timeout_seconds`.
 
-    Never raises for what MongoDB or the network does.
+    An answer that took longer is one of a server that is too slow. Never raises for what MongoDB or the
+    network does.
     """
     started = time.monotonic()
     try:
-        with pymongo.timeout(timeout_seconds):
+        with pymongo.timeout(timeout_seconds + _believed_round_trip(client)):
             client.admin.command("ping")
     except (PyMongoError, OSError) as error:
         error_class = classify(error)
         verdict = _VERDICTS.get(error_class, Verdict.DOWN)
         return Ping(verdict, None, error_class, describe(error))
-    return Ping(Verdict.OK, round((time.monotonic() - started) * 1000, 2))
+    seconds = time.monotonic() - started
+    if seconds > timeout_seconds:
+        return Ping(Verdict.DEGRADED, None, ErrorClass.DEADLINE, f"answered after {seconds:.1f} s")
+    return Ping(Verdict.OK, round(seconds * 1000, 2))
+
+
+def _believed_round_trip(client: Client) -> float:
+    """Return the round trip in seconds that PyMongo reckons with, of the slowest server.
+
+    It refuses at once what has less time left than that. After a hang that is the hang's, and stays so until
+    a heartbeat or two later: 20 s by default, in which a server that answers would seem to be away.
+    """
+    servers = client.topology_description.server_descriptions().values()
+    return max((server.min_round_trip_time or 0.0 for server in servers), default=0.0)
 
 
 def warm(client: Client, database: str, *, timeout_seconds: float) -> None:
