@@ -18,6 +18,7 @@ COMMANDS = (
     "pause",
     "resume",
     "snapshot",
+    "history",
     "flight",
     "leaks",
     "load",

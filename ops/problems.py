@@ -53,6 +53,12 @@ class NoInput(Problem):
     exit_code = os.EX_NOINPUT
 
 
+class NoOutput(Problem):
+    """The file that was named cannot be written, or is there already."""
+
+    exit_code = os.EX_CANTCREAT
+
+
 class AppProblem(Problem):
     """The app that -A names cannot do this, or -A is missing."""
 

@@ -1,8 +1,8 @@
 """What the fleet was: snapshots of the last days in Redis, and of the last weeks in MongoDB.
 
-In Redis a capped stream, readable while MongoDB is away (`+xadd +xrange +xrevrange +expire`). In
-MongoDB a collection whose `_id` is the stream's, `at` its time and `snapshot` the rest; the user needs
-readWrite on its database.
+In Redis a capped stream, readable while MongoDB is away (`+xadd +xrange +xrevrange +expire`; to read only,
+`+time +xrange`). In MongoDB a collection whose `_id` is the stream's, `at` its time and `snapshot` the rest;
+the user needs readWrite on its database.
 """
 
 import json
@@ -94,6 +94,24 @@ class History:
         first = "-" if since is None else int(since * 1000)
         last = "+" if until is None else int(until * 1000)
         return [_entry(*pair) for pair in reversed(self._redis.xrevrange(self._stream, last, first, count))]
+
+    def now(self) -> float:
+        """Return Redis' own time, unix seconds: the clock of all that is in the stream."""
+        seconds, micros = self._redis.time()
+        return float(seconds + micros / 1e6)
+
+    def oldest(self) -> Entry | None:
+        """Return the oldest snapshot that Redis still has."""
+        found = self._redis.xrange(self._stream, count=1)
+        return _entry(*found[0]) if found else None
+
+    def walk(self, *, since: float, until: float) -> Iterator[Entry]:
+        """Yield the snapshots from `since` to `until` (unix seconds), the oldest first, a batch at a time."""
+        start, last = str(int(since * 1000)), int(until * 1000)
+        while found := self._redis.xrange(self._stream, start, last, _PER_CALL):
+            for pair in found:
+                yield _entry(*pair)
+            start = f"({found[-1][0].decode()}"
 
     def backfill(self, collection: Any, *, seconds: float = 2.0) -> int:
         """Insert what the stream has beyond the collection, and return how many; never raises for MongoDB.

@@ -4,12 +4,13 @@
 that source may, and raises its errors; whoever calls decides what is asked at once and what is done without.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import inquiry, own_collections, process_identity, queues, schedule, snapshot, survey
+from . import inquiry, own_collections, past, process_identity, queues, schedule, snapshot, survey
 from .fleet import Fleet, assess
+from .history import collection_name
 from .mongo import asked, server_connections
 from .queues import Queues, Waiting
 from .survey import Found
@@ -89,6 +90,14 @@ class View:
         count: int = self.mongo.deliveries.letters.count()
         return count
 
+    def past(
+        self, fields: past.Fields, span: Callable[[float], tuple[float, float]], *, seconds: float
+    ) -> past.Past:
+        """Return what the fleet was in a span, from Redis and, where that is older, from MongoDB."""
+        settings = self.mongo.settings
+        asked = past.Question(fields, span, settings.snapshot_interval_seconds, seconds)
+        return past.read(self.stores.history, self.kept if settings.history_days else None, asked)
+
     # -- the nodes ---------------------------------------------------------------------------------
 
     def assess(self, sight: Sight, *, must_ask: bool = True) -> Fleet:
@@ -111,6 +120,11 @@ class View:
             return {}
 
     # -- MongoDB -----------------------------------------------------------------------------------
+
+    def kept(self) -> Any:
+        """Return the collection of the history that lasts; no I/O."""
+        settings = self.mongo.settings
+        return self.mongo.get_client()[settings.history_database][collection_name(settings.deployment)]
 
     def mongodb(self, seconds: float) -> asked.Asked:
         """Ping MongoDB from here and ask what it is and who is connected, in at most `seconds`.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import board, burial, events, layers, verdicts
 from .events import Event
 from .fleet import assess
-from .history import collection_name
 from .mongo.health import Verdict
 from .snapshot import aggregate, coverage, snapshot
 from .verdicts import Facts, Judgement
@@ -122,8 +121,7 @@ class Watch:
         # Two beats, or a person who asks, make no second entry.
         if self._registry.lead("history", settings.snapshot_interval_seconds / 2):
             self._history.append(aggregate(document))
-        client = self._mongo.get_client()
-        self._history.backfill(client[settings.history_database][collection_name(settings.deployment)])
+        self._history.backfill(self._view.kept())
 
 
 def _settled(judgement: Judgement, before: Mapping[str, Any], now: float) -> dict[str, Any]:

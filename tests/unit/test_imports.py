@@ -34,7 +34,7 @@ LEVELS: list[set[str]] = [
     {"mongo"},
     {"attribution", "findings", "recovery", "requeue"},
     {"redis_server"},
-    {"redis_client", "registry", "publisher", "history", "queues", "attempts", "dead_letters"},
+    {"redis_client", "registry", "publisher", "history", "past", "queues", "attempts", "dead_letters"},
     {"fleet", "totals", "bounded", "layers", "strain", "verdicts", "snapshot", "beat_pulse"},
     {"process_identity", "double_buffer", "board_file", "board_row", "board", "siblings", "node_view"},
     {"inquiry", "burial", "expired"},

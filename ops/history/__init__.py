@@ -1,0 +1,1 @@
+"""What the fleet was: metrics of its history, the gaps and outages in it, and how they are shown."""
