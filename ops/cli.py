@@ -21,6 +21,7 @@ COMMANDS = (
     "history",
     "flight",
     "leaks",
+    "drill",
     "load",
     "dump",
     "dead",

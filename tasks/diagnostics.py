@@ -1,19 +1,6 @@
 """Questions about the pools, answered as tasks: by whatever can send one, from the process it lands on."""
 
-import time
-from collections.abc import Callable
 from typing import Any
-
-from bson import ObjectId
-
-from .documents import Refused
-from .trial import Plan, Trial
-
-# What an operation may take, selection and queue included: their own default. Half of what a trial has at
-# least, so never less than a health check's ping has: what it does not do in time says something.
-_PATIENCE_SECONDS = 5.0
-LEAST_SECONDS = 4
-MOST_SECONDS = 300
 
 
 def snapshot(self: Any) -> dict[str, Any]:
@@ -28,91 +15,8 @@ def flight(self: Any) -> dict[str, Any]:
     return pool | {"flight": self.mongo.flight()}
 
 
-def ping(self: Any, times: int = 10, seconds: float = 10) -> dict[str, Any]:
-    """Ping `times` times, one after the other, in at most `seconds`; return what `concurrency` does."""
-    _refuse_beyond(times=(times, 1, 1000), seconds=(seconds, LEAST_SECONDS, MOST_SECONDS))
-    return _try(self, _read(self, None), threads=1, times=times, seconds=seconds)
-
-
-def concurrency(
-    self: Any, threads: int = 5, queries: int = 20, *, collection: str | None = None, seconds: float = 10
-) -> dict[str, Any]:
-    """Run `queries` reads in each of `threads` at once through the one client of this process.
-
-    A read is a ping, or with `collection` a find_one by an _id that is not there: nothing is ever written.
-    Returns after at most `seconds`, also where MongoDB is away: latencies and throughput, errors by class,
-    connections made meanwhile, how long this process's checkouts of the last minute waited, and its pool.
-    """
-    _refuse_beyond(
-        threads=(threads, 1, 64),
-        queries=(queries, 1, 10_000),
-        seconds=(seconds, LEAST_SECONDS, MOST_SECONDS),
-    )
-    return _try(self, _read(self, collection), threads=threads, times=queries, seconds=seconds)
-
-
 def register(app: Any) -> None:
     """Make the functions of this module tasks of `app`."""
     options = {"bind": True, "shared": False, "max_retries": 0, "waits_out_outages": False}
-    for function in (snapshot, flight, ping, concurrency):
-        name = f"mongo.ops.{function.__name__}"
-        app.task(name=name, base=app.mongo.Task, **options)(function)
-
-
-def _read(task: Any, collection: Any) -> Callable[[], object]:
-    if collection is None:
-        client = task.client
-        return lambda: client.admin.command("ping")
-    if not isinstance(collection, str) or not collection:
-        raise Refused("collection must be the name of one")
-    there = task.db[collection]
-    return lambda: there.find_one({"_id": ObjectId()})
-
-
-def _try(
-    task: Any, operation: Callable[[], object], *, threads: int, times: int, seconds: float
-) -> dict[str, Any]:
-    """Run a trial that ends before the task's own time does; return what came of it."""
-    most = _seconds_for(task, seconds)
-    plan = Plan(threads, times, seconds=most, patience=min(_PATIENCE_SECONDS, most / 2))
-    mongo = task.mongo
-    before = mongo.monitor.totals(time.monotonic()).count
-    outcome = Trial(operation, plan, classify=mongo.link.observe).run()
-    after = mongo.monitor.totals(time.monotonic())
-    pool: dict[str, Any] = mongo.pool()
-    return (
-        pool
-        | outcome.to_dict()
-        | {
-            "server": mongo.link.server,
-            "asked": threads * times,
-            "threads": threads,
-            "meanwhile": {
-                name: after.count[name] - before[name] for name in ("created", "failed", "timeouts")
-            },
-            "wait_ms": after.wait,
-        }
-    )
-
-
-def _seconds_for(task: Any, seconds: float) -> float:
-    left = task.seconds_left()
-    if left is not None and left < LEAST_SECONDS:
-        raise Refused(f"the task's time limit leaves {left:.1f} s, and this takes up to {LEAST_SECONDS} s")
-    return seconds if left is None else min(seconds, left)
-
-
-def _refuse_beyond(**arguments: tuple[Any, int, int]) -> None:
-    """Raise `Refused` with a sentence that names each argument that is no number within its bounds."""
-    wrong = [
-        f"{name} must be {low} to {high}, not {value!r}"
-        for name, (value, low, high) in arguments.items()
-        if not _is_within(value, low, high, is_whole=name != "seconds")
-    ]
-    if wrong:
-        raise Refused("; ".join(wrong))
-
-
-def _is_within(value: Any, low: int, high: int, *, is_whole: bool) -> bool:
-    kinds = (int,) if is_whole else (int, float)
-    return isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
+    for function in (snapshot, flight):
+        app.task(name=f"mongo.ops.{function.__name__}", base=app.mongo.Task, **options)(function)

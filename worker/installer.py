@@ -10,6 +10,7 @@ from celery import Celery
 from . import control as control  # noqa: PLC0414 - importing it registers its commands
 from . import fixes, queues, requeue, schedule
 from .deliveries import Deliveries
+from .drills import Drills
 from .gate import Gate
 from .headcount import Headcount
 from .process import Mongo, adopt, shared
@@ -25,7 +26,7 @@ from .watch import Watch
 _ABOVE = "" if __package__ == "worker" else f"{__package__}."
 _NAMES = ("health", "pool", "reconnect", "data", "rollup", "expiry", "diagnostics")
 _TASK_MODULES = [import_module(f"{_ABOVE}tasks.{name}") for name in _NAMES]
-_TASK_MODULES += [import_module(f"{_ABOVE}ops.doctor.tasks")]
+_TASK_MODULES += [import_module(f"{_ABOVE}ops.{name}.tasks") for name in ("doctor", "drills")]
 
 
 def install(app: Celery, settings: Settings | None = None) -> Mongo:
@@ -73,6 +74,7 @@ def _first(app: Celery, settings: Settings | None) -> Mongo:
     stores = Stores.of(mongo.settings)
     mongo.view = View(app, mongo, stores)
     mongo.watch = Watch(mongo.view)
+    mongo.drills = Drills(mongo)
     mongo.deliveries = Deliveries.of(mongo, stores.registry)
     mongo.counts_writes = lambda: _must_any_run_once(app)
     queues.connect()

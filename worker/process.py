@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -71,6 +71,10 @@ class Mongo:
         # Set by install(app): what can be known of the fleet, and who looks; both live a layer above.
         self.view: Any = None
         self.watch: Any = None
+        # Set by install(app): what drills need of this process, which lives a layer above.
+        self.drills: Any = None
+        # Options of the client that win over all others; the process that a drill starts has some.
+        self.options: Mapping[str, Any] = {}
         # Set by install(app): who knows whether a message may run, which lives a layer above.
         self.deliveries: Any = None
         # Set by install(app): whether a task of the app must not run twice, so that its writes are counted;
@@ -226,6 +230,7 @@ class Mongo:
                 identity,
                 concurrency=self.place.concurrency,
                 listeners=[*self.monitor.listeners(writers=writers), self.link.listener()],
+                options=self.options,
             )
         self._record(Kind.CLIENT_OPENED, 0.0, appname)
         events.say(logger, logging.INFO, Event.CLIENT_OPENED, "opened as %s", appname, appname=appname)

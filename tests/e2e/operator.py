@@ -17,7 +17,7 @@ from tests.schemas import validated
 
 SECONDS = 60
 _OF_TERMINALS = ("NO_COLOR", "COLUMNS", "LINES", "TERM", "COLORTERM")
-_ENDED = (0, 1, 2, 3, 64, 78, 130)
+_ENDED = (0, 1, 2, 3, 64, 70, 73, 75, 78, 130)
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,19 @@ class Operator:
         assert "Traceback" not in (done.stderr or ""), done.stderr
         assert done.returncode in _ENDED, done
         return done
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command in a session of its own, so that it hears the signals that are sent to it alone."""
+        return subprocess.Popen(
+            self._command(*arguments),
+            cwd=ROOT,
+            env=self._environment(),
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
 
     def json(self, *arguments: str, code: int = 0) -> dict[str, Any]:
         """Return the document of a command that ends with this code, as its schema says it is."""

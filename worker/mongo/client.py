@@ -1,6 +1,6 @@
 """How a client is made: options from the settings, and a handshake that says who it is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -48,12 +48,17 @@ class WatchedClient(MongoClient[dict[str, Any]]):
 
 
 def build_client(
-    settings: "Settings", identity: Identity, *, concurrency: int, listeners: Sequence[Any] = ()
+    settings: "Settings",
+    identity: Identity,
+    *,
+    concurrency: int,
+    listeners: Sequence[Any] = (),
+    options: Mapping[str, Any] | None = None,
 ) -> Client:
     """Make the client of a process; `concurrency` is how many tasks the process runs at a time.
 
-    No I/O: the first operation connects. Raises pymongo's ConfigurationError for options that only
-    pymongo can judge.
+    No I/O: the first operation connects. `options` win over the settings and over the URI. Raises pymongo's
+    ConfigurationError for options that only pymongo can judge.
     """
     return WatchedClient(
         settings.mongodb_uri.get_secret_value(),
@@ -61,7 +66,7 @@ def build_client(
         appname=identity.appname(settings.appname),
         driver=DriverInfo("celery-pymongo", own_version()),
         event_listeners=list(listeners),
-        **settings.client_options(concurrency),
+        **{**settings.client_options(concurrency), **(options or {})},
     )
 
 

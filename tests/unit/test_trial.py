@@ -1,4 +1,4 @@
-"""Trials, and what the diagnostics tasks refuse, without a server."""
+"""Trials, and what their tasks refuse, without a server."""
 
 import json
 import threading
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pymongo import _csot
 from pymongo.errors import AutoReconnect, OperationFailure
 
-from tasks import diagnostics
-from tasks.documents import Refused
-from tasks.trial import Outcome, Plan, Trial, summary
+from ops.drills import tasks
+from ops.drills.refused import Refused
+from ops.drills.trial import Outcome, Plan, Trial, summary
 from worker.mongo.classify import classify
 
 QUICK = Plan(threads=3, times=4, seconds=8, patience=2)
@@ -128,11 +128,11 @@ def test_arguments_out_of_bounds_are_refused_in_one_sentence_before_anything_run
     arguments: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(Refused) as refused:
-        diagnostics.concurrency(SimpleNamespace(), **arguments)
+        tasks.concurrency(SimpleNamespace(), **arguments)
     assert str(refused.value) == sentence
 
 
 def test_a_task_without_time_for_a_trial_says_so() -> None:
     task = SimpleNamespace(client=None, seconds_left=lambda: 2.5)
     with pytest.raises(Refused, match=r"time limit leaves 2\.5 s"):
-        diagnostics.ping(task)
+        tasks.ping(task)
