@@ -22,6 +22,7 @@ COMMANDS = (
     "flight",
     "leaks",
     "drill",
+    "bundle",
     "load",
     "dump",
     "dead",

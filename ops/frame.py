@@ -56,6 +56,16 @@ SECONDS = 5.0
 class Command(CeleryCommand):
     """A command whose wrong arguments end with 64, as sysexits.h has it."""
 
+    function: "Callable[..., Answer | None] | None" = None
+    """What it does, where `command` made it."""
+
+    def ask(self, call: "Call", *arguments: str) -> "Answer | None":
+        """Return what the command finds, for one that is made of several; raises what it raises."""
+        given = self.make_context(self.name or "", list(arguments)).params
+        ours = ("as_json", "timeout")
+        options = {name: value for name, value in given.items() if name not in ours}
+        return None if self.function is None else self.function(call, **options)
+
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse the arguments."""
         context: click.Context = parsed(lambda: super(Command, self).make_context(*args, **kwargs))
@@ -110,7 +120,7 @@ class Answer:
 
 def command(
     *, group: click.Group | None = None, seconds: float | None = SECONDS, **options: Any
-) -> Callable[[F], click.Command]:
+) -> Callable[[F], Command]:
     """Return what makes a function from a `Call` and its own options to an `Answer` a command.
 
     `group` is where it belongs, unless it is named in `cli.COMMANDS`. `seconds` is the default of
@@ -118,7 +128,7 @@ def command(
     that returns None has printed its result.
     """
 
-    def decorate(function: F) -> click.Command:
+    def decorate(function: F) -> Command:
         @functools.wraps(function)
         def run(ctx: click.Context, as_json: bool, timeout: float | None = None, **kwargs: Any) -> None:
             app = app_of(ctx)
@@ -145,8 +155,10 @@ def command(
         ours = [_JSON] if seconds is None else [_JSON, _timeout(seconds)]
         run.__click_params__ = [*reversed(ours), *getattr(function, "__click_params__", [])]  # type: ignore[attr-defined] # where click looks for them
         declare = click.command if group is None else group.command
-        made: click.Command = declare(cls=Command, **options)(click.pass_context(handle_preload_options(run)))
-        return made
+        made: Any = declare(cls=Command, **options)(click.pass_context(handle_preload_options(run)))
+        made.function = function
+        command: Command = made
+        return command
 
     return decorate
 

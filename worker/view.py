@@ -8,7 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import inquiry, own_collections, past, process_identity, queues, schedule, snapshot, survey
+from . import (
+    inquiry,
+    own_collections,
+    past,
+    process_identity,
+    queues,
+    schedule,
+    secret_values,
+    snapshot,
+    survey,
+)
 from .fleet import Fleet, assess
 from .history import collection_name
 from .mongo import asked, server_connections
@@ -97,6 +107,13 @@ class View:
         settings = self.mongo.settings
         asked = past.Question(fields, span, settings.snapshot_interval_seconds, seconds)
         return past.read(self.stores.history, self.kept if settings.history_days else None, asked)
+
+    # -- settings ----------------------------------------------------------------------------------
+
+    def secrets(self) -> dict[str, set[str]]:
+        """Return every text that nobody may be shown, by the setting that it is of: ours and Celery's."""
+        celery = secret_values.of_values(dict(self.app.conf))
+        return celery | secret_values.of_settings(self.mongo.settings)
 
     # -- the nodes ---------------------------------------------------------------------------------
 

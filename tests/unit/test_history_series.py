@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import Celery
+from celery.bin.base import CLIContext
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ops.cli import mongo
 from ops.history import chart, document, timeline
 from ops.history.metrics import BY_NAME, METRICS, USUAL, Metric, fields
 from ops.history.span import when
@@ -241,3 +246,27 @@ def test_what_could_not_be_read_decides_the_exit_code() -> None:
 
 def test_the_schema_is_published() -> None:
     assert (SCHEMAS / "history-1.json").exists()
+
+
+# --- the command line ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--since", "yesterday"), "'yesterday' is no time: write 90s"),
+        (("--since", "1h", "--until", "2h"), "--since must be before --until"),
+        (("--metric", "mood"), "'mood' is not one of 'operations'"),
+        (("--points", "1"), "1 is not in the range 2<=x<=5000"),
+    ],
+)
+def test_wrong_times_and_metrics_are_refused_with_what_would_do(
+    arguments: tuple[str, ...], words: str
+) -> None:
+    app: Any = Celery("x", set_as_current=False)
+    past = SimpleNamespace(past=lambda _fields, span, **_options: span(START))
+    app.mongo = SimpleNamespace(view=past, settings=None)
+    obj = CLIContext(app=app, no_color=True, workdir=None)
+    done = CliRunner().invoke(mongo, ["history", *arguments], obj=obj)
+    assert done.exit_code == 64
+    assert words in done.output

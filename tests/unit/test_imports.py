@@ -30,6 +30,7 @@ LEVELS: list[set[str]] = [
         "settings_checks",
         "client_options",
         "settings",
+        "secret_values",
     },
     {"mongo"},
     {"attribution", "findings", "recovery", "requeue"},
