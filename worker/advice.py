@@ -8,6 +8,7 @@ from typing import Any
 _VISIBILITY_TIMEOUT = 3600
 # For so long `once` keeps its markers at least, in seconds.
 _MARKED = 604_800
+_NOT_KNOWN = "a finished task is known by its result alone, and runs again when its acknowledgement is lost; "
 
 
 def advise(conf: Any, longest_time_limit: float | None, *, prefetch: int | None = None) -> list[str]:
@@ -70,6 +71,10 @@ def _redelivery(conf: Any, transport: Mapping[str, Any], longest: float | None) 
             "worker_deduplicate_successful_tasks=False: a finished task runs again when its "
             "acknowledgement is lost with the connection; set it to True"
         )
+    elif not conf.result_backend:
+        yield "result_backend is not set: " + _NOT_KNOWN + "set one"
+    elif conf.task_ignore_result:
+        yield "task_ignore_result=True: " + _NOT_KNOWN + "set it to False"
     elif (expires := _seconds(conf.result_expires)) is not None and expires <= visibility:
         yield (
             f"result_expires={expires:g} s: a message that comes back after {visibility:g} s is not known "

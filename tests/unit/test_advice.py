@@ -12,6 +12,7 @@ from worker.settings import load_settings
 
 SAFE: dict[str, Any] = {
     "broker_url": "redis://localhost",
+    "result_backend": "redis://localhost",
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
     "worker_cancel_long_running_tasks_on_connection_loss": False,
@@ -57,6 +58,8 @@ def test_safe_settings_need_none():
             "worker_deduplicate_successful_tasks=False:",
             "set it to True",
         ),
+        ({"result_backend": None}, "result_backend is not set:", "set one"),
+        ({"task_ignore_result": True}, "task_ignore_result=True:", "set it to False"),
         (
             {"result_expires": 60},
             "result_expires=60 s:",
