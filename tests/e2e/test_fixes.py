@@ -190,6 +190,20 @@ def test_gevent_does_not_wait_for_a_drain(start: Start, send: Any, ask: Any) -> 
     assert worker.terminate() == 0
 
 
+def test_an_idle_gevent_worker_returns_the_messages_of_one_that_was_killed(
+    start: Start, send: Any, tmp_path: Path
+) -> None:
+    journal = tmp_path / "journal"
+    journal.touch()
+    first = start("gevent", FIXES_VISIBILITY_TIMEOUT="2")
+    send("slow", 60.0, str(journal), queue="gevent")
+    wait_until(journal.read_text, what="the task's start", seconds=30)
+    first.send_signal(9)
+    first.wait()
+    start("gevent", FIXES_VISIBILITY_TIMEOUT="2")
+    wait_until(lambda: journal.read_text().count("start") >= 2, what="its second run", seconds=30)
+
+
 def test_sigterm_ends_a_worker_whose_redis_hangs(redis: LocalServer, start: Start) -> None:
     """The broker's socket timeout bounds the exit: nothing waits for an answer for ever."""
     worker = start("prefork", FIXES_SOCKET_TIMEOUT="1").wait_ready()

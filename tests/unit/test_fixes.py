@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from celery import Celery, bootsteps
@@ -14,14 +15,15 @@ from celery.worker import loops, state
 from kombu.asynchronous.timer import Timer
 from kombu.connection import Connection
 from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
 
 from worker import fixes
-from worker.fixes import gevent_stall, redis_restart, replacement_hole
+from worker.fixes import gevent_stall, gevent_sweep, redis_restart, replacement_hole
 
 
 def test_every_fix_says_what_it_mends_and_where() -> None:
     """The table is complete, and no name is used twice."""
-    assert len({fix.name for fix in fixes.FIXES}) == len(fixes.FIXES) == 3
+    assert len({fix.name for fix in fixes.FIXES}) == len(fixes.FIXES) == 4
     for fix in fixes.FIXES:
         assert fix.mends
         assert fix.upstream
@@ -192,6 +194,49 @@ def test_the_event_loop_needs_no_such_drain() -> None:
     step = gevent_stall.DrainWhenFree(drain.consumer)
     assert step.include_if(drain.consumer)
     assert not step.include_if(SimpleNamespace(hub=object()))
+
+
+# gevent's sweep
+
+
+@pytest.fixture
+def drained() -> SimpleNamespace:
+    """A consumer without an event loop, whose poller counts how often it looks for messages of the dead."""
+    connection = Connection("redis://", transport_options={"unacked_restore_interval": 7})
+    connection.transport.cycle.maybe_restore_messages = Mock()
+    return SimpleNamespace(hub=None, timer=Timer(), connection=connection)
+
+
+def test_one_sweep_whatever_the_reconnects(drained: SimpleNamespace) -> None:
+    step = gevent_sweep.ReturnMessagesOfTheDead(drained)
+    for _ in range(3):
+        step.start(drained)
+        (entry,) = entries(drained)
+    look = drained.connection.transport.cycle.maybe_restore_messages
+    look.side_effect = ConnectionError
+    entry()
+    assert look.call_count == 1
+    step.stop(drained)
+    step.stop(drained)
+    assert entries(drained) == []
+
+
+def test_other_brokers_and_event_loops_have_no_sweep(drained: SimpleNamespace) -> None:
+    drained.connection = Connection("memory://")
+    step = gevent_sweep.ReturnMessagesOfTheDead(drained)
+    step.start(drained)
+    assert entries(drained) == []
+    assert step.include_if(drained)
+    assert not step.include_if(SimpleNamespace(hub=object()))
+
+
+def test_the_sweep_is_off_once_kombu_looks_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(self: Any, _callback: Any, timeout: Any = None) -> None:
+        self.maybe_restore_messages()
+        raise virtual.Empty
+
+    monkeypatch.setattr(kombu_redis.MultiChannelPoller, "get", get)
+    assert not gevent_sweep.needed()
 
 
 # Messages over a lost connection

@@ -10,7 +10,7 @@ from typing import Any
 from celery import bootsteps
 
 from ..events import Event, say
-from . import gevent_stall, redis_restart, replacement_hole
+from . import gevent_stall, gevent_sweep, redis_restart, replacement_hole
 
 __all__ = ["FIXES", "Fix", "active", "install"]
 
@@ -49,6 +49,13 @@ FIXES = (
         upstream="celery.worker.loops.synloop",
         step=gevent_stall.DrainWhenFree,
         needed=gevent_stall.needed,
+    ),
+    Fix(
+        name="gevent-sweep",
+        mends="gevent, eventlet: an idle worker never returns the messages of workers that died",
+        upstream="kombu.transport.redis.MultiChannelPoller.get",
+        step=gevent_sweep.ReturnMessagesOfTheDead,
+        needed=gevent_sweep.needed,
     ),
 )
 

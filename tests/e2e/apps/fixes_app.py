@@ -26,6 +26,12 @@ app.conf.update(
     },
     worker_max_tasks_per_child=int(os.environ.get("FIXES_RECYCLE", "0")) or None,
 )
+if visible := os.environ.get("FIXES_VISIBILITY_TIMEOUT"):
+    app.conf.broker_transport_options |= {
+        "visibility_timeout": float(visible),
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+    }
 if method := os.environ.get("FIXES_START_METHOD"):
     app.conf.worker_pool_start_method = method
 if os.environ.get("FIXES", "on") == "on":
