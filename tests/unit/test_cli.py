@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -218,6 +219,35 @@ def test_the_client_that_a_command_opened_is_closed_however_it_ends():
 
 
 # --- what it says of itself ---
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("celery -A worker mongo sta", ["status"]),
+        ("celery -A worker mongo dead re", ["requeue"]),
+        ("celery -A worker mongo processes --sort wait_", ["wait_p99_ms"]),
+        ("celery mongo schema dead-l", ["dead-list/1"]),
+    ],
+)
+def test_a_shell_completes_commands_options_and_names(words: str, found: list[str]):
+    """As the README says: by what `_CELERY_COMPLETE=bash_source celery` prints."""
+    pytest.importorskip("celery_pymongo", reason="the checkout is not installed in place")
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_CELERY_COMPLETE": "bash_complete"}
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; sys.argv[0] = 'celery'; from celery.bin.celery import main; main()",
+    ]
+    done = subprocess.run(
+        command,
+        env=os.environ | asked,
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert [line.removeprefix("plain,") for line in done.stdout.splitlines()] == found, done.stderr
 
 
 @pytest.mark.parametrize("words", EVERY, ids=" ".join)

@@ -140,7 +140,8 @@ def test_a_ping_is_plain_json() -> None:
 
 
 def test_an_error_is_described_in_one_short_line() -> None:
-    text = "h:27017: refused,\nh:27018: refused, Timeout: 2.0s, Topology Description: <...>"
+    given = " (configured timeouts: socketTimeoutMS: 10000.0ms, connectTimeoutMS: 10000.0ms)"
+    text = f"h:27017: refused{given},\nh:27018: refused{given}, Timeout: 2.0s, Topology Description: <...>"
     described = health.describe(errors.ServerSelectionTimeoutError(text))
     assert described == "ServerSelectionTimeoutError: h:27017: refused, h:27018: refused"
     assert len(health.describe(ValueError("x" * 1000))) == 300

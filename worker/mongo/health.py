@@ -1,5 +1,6 @@
 """One ping under a deadline, and what it tells."""
 
+import re
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -22,6 +23,9 @@ class Verdict(StrEnum):
     DOWN = "down"
     UNKNOWN = "unknown"
 
+
+# PyMongo's settings, behind each host that did not answer.
+_TIMEOUTS = re.compile(r" \(configured timeouts:[^)]*\)")
 
 _VERDICTS = {
     ErrorClass.OVERLOAD: Verdict.DEGRADED,
@@ -95,7 +99,8 @@ def describe(error: BaseException) -> str:
 
     Only for pings and connection errors: an operation's error may quote documents.
     """
-    text = str(error).split(", Timeout:", 1)[0].split(", full error:", 1)[0].replace("\n", " ")
+    text = str(error).split(", Timeout:", 1)[0].split(", full error:", 1)[0]
+    text = _TIMEOUTS.sub("", text).replace("\n", " ")
     return f"{type(error).__name__}: {text}"[:300]
 
 
