@@ -4,13 +4,18 @@ It knows the fleet by `app.mongo.view` alone and turns what that tells into the 
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ..deadline import Deadline, Seen
 from .facts import Beat, Facts, Node, Process, Queue
 from .own import own_settings
 
+Consumers = Mapping[str, Collection[str]]
+"""The nodes that consume a queue, by its name."""
+
+# How long workers may take to say what they consume.
+_ASK_SECONDS = 1.0
 # What a late answer leaves for judging and printing.
 _RESERVE_SECONDS = 0.3
 
@@ -32,6 +37,11 @@ def gather(app: Any, deadline: Deadline) -> Facts:
     of_nodes = _then(fleet, deadline, lambda found: view.records(sorted(found.nodes)))
     of_queues = _then(fleet, deadline, lambda found: view.waiting(found, bound=True))
     records, waiting = of_nodes(), of_queues()
+    consumers = _consumers(fleet.value)
+    if waiting.value is not None and _unclaimed(waiting.value, consumers):
+        # Workers that know nothing of this project may consume them.
+        others = deadline.ask(lambda: view.ask("active_queues", nodes=(), seconds=_ASK_SECONDS)).seen()
+        consumers = _with(consumers, others.value or {})
     seen = {name: pending.seen() for name, pending in asked.items()}
     server = mongodb.seen()
     connected = _connected(server)
@@ -46,7 +56,7 @@ def gather(app: Any, deadline: Deadline) -> Facts:
         ping=None if server.value is None else _ping(server.value),
         server=_server(server.value, fleet.value, app.mongo.settings),
         indexes=seen["indexes"].value,
-        queues=None if waiting.value is None else _queues(waiting.value, fleet.value),
+        queues=None if waiting.value is None else _queues(waiting.value, consumers),
         beats=None if seen["beats"].value is None else tuple(map(_beat, seen["beats"].value)),
         redis=seen["redis"].value,
         post_mortems=None if looked.value is None else tuple(looked.value.buried),
@@ -133,12 +143,31 @@ def _server(asked: Any, fleet: Any, settings: Any) -> dict[str, Any] | None:
     return told | {"counted": counted, "strays": strays}
 
 
-def _queues(waiting: Any, fleet: Any) -> dict[str, Queue]:
-    consumers: dict[str, set[str]] = {}
+def _consumers(fleet: Any) -> Consumers:
+    """Return who consumes which queue, as processes report."""
+    found: dict[str, set[str]] = {}
     for node in fleet.nodes.values() if fleet else ():
         for process in node.present:
             for name in process.report.get("queues") or ():
-                consumers.setdefault(name, set()).add(node.name)
+                found.setdefault(name, set()).add(node.name)
+    return found
+
+
+def _with(consumers: Consumers, told: Mapping[str, Any]) -> Consumers:
+    """Return them with what workers answered to `active_queues`."""
+    found = {name: set(nodes) for name, nodes in consumers.items()}
+    for node, queues in told.items():
+        # A worker that could not say answers with an error.
+        for queue in queues if isinstance(queues, list) else ():
+            found.setdefault(queue["name"], set()).add(node)
+    return found
+
+
+def _unclaimed(waiting: Any, consumers: Consumers) -> bool:
+    return any(queue.depth and name not in consumers for name, queue in waiting.queues.items())
+
+
+def _queues(waiting: Any, consumers: Consumers) -> dict[str, Queue]:
     return {
         name: Queue(queue.depth, queue.age, tuple(sorted(consumers.get(name, ()))))
         for name, queue in waiting.queues.items()

@@ -1,0 +1,178 @@
+"""Gathering: everybody is asked at once, and what does not answer is unseen with its reason."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ops.deadline import Deadline
+from ops.doctor.gather import gather
+from ops.doctor.judging import diagnose
+from tests.unit.doctor_facts import RECORD, REDIS
+from tests.unit.fleet_reports import NOW, fleet, node
+from worker.beat_pulse import Pulse
+from worker.mongo.asked import Asked
+from worker.mongo.classify import ErrorClass
+from worker.mongo.health import Ping, Verdict
+from worker.mongo.server_connections import Connections
+from worker.queues import Queue, Waiting
+from worker.settings import load_settings
+
+TOPOLOGY = {"type": "Single", "primary": "m:1", "members": {"m:1": "Standalone"}}
+APPNAME = "celery-pymongo/default/w1@h/0/1"
+
+
+class View:
+    """Answers as the real one does; `broken` makes a source raise, or wait for ever."""
+
+    def __init__(self, **broken: BaseException | None) -> None:
+        self._broken = broken
+        self.asked: list[str] = []
+        self.hang = threading.Event()
+        self.processes = node(slots=2, at=NOW - 0.5, kind="prefork", appname=APPNAME)
+        self.queues = {"celery": Queue(0, None), "mongo.health": Queue(0, None)}
+        self.ping = Ping(Verdict.OK, 1.0)
+        self.others: dict[str, Any] = {}
+        self.refused: Asked | None = None
+
+    def _answer(self, name: str, value: Any) -> Any:
+        self.asked.append(name)
+        if name in self._broken:
+            error = self._broken[name]
+            if error is None:
+                self.hang.wait(5)
+                return None
+            raise error
+        return value
+
+    def look(self) -> Any:
+        return self._answer(
+            "look", SimpleNamespace(buried=[], before={"lasting": {"missing": {"w1@h/1": 5.0}}})
+        )
+
+    def assess(self, _sight: Any) -> Any:
+        return self._answer("assess", fleet(*self.processes))
+
+    def records(self, names: list[str]) -> Any:
+        return self._answer("records", dict.fromkeys(names, RECORD))
+
+    def waiting(self, _fleet: Any, *, bound: bool) -> Any:
+        assert bound
+        return self._answer("waiting", Waiting(self.queues, 0))
+
+    def ask(self, command: str, *, nodes: Any, seconds: float) -> Any:
+        assert (command, tuple(nodes)) == ("active_queues", ())
+        return self._answer("ask", self.others)
+
+    def beats(self) -> Any:
+        return self._answer("beats", [Pulse(1.0, "h", 7, "Scheduler", 300.0)])
+
+    def redis(self) -> Any:
+        return self._answer("redis", REDIS)
+
+    def dead_letters(self) -> Any:
+        return self._answer("dead_letters", 2)
+
+    def collections(self, _seconds: float) -> Any:
+        return self._answer("collections", {"refused": [], "without_ttl": {}})
+
+    def mongodb(self, _seconds: float) -> Any:
+        counted = Connections(10, 90, 100, "$currentOp", {APPNAME: 4, "celery-pymongo/default/x/0/2": 1}, 5)
+        answered = self.ping.verdict is Verdict.OK
+        usual = Asked(self.ping, TOPOLOGY, "MongoDB 8", counted if answered else None)
+        return self._answer("mongodb", self.refused or usual)
+
+
+def gathered(view: View, seconds: float = 5.0) -> Any:
+    mongo = SimpleNamespace(view=view, settings=load_settings({}, env_file=None))
+    try:
+        return gather(SimpleNamespace(mongo=mongo), Deadline(seconds))
+    finally:
+        view.hang.set()
+
+
+def test_what_is_told_becomes_facts() -> None:
+    found = gathered(View())
+    assert (found.at, found.deployment, found.dead_letters) == (NOW, "default", 2)
+    assert [process.member for process in found.present] == ["w1@h/0", "w1@h/1"]
+    assert found.present[0].record == RECORD
+    assert found.queues["celery"].consumers == ("w1@h",)
+    assert found.beats[0].age == 300.0
+    assert found.lasting == {"missing": {"w1@h/1": 5.0}}
+    assert (found.server["limit"], found.server["counted"], found.server["strays"]) == (100, 4, 1)
+    assert found.unseen == {"limit": "the server does not tell"}
+    assert [one.id for one in diagnose(found).findings] == ["dead-letters"]
+
+
+@pytest.mark.parametrize(
+    ("source", "unseen"),
+    [
+        ("look", {"nodes", "queues", "post_mortems"}),
+        ("assess", {"nodes", "queues"}),
+        ("waiting", {"queues"}),
+        ("beats", {"beats"}),
+        ("redis", {"redis"}),
+        ("dead_letters", {"dead_letters"}),
+        ("collections", {"indexes"}),
+        ("mongodb", {"ping", "server", "indexes"}),
+    ],
+)
+@pytest.mark.parametrize("error", [ConnectionError("secret-host:1"), OSError("no route")])
+def test_what_fails_is_unseen_and_all_else_is_seen(source: str, unseen: set[str], error: Exception) -> None:
+    found = gathered(View(**{source: error}))
+    assert set(found.unseen) - {"limit"} == unseen
+    assert {found.unseen[name] for name in unseen} == {type(error).__name__}
+    assert all(getattr(found, name) is None for name in unseen)
+
+
+def test_whoever_hangs_costs_the_deadline_once_and_nothing_else() -> None:
+    started = time.monotonic()
+    found = gathered(View(look=None, mongodb=None, redis=None), seconds=0.4)
+    assert time.monotonic() - started < 4
+    assert found.unseen["nodes"] == found.unseen["ping"] == found.unseen["redis"] == "no answer within 0.4 s"
+    assert found.beats is not None
+
+
+def test_a_server_that_does_not_answer_a_ping_is_asked_nothing_else() -> None:
+    view = View()
+    view.ping = Ping(
+        Verdict.DOWN, None, ErrorClass.OUTAGE, "ServerSelectionTimeoutError: m:1 (configured x: 1)"
+    )
+    found = gathered(view)
+    assert "collections" not in view.asked
+    assert found.ping["reasons"] == ["outage: ServerSelectionTimeoutError: m:1"]
+    assert found.server is None
+    assert found.unseen["server"] == found.unseen["indexes"] == "MongoDB does not answer here"
+
+
+def test_a_role_that_is_missing_is_no_answer_that_is_missing() -> None:
+    view = View()
+    view.refused = Asked(view.ping, TOPOLOGY, "MongoDB 8", Connections(source="not permitted"))
+    found = gathered(view)
+    assert found.server["source"] == "not permitted"
+    assert found.unseen == {"limit": "not permitted"}
+
+
+def test_workers_are_asked_who_consumes_what_nobody_reports_to_consume() -> None:
+    view = View()
+    gathered(view)
+    assert "ask" not in view.asked
+    view.queues = {"theirs": Queue(3, 60.0), "nobodys": Queue(2, 60.0), "empty": Queue(0, None)}
+    view.others = {"other@h": [{"name": "theirs"}], "broken@h": {"error": "?"}}
+    found = gathered(view)
+    assert {name: queue.consumers for name, queue in found.queues.items()} == {
+        "theirs": ("other@h",),
+        "nobodys": (),
+        "empty": (),
+    }
+    assert "nobodys" in {place for one in diagnose(found).findings for place in one.where}
+
+
+def test_a_broker_that_is_no_redis_has_queues_that_nobody_sees() -> None:
+    view = View()
+    view.waiting = lambda _fleet, *, bound: None  # type: ignore[method-assign] # in place of a method
+    assert gathered(view).unseen["queues"] == "the broker is no Redis"
