@@ -35,14 +35,16 @@ def render(told: Mapping[str, Any]) -> "RenderableType":
     from .. import tables
     from ..doctor.words import count
 
-    counts = count(len(told["findings"]), "finding") if told["findings"] else "no findings"
+    number = len(told["findings"]) + sum(told["left_out"].values())
+    counts = count(number, "finding") if number else "no findings"
     head = Text.assemble(
         tables.word(told["verdict"]),
         f"  deployment {told['deployment']}, {count(told['processes']['seen'], 'process')} of "
         f"{count(told['processes']['nodes'], 'node')}: {counts}, {len(told['checked'])} checks",
     )
     blocks = [Group(*_finding(number, one)) for number, one in enumerate(told["findings"], 1)]
-    return tables.sections(head, *blocks, _unchecked(told["unchecked"]))
+    more = [f"and {number:,} more [{check}]" for check, number in told["left_out"].items()]
+    return tables.sections(head, *blocks, "\n".join(more) or None, _unchecked(told["unchecked"]))
 
 
 def _finding(number: int, finding: Mapping[str, Any]) -> Iterator["RenderableType"]:
@@ -61,7 +63,8 @@ def _finding(number: int, finding: Mapping[str, Any]) -> Iterator["RenderableTyp
         "seen": finding["evidence"],
         "why": [finding["why"]],
         "fix": finding["fix"],
-        "so also": [f"{one['title']} [{one['id']}]" for one in finding["explains"]],
+        "so also": [f"{one['title']} [{one['id']}]" for one in finding["explains"]]
+        + ([f"and {more:,} more"] if (more := finding["explained"] - len(finding["explains"])) else []),
     }
     lines = Table.grid(padding=(0, 2, 0, 0))
     lines.add_column(style="dim", no_wrap=True)

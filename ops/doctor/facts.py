@@ -5,6 +5,7 @@ None is unknown, and `Facts.unseen` says why. Durations are seconds where a name
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 ONE_TASK = ("prefork", "solo")
@@ -104,12 +105,12 @@ class Node:
     missing: tuple[str, ...] = ()
     record: Report = field(default_factory=dict)
 
-    @property
+    @cached_property
     def present(self) -> tuple[Process, ...]:
         """The processes that are not lost."""
         return tuple(process for process in self.processes if process.is_present)
 
-    @property
+    @cached_property
     def members(self) -> frozenset[str]:
         """Its name, and those of its processes and slots."""
         return frozenset({self.name, *self.missing, *(process.member for process in self.processes)})
@@ -159,17 +160,17 @@ class Facts:
     lasting: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     unseen: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def processes(self) -> tuple[Process, ...]:
         """Every process that is known, the lost ones too."""
         return tuple(process for node in self.nodes or () for process in node.processes)
 
-    @property
+    @cached_property
     def present(self) -> tuple[Process, ...]:
         """The processes that are not lost."""
         return tuple(process for process in self.processes if process.is_present)
 
-    @property
+    @cached_property
     def living(self) -> tuple[Node, ...]:
         """The nodes with a process that is not lost."""
         return tuple(node for node in self.nodes or () if node.present)

@@ -22,6 +22,10 @@ class Severity(StrEnum):
         return list(Severity).index(self)
 
 
+PLACES, ALIKE = 50, 10
+"""What a document names: places of a finding, and findings of one check. Counts beside them are of all."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """Something that is wrong, for the person who is on call.
@@ -40,7 +44,7 @@ class Finding:
     explains: tuple["Finding", ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
+        """Return plain JSON types; of many places the first, and how many there are."""
         return {
             "id": self.id,
             "severity": str(self.severity),
@@ -48,8 +52,10 @@ class Finding:
             "evidence": list(self.evidence),
             "why": self.why,
             "fix": list(self.fix),
-            "where": sorted(self.where),
-            "explains": [symptom.to_dict() for symptom in self.explains],
+            "where": sorted(self.where)[:PLACES],
+            "places": len(self.where),
+            "explains": [symptom.to_dict() for symptom in self.explains[:ALIKE]],
+            "explained": len(self.explains),
         }
 
 

@@ -1,22 +1,27 @@
 """From findings to a diagnosis: the most severe first, symptoms folded under their cause."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .checks import CHECKS
 from .facts import Facts
-from .finding import Check, Finding, Severity
+from .finding import ALIKE, Check, Finding, Severity
 
 _VERDICTS = {Severity.DOWN: "down", Severity.DEGRADED: "degraded", Severity.UNKNOWN: "unknown"}
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found, the first thing first, and the checks that lacked a fact, with the reason."""
+    """What was found, the first thing first, and the checks that lacked a fact, with the reason.
+
+    A check that finds the same of hundreds of nodes has ten findings, and `left_out` counts the others.
+    """
 
     verdict: str
     findings: tuple[Finding, ...]
+    left_out: dict[str, int]
     checked: tuple[str, ...]
     unchecked: dict[str, str]
 
@@ -25,6 +30,7 @@ class Diagnosis:
         return {
             "verdict": self.verdict,
             "findings": [finding.to_dict() for finding in self.findings],
+            "left_out": self.left_out,
             "checked": list(self.checked),
             "unchecked": self.unchecked,
         }
@@ -36,7 +42,18 @@ def diagnose(facts: Facts, checks: Sequence[Check] = CHECKS) -> Diagnosis:
     able = [check for check in checks if check.id not in unchecked]
     found = [finding for check in able for finding in check.find(facts)]
     ranked = _rank(_fold(found, checks), checks)
-    return Diagnosis(_verdict(ranked), tuple(ranked), tuple(check.id for check in able), unchecked)
+    told, left_out = _cut(ranked)
+    return Diagnosis(_verdict(ranked), told, left_out, tuple(check.id for check in able), unchecked)
+
+
+def _cut(ranked: Iterable[Finding]) -> tuple[tuple[Finding, ...], dict[str, int]]:
+    found: Counter[str] = Counter()
+    told = []
+    for finding in ranked:
+        found[finding.id] += 1
+        if found[finding.id] <= ALIKE:
+            told.append(finding)
+    return tuple(told), {check: number - ALIKE for check, number in found.items() if number > ALIKE}
 
 
 def _why_not(check: Check, facts: Facts) -> str | None:

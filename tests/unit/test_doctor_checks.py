@@ -402,3 +402,17 @@ def test_what_explains_what_has_no_circle_and_names_checks_that_there_are() -> N
 
     for check in CHECKS:
         reach(check.id, frozenset())
+
+
+def test_what_is_so_of_hundreds_of_nodes_is_told_of_ten_and_counted() -> None:
+    nodes = (node(f"w{n:03}@h", **(OPEN if n % 2 else {})) for n in range(200))
+    known = facts(*nodes, settings={"server_connections": 5000})
+    found = diagnose(known)
+    assert [one.id for one in found.findings] == ["node-cut-off"] * 10
+    assert found.left_out == {"node-cut-off": 90}
+
+
+def test_a_finding_names_fifty_places_and_counts_all() -> None:
+    (found,) = diagnose(facts(*(node(f"w{n:03}@h", foreign="/a.py:1 in f") for n in range(40)))).findings
+    told = found.to_dict()
+    assert (len(told["where"]), told["places"]) == (50, 80)

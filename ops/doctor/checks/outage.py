@@ -75,16 +75,18 @@ def mongodb_down(facts: Facts) -> Iterator[Finding]:
 
 def node_cut_off(facts: Facts) -> Iterator[Finding]:
     """One node's way to MongoDB is broken: others, or this machine, reach it."""
+    reaching = sum(not process.is_cut_off for process in facts.present)
+    if not (reaching or facts.answers_here):
+        return
     for node in facts.living:
         away = [process for process in node.present if process.is_cut_off]
-        others = [p for p in facts.present if p.node != node.name and not p.is_cut_off]
-        if len(away) < len(node.present) or not (others or facts.answers_here):
+        if len(away) < len(node.present):
             continue
         longest = seconds(most(map(_outage, away)))
-        witness = f"{count(len(others), 'process')} of other nodes" if others else "this machine"
+        witness = f"{count(reaching, 'process')} of other nodes" if reaching else "this machine"
         yield Finding(
             "node-cut-off",
-            Severity.DEGRADED if others else Severity.DOWN,
+            Severity.DEGRADED if reaching else Severity.DOWN,
             f"{node.name} is cut off from MongoDB, which others reach.",
             (
                 f"all {count(len(away), 'process')} of {node.name} cut off, for up to {longest}",
