@@ -284,6 +284,31 @@ def test_slots_are_busy_only_where_all_of_those_who_consume_are() -> None:
     assert ids(facts(node("w1@h", task=BUSY_TASK), node("w2@h"), queues=queues)) == []
 
 
+def test_a_node_with_a_free_slot_is_not_busy() -> None:
+    busy, free = node(task=BUSY_TASK).processes[0], node().processes[1]
+    half = replace(node(), processes=(busy, free))
+    assert ids(facts(half, queues={"celery": Queue(9, 40.0, ("w1@h",))})) == []
+
+
+def test_a_tick_that_was_missed_is_no_silence() -> None:
+    late = tuple(replace(process, state="stale", silence=9.0) for process in node().processes)
+    assert ids(facts(replace(node(), processes=late))) == []
+
+
+def test_who_was_killed_long_ago_is_no_news() -> None:
+    assert ids(facts(post_mortems=(MORTEM | {"seen": NOW - 3600},))) == []
+
+
+def test_a_node_that_has_just_started_has_young_processes() -> None:
+    record = {"max_tasks_per_child": 1, "began": NOW - 5}
+    assert ids(facts(node(record=record, started=NOW - 1))) == []
+    assert ids(facts(node(record=record | {"began": NOW - 60}, started=NOW - 55))) == []
+
+
+def test_a_process_makes_its_first_connections_in_its_first_minutes() -> None:
+    assert ids(facts(node(rate={"created": 2.0, "checked_out": 3.0}, started=NOW - 30))) == []
+
+
 def test_threads_are_busy_once_as_many_tasks_run_as_may() -> None:
     queues = {"celery": Queue(9, 40.0, ("w1@h",))}
     task = BUSY_TASK | {"running": 7}

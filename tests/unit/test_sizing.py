@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -184,6 +185,11 @@ def test_the_largest_pool_that_fits_is_named() -> None:
     assert planned is not None
     assert (planned.total, planned.fitting) == (10 * 52, 18)
     assert 10 * (18 + 2) <= 0.8 * 250 < 10 * (19 + 2)
+    # A slot that is empty now will be filled.
+    half = [replace(node(f"w{n}@h"), slots=4) for n in range(10)]
+    growing = budget(facts(*half, settings={"server_connections": 150}))
+    assert growing is not None
+    assert (growing.total, growing.fitting) == (160, 1)
     nothing_fits = budget(facts(*many, settings={"server_connections": 20}))
     assert nothing_fits is not None
     assert nothing_fits.fitting is None
