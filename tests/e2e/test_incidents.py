@@ -106,7 +106,7 @@ def test_a_pool_that_is_too_small(fleet: Fleet) -> None:
 
 
 def test_long_holds(fleet: Fleet) -> None:
-    with fleet.failing("alwaysOn", failCommands=["distinct"], blockConnection=True, blockTimeMS=6000):
+    with fleet.failing("alwaysOn", failCommands=["distinct"], blockConnection=True, blockTimeMS=15_000):
         fleet.clinic.send("report", to="w2", times=8)
         fleet.clinic.expect("long-holds", "clinic.report holds a connection", "4 of 4 connections in use")
 

@@ -64,7 +64,7 @@ def test_a_connection_budget_over_the_servers_limit(alone: Clinic, first_beat: B
 
 
 def test_all_slots_are_busy_and_beat_is_alive(alone: Clinic, first_beat: Beat) -> None:
-    alone.send("nap", 14.0, times=2)
+    alone.send("nap", 20.0, times=2)
     found = alone.expect("slots-busy", "clinic.nap", "1 message in w1", "beat is alive")
     assert "All 1 slot of w1@localhost" in found["title"]
 
@@ -123,10 +123,12 @@ def test_a_visibility_timeout_below_a_time_limit(
 
 
 def test_processes_that_end_after_each_task(mongo: LocalServer, redis: LocalServer, folder: Path) -> None:
-    once: dict[str, Any] = {"pool": "prefork", "concurrency": 2, "options": ("--max-tasks-per-child", "1")}
+    once: dict[str, Any] = {"pool": "prefork", "concurrency": 3, "options": ("--max-tasks-per-child", "1")}
     with clinic("churn", mongo.uri, redis.uri, folder) as churn, churn.worker(**once) as node:
         node.wait_ready()
-        churn.send("nap", 0.5, times=100)
+        # Of different lengths, or all slots would be empty at the same moments.
+        for seconds in (0.3, 0.7, 1.1) * 30:
+            churn.send("nap", seconds)
         churn.expect("process-churn", "worker_max_tasks_per_child=1", "w1@localhost")
 
 

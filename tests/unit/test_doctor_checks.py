@@ -24,6 +24,7 @@ REFUSED: dict[str, Any] = OPEN | {"cause": "auth", "error": "OperationFailure: A
 BUSY_TASK: dict[str, Any] = {"name": "shop.report", "id": "x", "seconds": 90.0, "running": 1}
 WAITING: dict[str, Any] = {
     "wait": {"n": 100, "avg": 400.0, "p99": 900.0},
+    "wait_buckets": [0] * 11 + [60, 40, 0, 0, 0],
     "pool": {"waiting": 5, "in_use": 2, "max": 2},
 }
 
@@ -250,6 +251,14 @@ def test_waits_are_put_down_to_long_holds_or_to_a_small_pool() -> None:
 
 def test_one_slow_checkout_among_few_is_no_trouble() -> None:
     assert ids(facts(shared(wait={"n": 5, "p99": 900.0}))) == []
+
+
+def test_the_first_connections_of_a_pool_are_no_want_of_them() -> None:
+    """Whoever comes first waits until a connection is made."""
+    first = {"wait": {"n": 25, "p99": 180.0}, "wait_buckets": [0] * 8 + [20, 0, 5, 0, 0, 0, 0, 0]}
+    made: dict[str, Any] = first | {"rate": {"created": 5 / 60}}
+    assert ids(facts(shared(**made))) == []
+    assert ids(facts(shared(**(made | {"rate": {"created": 1 / 60}})))) == ["pool-exhausted"]
 
 
 def test_timeouts_of_long_ago_are_no_trouble_now() -> None:

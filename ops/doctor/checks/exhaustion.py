@@ -15,6 +15,10 @@ SUSTAINED_SECONDS = 10.0
 LONG_SECONDS = 5.0
 """A connection that is held longer is held for long, where the settings say nothing else."""
 
+# Where in a report's histogram of waits those above 100 ms begin.
+_ABOVE_P99 = 10
+# So many operations wait for one connection to be made.
+_BEHIND_ONE = 2
 # A percentile of fewer checkouts is the one that had to connect first.
 _ENOUGH = 20
 
@@ -99,10 +103,19 @@ def _short_of_connections(facts: Facts) -> list[Process]:
 
 
 def _waits(process: Process, facts: Facts) -> bool:
-    is_slow = process.number("wait", "n") >= _ENOUGH and process.number("wait", "p99") > WAIT_P99_MS
     began = facts.lasting.get("waiting", {}).get(process.member)
     is_sustained = began is not None and facts.at - began >= SUSTAINED_SECONDS
-    return is_slow or (is_sustained and bool(process.pool.get("waiting")))
+    return _is_slow(process) or (is_sustained and bool(process.pool.get("waiting")))
+
+
+def _is_slow(process: Process) -> bool:
+    """Say whether many wait for long; a connection that had to be made explains that some did."""
+    number = process.number("wait", "n")
+    if number < _ENOUGH or process.number("wait", "p99") <= WAIT_P99_MS:
+        return False
+    buckets = process.report.get("wait_buckets")
+    slow = sum(buckets[_ABOVE_P99:]) if buckets else number
+    return bool(slow > _BEHIND_ONE * 60 * process.number("rate", "created"))
 
 
 def _has_timed_out(process: Process) -> bool:
