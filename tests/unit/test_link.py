@@ -401,9 +401,16 @@ def test_why_the_circuit_is_open_is_known_by_its_class(world: World) -> None:
     world.heartbeat()
     world.heartbeat(errors.AutoReconnect("reset"))
     classes = [world.link.error_class]
-    world.replies = [BAD_AUTH]
+    world.replies = [BAD_AUTH, REFUSED, {"ok": 1}]
+    for _ in range(2):
+        world.link.ping()
+        # That no server is found afterwards is the refused login's doing.
+        classes.append(world.link.error_class)
+    world.heartbeat(errors.AutoReconnect("reset"))
+    classes.append(world.link.error_class)
     world.link.ping()
-    assert [*classes, world.link.error_class] == [ErrorClass.OUTAGE, ErrorClass.AUTH]
+    assert classes == [ErrorClass.OUTAGE, ErrorClass.AUTH, ErrorClass.AUTH, ErrorClass.OUTAGE]
+    assert world.link.error_class is None
 
 
 def test_the_servers_overload_is_counted_and_a_full_pool_is_not(world: World) -> None:

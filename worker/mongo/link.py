@@ -88,7 +88,7 @@ class Link:
         # Monotonic seconds of the last sign of a server that takes writes; None before the first.
         self.succeeded_at: float | None = None
         self.error: str | None = None
-        # Why the last attempt failed while the circuit is not closed.
+        # Why the circuit is not closed, as far as an error said more than that nobody answers.
         self.error_class: ErrorClass | None = None
         # Operations that the server, or the way to it, had no room for; when the last was (monotonic).
         self.overloads = 0
@@ -242,10 +242,13 @@ class Link:
 
     def _lost(self, error_name: str) -> None:
         self._is_missed = True
+        self.error_class = None
         self._fail(ErrorClass.OUTAGE, f"heartbeat: {error_name}")
 
     def _fail(self, error_class: ErrorClass | None, reason: str) -> None:
-        self.error_class = error_class
+        # A refused login makes the driver forget the server: what comes then says only that there is none.
+        if self.error_class is not ErrorClass.AUTH or error_class is not ErrorClass.OUTAGE:
+            self.error_class = error_class
         self._say_change(self.circuit.fail(time.monotonic(), reason))
 
     def _overloaded(self) -> None:
@@ -275,6 +278,7 @@ class Link:
             message = "MongoDB cannot be reached: %s"
             events.say(logger, logging.ERROR, Event.CIRCUIT_OPENED, message, change.reason)
         if change.after is CircuitState.CLOSED:
+            self.error_class = None
             self._reconnector.reset()
             self._has_given_up = False
             message = "MongoDB answers again after %.1f s"
