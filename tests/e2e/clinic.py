@@ -17,6 +17,7 @@ from celery import Celery
 
 from ops.deadline import Deadline
 from ops.doctor.report import examine
+from tests.e2e.apps.secured import TRACES
 from tests.e2e.apps.service import ALONE, Beat
 from tests.e2e.workers import ROOT, Worker, wait_until
 from tests.schemas import validated
@@ -115,6 +116,7 @@ class Clinic:
             argv, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=30
         )
         assert done.stderr == "", done.stderr
+        assert not [trace for trace in TRACES if trace in done.stdout]
         return done.returncode, validated(done.stdout)
 
 

@@ -102,7 +102,7 @@ CASES: dict[str, tuple[Facts, str]] = {
         facts(node(count={"leaks": 3, "false_alarms": 1}, leak={"what": "a session", "task": "shop.sell"})),
         "shop.sell left a session",
     ),
-    "drift": (facts(node(count={"drift": 2})), "4 in w1@h/0"),
+    "drift": (facts(node(count={"drift": 12})), "24 in w1@h/0"),
     "connection-budget": (facts(settings={"server_connections": 10}), "sum 16 to each member, limit 10"),
     "file-descriptors": (facts(node(record={"nofile": 40})), "RLIMIT_NOFILE 40, needed up to 48"),
     "redis-clients": (with_redis(connected_clients=9500), "95% of maxclients"),
@@ -259,6 +259,10 @@ def test_the_first_connections_of_a_pool_are_no_want_of_them() -> None:
     made: dict[str, Any] = first | {"rate": {"created": 5 / 60}}
     assert ids(facts(shared(**made))) == []
     assert ids(facts(shared(**(made | {"rate": {"created": 1 / 60}})))) == ["pool-exhausted"]
+
+
+def test_a_wait_that_was_interrupted_once_is_no_drift() -> None:
+    assert ids(facts(node(count={"drift": 2}))) == []
 
 
 def test_timeouts_of_long_ago_are_no_trouble_now() -> None:

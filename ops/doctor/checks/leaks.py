@@ -6,6 +6,9 @@ from ..facts import Facts, Process
 from ..finding import Check, Finding, Severity
 from ..words import count, names
 
+OFTEN = 10
+"""A wait that is interrupted now and then is nothing to speak of."""
+
 
 def leaks(facts: Facts) -> Iterator[Finding]:
     """Tasks that ended and left a session, a transaction, a cursor or a client open."""
@@ -39,7 +42,7 @@ def _open(process: Process) -> int:
 
 def drift(facts: Facts) -> Iterator[Finding]:
     """Gauges had to be corrected: something ended waits or holds behind the pool's back."""
-    drifting = [process for process in facts.present if process.number("count", "drift")]
+    drifting = [process for process in facts.present if process.number("count", "drift") >= OFTEN]
     if not drifting:
         return
     number = int(sum(process.number("count", "drift") for process in drifting))
