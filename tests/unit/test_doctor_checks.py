@@ -241,6 +241,15 @@ def test_mongodb_alone_is_judged_by_its_ping() -> None:
     assert ids(facts(nodes=(), ping=AWAY))[0] == "mongodb-down"
 
 
+def test_a_login_that_is_refused_here_is_no_outage_where_nobody_else_tells() -> None:
+    refused = AWAY | {"error_class": "auth", "reasons": ["auth: OperationFailure: Authentication failed."]}
+    unseen = {"nodes": "ConnectionError"}
+    assert ids(facts(nodes=None, ping=refused, unseen=unseen)) == ["redis-down", "login-refused"]
+    assert ids(facts(nodes=(), ping=refused))[0] == "login-refused"
+    # A machine with another password than the fleet's says nothing of the fleet.
+    assert ids(facts(ping=refused)) == []
+
+
 def test_waits_are_put_down_to_long_holds_or_to_a_small_pool() -> None:
     small: dict[str, Any] = {"record": {"options": {"maxPoolSize": 2}}}
     held: dict[str, Any] = {"held": {"n": 2, "seconds": 31.0, "task": "shop.report"}}

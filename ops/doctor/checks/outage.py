@@ -19,13 +19,15 @@ def login_refused(facts: Facts) -> Iterator[Finding]:
     """The server is there and does not let us in."""
     refused = [process for process in facts.present if process.is_cut_off and _is_refused(process)]
     is_refused_here = facts.ping is not None and facts.ping.get("error_class") == "auth"
-    if not refused and not (is_refused_here and facts.nodes is None):
+    if not refused and (facts.present or not is_refused_here):
         return
     is_all = len(refused) == len(facts.present)
-    told = [f"{len(refused)} of {count(len(facts.present), 'process')}: {names(_members(refused))}"]
+    told = []
+    if refused:
+        told = [f"{len(refused)} of {count(len(facts.present), 'process')}: {names(_members(refused))}"]
     told += sorted({f"the driver says: {process.report['error']}" for process in refused})[:2]
     if is_refused_here and facts.ping is not None:
-        told.append(f"from here as well: {'; '.join(facts.ping.get('reasons') or ())}")
+        told.append(f"from here: {'; '.join(facts.ping.get('reasons') or ())}")
     yield Finding(
         "login-refused",
         Severity.DOWN if is_all else Severity.DEGRADED,
@@ -44,7 +46,7 @@ def login_refused(facts: Facts) -> Iterator[Finding]:
 def mongodb_down(facts: Facts) -> Iterator[Finding]:
     """Nobody reaches a server."""
     ping = facts.ping
-    is_down_here = ping is not None and ping.get("verdict") == "down"
+    is_down_here = ping is not None and ping.get("error_class") == "outage"
     away = [process for process in facts.present if process.is_cut_off]
     is_down_there = bool(away) and len(away) == len(facts.present)
     if facts.answers_here or not (is_down_there or (is_down_here and not facts.present)):

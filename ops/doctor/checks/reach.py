@@ -8,9 +8,7 @@ from ..finding import Check, Finding, Severity
 
 def nothing_reached(facts: Facts) -> Iterator[Finding]:
     """Neither Redis nor MongoDB answers: most likely it is this machine."""
-    if facts.nodes is not None or facts.ping is None or facts.answers_here:
-        return
-    if facts.ping.get("verdict") == "degraded":
+    if facts.nodes is not None or facts.ping is None or facts.ping.get("error_class") != "outage":
         return
     yield Finding(
         "nothing-reached",
