@@ -14,6 +14,7 @@ from .drills import Drills
 from .gate import Gate
 from .headcount import Headcount
 from .process import Mongo, adopt, shared
+from .sentry import Agent
 from .settings import Settings, load_settings
 from .signals import Lifecycle
 from .stores import Stores
@@ -78,7 +79,8 @@ def _first(app: Celery, settings: Settings | None) -> Mongo:
     mongo.deliveries = Deliveries.of(mongo, stores.registry)
     mongo.counts_writes = lambda: _must_any_run_once(app)
     queues.connect()
-    Lifecycle(app, mongo, stores.registry, stores.pulse).connect()
+    agent = Agent(mongo, stores.registry, stores.ledger)
+    Lifecycle(app, mongo, stores.registry, stores.pulse, agent).connect()
     return mongo
 
 

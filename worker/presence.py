@@ -61,6 +61,11 @@ class Presence:
         if mongo.predecessor is not None:
             self._found_dead(self._origin.slot, mongo.predecessor.row, mongo.predecessor.flight)
 
+    @property
+    def is_redis_away(self) -> bool:
+        """Whether Redis did not take the last report."""
+        return self._publisher.is_away
+
     def tick(self, now: float) -> None:
         """Look at the pool, obey MAIN, show the report. `now` is monotonic seconds."""
         if self._is_first and self._origin.slot == 0:

@@ -13,6 +13,7 @@ from .mongo.circuit import CircuitState
 from .mongo.link import Done
 from .presence import Presence
 from .process import Mongo
+from .sentry import Agent
 
 logger = logging.getLogger("celery_pymongo.reporter")
 
@@ -24,9 +25,10 @@ _JITTER = 0.1
 class Reporter:
     """The thread of one process. Starts once, ends by itself when asked to, survives its own errors."""
 
-    def __init__(self, mongo: Mongo, presence: Presence) -> None:
+    def __init__(self, mongo: Mongo, presence: Presence, agent: Agent) -> None:
         self._mongo = mongo
         self._presence = presence
+        self._agent = agent
         self._show_at = 0.0
         self._shown: tuple[CircuitState, Done | None] | None = None
         self._errors: dict[str, str] = {}
@@ -52,7 +54,7 @@ class Reporter:
         for step in (self._show, self._warm):
             self._survive(step)
         while not self._stopping.is_set():
-            for step in (self._reconnect, self._show, self._watch):
+            for step in (self._reconnect, self._show, self._tell, self._watch):
                 self._survive(step)
             self._mongo.link.wake.wait(self._pause())
             self._mongo.link.wake.clear()
@@ -95,6 +97,9 @@ class Reporter:
         if now >= self._show_at or state != self._shown:
             self._show_at, self._shown = now + _jittered(), state
             self._presence.tick(now)
+
+    def _tell(self) -> None:
+        self._agent.tick(time.monotonic(), is_redis_away=self._presence.is_redis_away)
 
     def _watch(self) -> None:
         self._mongo.watch.run_if_stale()

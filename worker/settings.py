@@ -537,6 +537,15 @@ class Settings(BaseModel):
             "1 to 200 characters without spaces and slashes",
         ),
     ] = None
+    sentry_outage_seconds: Annotated[
+        float,
+        Field(ge=0.5, le=3600),
+        Setting(
+            "SENTRY_OUTAGE_SECONDS",
+            "s",
+            "An outage that lasts so long is told once per fleet; its errors are counted, not sent.",
+        ),
+    ] = 5.0
     sentry_traces_sample_rate: Annotated[
         float,
         Field(ge=0, le=1),

@@ -64,6 +64,21 @@ def reaches(rows: Iterable[RowState], *, now: float) -> bool | None:
     return False if is_away else None
 
 
+def leads(rows: Sequence[Row], own: int, *, now: float) -> bool:
+    """Say whether no process of a lower slot reports: of all that do, one acts for its node."""
+    return not any(_reports(row, now) for row in rows[:own])
+
+
+def cut_off(rows: Sequence[Row], *, now: float) -> list[int]:
+    """Return the slots that report and do not reach MongoDB."""
+    return [slot for slot, row in enumerate(rows) if _is_away(row) and _reports(row, now)]
+
+
+def reporting(rows: Sequence[Row], *, now: float) -> int:
+    """Return how many processes report."""
+    return sum(_reports(row, now) for row in rows)
+
+
 class Company:
     """What a process's reconnector asks about the siblings; it looks at the board each time."""
 
@@ -92,6 +107,10 @@ class Company:
         """Whether another process of the node reaches MongoDB now."""
         others = (row.read() for slot, row in enumerate(self._rows) if slot != self._own)
         return reaches(others, now=self._clock()) is True
+
+
+def _reports(row: Row, now: float) -> bool:
+    return row.last_tick is not None and now - row.last_tick <= SILENT_SECONDS
 
 
 def _is_away(row: Row) -> bool:

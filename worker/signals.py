@@ -19,7 +19,7 @@ from celery import Celery, signals
 from celery.concurrency import get_implementation
 from kombu.entity import Queue
 
-from . import events, node_record, schedule, sentry
+from . import events, node_record, schedule
 from .advice import advise
 from .attribution import Attribution
 from .beat_pulse import BeatPulse
@@ -33,6 +33,7 @@ from .process import Mongo, Place
 from .publisher import Publisher
 from .registry import Registry
 from .reporter import Reporter
+from .sentry import Agent
 
 logger = logging.getLogger("celery_pymongo.lifecycle")
 
@@ -54,11 +55,12 @@ class Lifecycle:
     guarantee is the lazy `get_client()`; the signals are the eager start and the clean end.
     """
 
-    def __init__(self, app: Celery, mongo: Mongo, registry: Registry, pulse: BeatPulse) -> None:
+    def __init__(self, app: Celery, mongo: Mongo, registry: Registry, pulse: BeatPulse, agent: Agent) -> None:
         self._app = app
         self._mongo = mongo
         self._registry = registry
         self._pulse = pulse
+        self._agent = agent
         self._expired = Expired(lambda: mongo.board)
         self._attribution = Attribution(lambda: mongo.suspicion)
         mongo.works = self._attribution.running
@@ -92,7 +94,7 @@ class Lifecycle:
 
     def celeryd_init(self, sender: str, instance: Any, **_kwargs: Any) -> None:
         """In MAIN, before anything of the worker exists: -Q and -X still have their say on our queues."""
-        sentry.start(self._mongo.settings, node=sender)
+        self._agent.start(sender)
         queues = instance.app.amqp.queues
         for name in schedule.QUEUES:
             if name not in queues:
@@ -100,7 +102,7 @@ class Lifecycle:
 
     def beat_init(self, sender: Any, **_kwargs: Any) -> None:
         """In a process of beat's own."""
-        sentry.start(self._mongo.settings, node="beat")
+        self._agent.start("beat")
         self._pulse.attach(sender.scheduler)
 
     def beat_embedded_init(self, sender: Any, **_kwargs: Any) -> None:
@@ -110,7 +112,7 @@ class Lifecycle:
     def import_modules(self, **_kwargs: Any) -> None:
         """In a spawned child, which hears no celeryd_init, before Celery builds its tracers."""
         if _is_spawned_child():
-            sentry.start(self._mongo.settings, node=self._mongo.place.node)
+            self._agent.start(self._mongo.place.node)
 
     def worker_init(self, sender: Any, **_kwargs: Any) -> None:
         """In MAIN, before its pool exists and before logging is set up."""
@@ -138,6 +140,9 @@ class Lifecycle:
             raise SystemExit(SettingsError.exit_code)
         self._record = self._describe_node(risks, prefetch=prefetch)
         self._write_record()
+        # The app may have set up Sentry since.
+        if self._reporter is None:
+            self._agent.enter(self._mongo.place.node)
         if self._is_prefork_main:
             self._refuse_foreign()
         elif self._reporter is None:
@@ -165,8 +170,7 @@ class Lifecycle:
     def worker_process_init(self, sender: str, **_kwargs: Any) -> None:
         """In a new child of a prefork pool, and in MAIN under solo. Constructor only, no I/O."""
         self._is_prefork_main = False
-        sentry.after_fork()
-        sentry.name_node(self._mongo.settings, sender)
+        self._agent.enter(sender)
         if _is_spawned_child():
             self._attach_board()
         # A spawned child has heard no worker_init.
@@ -245,7 +249,7 @@ class Lifecycle:
         backoff = Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds)
         publisher = Publisher(self._registry, backoff)
         self._presence = Presence(self._mongo, self._attribution, publisher)
-        self._reporter = Reporter(self._mongo, self._presence)
+        self._reporter = Reporter(self._mongo, self._presence, self._agent)
         self._reporter.start()
 
     def _end(self) -> None:
@@ -263,7 +267,7 @@ class Lifecycle:
             events.say(logger, logging.WARNING, Event.CLIENT_CLOSE_SLOW, message, _REPORTER_SECONDS)
         if presence is not None:
             presence.goodbye(time.monotonic())
-        sentry.flush(sentry.FLUSH_SECONDS)
+        self._agent.end()
 
     def _longest_time_limit(self) -> float | None:
         """Return the longest hard time limit of the app's tasks but Celery's own; None where one has none.

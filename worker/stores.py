@@ -1,4 +1,4 @@
-"""What the fleet keeps in Redis: reports, history, beat's pulse."""
+"""What the fleet keeps in Redis: reports, history, beat's pulse, the outage that Sentry is told of."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -7,6 +7,7 @@ from .beat_pulse import BeatPulse
 from .history import History
 from .redis_client import HASTY_SECONDS, connect
 from .registry import Registry
+from .sentry import Ledger
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -19,6 +20,7 @@ class Stores:
     registry: Registry
     history: History
     pulse: BeatPulse
+    ledger: Ledger
 
     @classmethod
     def of(cls, settings: "Settings") -> "Stores":
@@ -28,4 +30,5 @@ class Stores:
             Registry(redis, settings.key, hasty=hasty),
             History(redis, settings.key, days=settings.history_days),
             BeatPulse(redis, settings.key),
+            Ledger(redis, settings.key, hasty=hasty),
         )

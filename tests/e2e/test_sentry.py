@@ -2,64 +2,31 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis as redis_py
 
-from ops.local.child import Child
-from ops.local.servers import LocalServer, free_port, port_is_free
+from ops.local.servers import LocalServer
 from tests.e2e.apps.service import ALONE, beat, call, environment, producer, service
+from tests.e2e.kent import FakeSentry, kent_server
 from tests.e2e.workers import Worker, wait_until
 
 CONTENT = "the content of a document"
 NAMES = {"SENTRY_ENVIRONMENT": "staging", "SENTRY_RELEASE": "shop@1.2.3", "CELERY_PYMONGO_DEPLOYMENT": "shop"}
 
 
-class FakeSentry:
-    """Kent: keeps what it is sent, and tells it."""
-
-    def __init__(self, port: int) -> None:
-        self.dsn = f"http://public@127.0.0.1:{port}/1"
-        self._port = port
-
-    def events(self) -> list[dict[str, Any]]:
-        """The bodies of the error events that have arrived."""
-        listed = self._ask("GET", "/eventlist/")["events"]
-        payloads = [self._ask("GET", f"/event/{event['event_id']}")["payload"] for event in listed]
-        return [payload["body"] for payload in payloads if payload["header"].get("type") == "event"]
-
-    def flush(self) -> None:
-        """Forget everything."""
-        self._ask("POST", "/flush/")
-
-    def _ask(self, method: str, path: str) -> Any:
-        with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)) as connection:
-            connection.request(method, f"/api{path}")
-            return json.load(connection.getresponse())
-
-
 @pytest.fixture(scope="module")
 def kent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeSentry]:
-    port = free_port()
-    argv = [str(Path(sys.executable).with_name("kent-server")), "run", "--port", str(port)]
-    server = Child("kent", argv, log=tmp_path_factory.mktemp("kent") / "kent.log")
-    server.start()
-    try:
-        wait_until(lambda: not port_is_free(port), what="a fake Sentry", seconds=20)
-        yield FakeSentry(port)
-    finally:
-        server.stop(2)
+    with kent_server(tmp_path_factory.mktemp("kent")) as server:
+        yield server
 
 
 def environ(mongo: LocalServer, redis: LocalServer, dsn: str | None, **more: str) -> dict[str, str | None]:

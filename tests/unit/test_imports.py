@@ -201,13 +201,16 @@ print(json.dumps([faults, threads]))
 # Everything of a worker's start that comes before its pool.
 WITHOUT_DSN = """
 os.environ = dict(os.environ)
-from worker import sentry
 from worker.celery import create_app
 from worker.settings import load_settings
 app = create_app(load_settings({{}}, env_file=None))
 app.loader.import_default_modules()
-sentry.start(app.mongo.settings, node="n")
-sentry.flush(0)
+from worker.sentry import Agent
+agent = Agent(app.mongo, None, None)
+agent.start("n")
+agent.enter("n")
+agent.tick(0.0, is_redis_away=True)
+agent.end()
 print("sentry_sdk" in sys.modules)
 """
 

@@ -25,6 +25,7 @@ class Process:
         self.watch = SimpleNamespace(run_if_stale=lambda: self._step("watch"))
         self.settings = SimpleNamespace(ping_timeout_seconds=2.0, mongodb_database="app")
         self.due_in: float | None = None
+        self.is_redis_away = False
         self.link = SimpleNamespace(
             wake=threading.Event(),
             reconnect=lambda: self._step("reconnect"),
@@ -67,7 +68,8 @@ def process(caplog: pytest.LogCaptureFixture) -> Process:
 
 @pytest.fixture
 def reporter(process: Process) -> Iterator[Reporter]:
-    made = Reporter(process, process)  # type: ignore[arg-type] # all that it needs of a Mongo and a Presence
+    agent: Any = SimpleNamespace(tick=lambda _now, *, is_redis_away: process._step(f"tell {is_redis_away}"))
+    made = Reporter(process, process, agent)  # type: ignore[arg-type] # all that it needs of these
     yield made
     made.stop()
     if made._thread.ident is not None:

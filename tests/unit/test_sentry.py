@@ -1,38 +1,44 @@
-"""What Sentry is told, and when."""
+"""Sentry in one process: when it is set up, what it is told, what is held back and what for."""
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sentry_sdk
-from sentry_sdk.transport import Transport
+from pymongo import errors
 
-from worker import sentry
+from tests.unit.sentry_events import DSN, Kept
+from worker import process
+from worker.process import Mongo, Place
+from worker.sentry import Agent, sdk
 from worker.settings import Settings, load_settings
 
-DSN = "https://key@sentry.invalid/1"
+NODE = "celery@host"
 
 
 def load(**environ: str) -> Settings:
     return load_settings(environ, env_file=None)
 
 
-class Kept(Transport):
-    """A transport that keeps what it is given."""
+class FakeRedis:
+    """Takes the place of the ledger and the registry: there never was an outage, and nobody else is there."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.events: list[Any] = []
-        self.flushed: list[float] = []
+        self.asked = 0
 
-    def capture_envelope(self, envelope: Any) -> None:
-        self.events += [item.get_event() for item in envelope.items if item.get_event()]
+    def take(self, _owner: str) -> bool:
+        self.asked += 1
+        return True
 
-    def flush(self, timeout: float, callback: Any = None) -> None:
-        self.flushed.append(timeout)
+    def read(self) -> None:
+        return None
+
+    def fleet(self) -> Any:
+        return SimpleNamespace(now=time.time(), silent_until=0.0, processes=[])
 
 
 @pytest.fixture
@@ -42,37 +48,69 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
 
     def quiet_init(**options: Any) -> None:
         # What patches the whole process is left out; the rest is as we chose it.
-        init(**options | {"transport": transport, "default_integrations": False, "integrations": []})
+        quiet = {"transport": transport, "default_integrations": False, "integrations": []}
+        init(**options | quiet | {"enable_backpressure_handling": False, "auto_enabling_integrations": False})
         transport.options = options
 
     monkeypatch.setattr(sentry_sdk, "init", quiet_init)
-    with sentry_sdk.isolation_scope():
+    with sentry_sdk.isolation_scope() as scope:
+        scope.clear()
         yield transport
     sentry_sdk.get_client().close(timeout=0)
     sentry_sdk.get_global_scope().set_client(None)
 
 
-def test_without_a_dsn_nothing_starts(kept: Kept) -> None:
-    assert not sentry.start(load(), node="n")
-    sentry.flush(1)
+@pytest.fixture
+def agents(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setattr(process, "_current", None)
+    made: list[Mongo] = []
+
+    def make(**environ: str) -> Agent:
+        mongo = Mongo(load(**environ))
+        mongo.place = Place(NODE)
+        made.append(mongo)
+        redis = cast("Any", FakeRedis())
+        return Agent(mongo, redis, redis)
+
+    yield make
+    for mongo in made:
+        mongo.holder.close()
+
+
+# -- set up ----------------------------------------------------------------------------------------
+
+
+def test_without_a_dsn_nothing_starts(kept: Kept, agents: Any) -> None:
+    agent = agents()
+    agent.start(NODE)
+    agent.enter(NODE)
+    agent.tick(0.0, is_redis_away=False)
+    agent.end()
     assert kept.flushed == []
     assert not sentry_sdk.is_initialized()
 
 
-def test_an_event_says_deployment_node_environment_and_release(kept: Kept) -> None:
-    settings = load(
-        SENTRY_DSN=DSN, SENTRY_ENVIRONMENT="staging", SENTRY_RELEASE="1.2", CELERY_PYMONGO_DEPLOYMENT="blue"
-    )
-    assert sentry.start(settings, node="celery@host")
+def test_an_sdk_that_sends_nowhere_is_none(kept: Kept, agents: Any) -> None:
+    sentry_sdk.init()
+    sentry_sdk.get_client().transport = None
+    agent = agents()
+    agent.start(NODE)
+    agent.end()
+    assert kept.flushed == []
+
+
+def test_an_event_says_deployment_node_environment_and_release(kept: Kept, agents: Any) -> None:
+    names = {"SENTRY_ENVIRONMENT": "staging", "SENTRY_RELEASE": "1.2", "CELERY_PYMONGO_DEPLOYMENT": "blue"}
+    agents(SENTRY_DSN=DSN, **names).start(NODE)
     sentry_sdk.capture_message("hello")
     (event,) = kept.events
-    assert event["tags"] == {"celery.node": "celery@host", "celery_pymongo.deployment": "blue"}
+    assert event["tags"] == {"celery.node": NODE, "celery_pymongo.deployment": "blue"}
     assert (event["environment"], event["release"]) == ("staging", "1.2")
 
 
-def test_an_event_has_no_local_variables_and_no_personal_data(kept: Kept) -> None:
+def test_an_event_has_no_local_variables_and_no_personal_data(kept: Kept, agents: Any) -> None:
     """Frames of the driver hold filters and documents."""
-    sentry.start(load(SENTRY_DSN=DSN), node="n")
+    agents(SENTRY_DSN=DSN).start(NODE)
     secret = "".join(["in a", " document"])  # frames quote their source, where it must not stand
     try:
         {"secret": secret}[len(secret)]  # type: ignore[index] # the error is the point
@@ -85,38 +123,44 @@ def test_an_event_has_no_local_variables_and_no_personal_data(kept: Kept) -> Non
     assert not sentry_sdk.get_client().should_send_default_pii()
 
 
-def test_an_sdk_that_the_app_has_started_is_left_as_it_is(kept: Kept) -> None:
+@pytest.mark.parametrize("environ", [{}, {"SENTRY_DSN": DSN, "SENTRY_ENVIRONMENT": "ours"}])
+def test_an_sdk_that_the_app_has_started_is_added_to(
+    kept: Kept, agents: Any, environ: dict[str, str]
+) -> None:
+    """Whether we were given a DSN of our own or not: its options stay, its events are scrubbed and tagged."""
     sentry_sdk.init(dsn=DSN, environment="the app's own")
-    assert not sentry.start(load(SENTRY_DSN=DSN, SENTRY_ENVIRONMENT="ours"), node="n")
-    sentry_sdk.capture_message("hello")
-    assert kept.events[0]["environment"] == "the app's own"
+    agents(**environ).start(NODE)
+    sentry_sdk.capture_message("mongodb://a:b@c")
+    (event,) = kept.events
+    assert (event["environment"], event["message"]) == ("the app's own", "mongodb://***@c")
+    assert event["tags"]["celery.node"] == NODE
 
 
-def test_a_node_that_is_learnt_later_is_named_from_then_on(kept: Kept) -> None:
-    sentry.start(load(SENTRY_DSN=DSN), node="unknown")
-    sentry.name_node(load(SENTRY_DSN=DSN), "celery@host")
-    sentry_sdk.capture_message("hello")
-    assert kept.events[0]["tags"]["celery.node"] == "celery@host"
-
-
-def test_an_app_without_a_dsn_of_ours_gets_no_tags_of_ours(kept: Kept) -> None:
+def test_an_sdk_that_the_app_starts_later_is_added_to_from_then_on(kept: Kept, agents: Any) -> None:
+    agent = agents()
+    agent.start("unknown")
     sentry_sdk.init(dsn=DSN)
-    sentry.name_node(load(), "celery@host")
-    sentry_sdk.capture_message("hello")
-    assert "tags" not in kept.events[0]
+    agent.enter(NODE)
+    sentry_sdk.capture_message("mongodb://a:b@c")
+    assert kept.events[0]["tags"]["celery.node"] == NODE
+    assert kept.events[0]["message"] == "mongodb://***@c"
 
 
-def test_flushing_waits_as_long_as_it_is_told(kept: Kept) -> None:
-    sentry.start(load(SENTRY_DSN=DSN), node="n")
-    sentry.flush(1.5)
-    assert kept.flushed == [1.5]
+def test_a_password_of_the_settings_is_kept_out_of_everything(kept: Kept, agents: Any) -> None:
+    uris = {"MONGODB_URI": "mongodb://u:tr0ub%40dor@db", "REDIS_URL": "redis://:horse@cache"}
+    agents(SENTRY_DSN=DSN, **uris).start(NODE)
+    sentry_sdk.capture_message("tr0ub%40dor or tr0ub@dor or horse")
+    assert kept.events[0]["message"] == "[withheld] or [withheld] or [withheld]"
 
 
-def test_flushing_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sentry_sdk", None)
-    monkeypatch.delitem(sys.modules, "sentry_sdk")
-    sentry.flush(1)
-    assert "sentry_sdk" not in sys.modules
+def test_the_end_waits_no_longer_than_it_may(kept: Kept, agents: Any) -> None:
+    agent = agents(SENTRY_DSN=DSN)
+    agent.start(NODE)
+    agent.end()
+    assert kept.flushed == [sdk.FLUSH_SECONDS]
+    options: Any = kept.options
+    # A child's two and MAIN's two.
+    assert 2 * (sdk.FLUSH_SECONDS + options["shutdown_timeout"]) <= 2.5
 
 
 def test_the_queue_of_the_sdk_is_what_a_forked_child_mends() -> None:
@@ -127,8 +171,121 @@ def test_the_queue_of_the_sdk_is_what_a_forked_child_mends() -> None:
     worker._thread_for_pid = os.getpid() + 1
     worker._queue.not_empty._waiters.append("a thread of the parent's")  # type: ignore[attr-defined] # private
     told = SimpleNamespace(transport=SimpleNamespace(_worker=worker))
-    forget = sentry.waiters_of_another_process
+    forget = sdk.waiters_of_another_process
     assert list(forget(told)) == ["a thread of the parent's"]
     worker._thread_for_pid = os.getpid()
     assert forget(told) is None
     assert forget(SimpleNamespace(transport=None)) is None
+
+
+def test_asking_for_the_sdk_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sentry_sdk", None)
+    monkeypatch.delitem(sys.modules, "sentry_sdk")
+    sdk.flush()
+    sdk.after_fork()
+    assert sdk.client() is None
+    assert "sentry_sdk" not in sys.modules
+
+
+# -- an outage and its errors ----------------------------------------------------------------------
+
+AWAY = errors.AutoReconnect("localhost:27017: [Errno 111] Connection refused")
+
+
+def fail(error: BaseException) -> None:
+    try:
+        raise error
+    except type(error) as caught:
+        sentry_sdk.capture_exception(caught)
+
+
+def began(agent: Agent) -> Agent:
+    """Return an agent whose reporter thread ticks."""
+    agent.start(NODE)
+    agent.tick(time.monotonic(), is_redis_away=False)
+    return agent
+
+
+def cut_off(agent: Agent, seconds: float) -> None:
+    agent._mongo.link.circuit.fail(time.monotonic() - seconds, "gone")
+
+
+def types(kept: Kept) -> list[str]:
+    return [event["exception"]["values"][-1]["type"] for event in kept.events if "exception" in event]
+
+
+def test_an_error_that_no_outage_explains_comes_a_moment_later(kept: Kept, agents: Any) -> None:
+    agent = began(agents(SENTRY_DSN=DSN))
+    fail(AWAY)
+    assert types(kept) == []
+    agent.tick(time.monotonic() + 4, is_redis_away=False)
+    assert types(kept) == ["AutoReconnect"]
+    assert "Connection refused" in kept.events[0]["exception"]["values"][-1]["value"]
+
+
+def test_what_is_held_comes_as_the_process_ends(kept: Kept, agents: Any) -> None:
+    agent = began(agents(SENTRY_DSN=DSN))
+    fail(AWAY)
+    agent.end()
+    assert types(kept) == ["AutoReconnect"]
+
+
+def test_an_error_of_an_outage_that_is_confirmed_is_counted(kept: Kept, agents: Any) -> None:
+    agent = began(agents(SENTRY_DSN=DSN))
+    cut_off(agent, 6)
+    fail(AWAY)
+    error = RuntimeError("no order")
+    error.__cause__ = AWAY
+    fail(error)
+    assert types(kept) == []
+    assert agent._teller._errors == {"no task": 2}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("unrelated"),
+        errors.DuplicateKeyError("E11000", 11000, {}),
+        errors.WaitQueueTimeoutError("full"),
+        errors.AutoReconnect("elsewhere.example:27017: [Errno 111] Connection refused"),
+        errors.OperationFailure("not authorized", 13, {}),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_of_something_else_arrives_during_an_outage(
+    kept: Kept, agents: Any, error: Exception
+) -> None:
+    agent = began(agents(SENTRY_DSN=DSN))
+    agent._mongo.get_client()
+    cut_off(agent, 60)
+    fail(error)
+    assert types(kept) == [type(error).__name__]
+
+
+def test_a_fault_in_handling_the_outage_arrives(kept: Kept, agents: Any) -> None:
+    agent = began(agents(SENTRY_DSN=DSN))
+    cut_off(agent, 60)
+    try:
+        try:
+            raise AWAY
+        except errors.AutoReconnect as error:
+            str(error).no_such_method()  # type: ignore[attr-defined] # the fault
+    except AttributeError as fault:
+        sentry_sdk.capture_exception(fault)
+    assert types(kept)[-1:] == ["AttributeError"]
+
+
+def test_where_nobody_ticks_nothing_is_held(kept: Kept, agents: Any) -> None:
+    agent = agents(SENTRY_DSN=DSN)
+    agent.start(NODE)
+    fail(AWAY)
+    assert types(kept) == ["AutoReconnect"]
+
+
+def test_a_healthy_process_asks_redis_once_in_a_while(kept: Kept, agents: Any) -> None:
+    agent = began(agents(SENTRY_DSN=DSN))
+    redis: Any = agent._ledger
+    now = time.monotonic()
+    for second in range(60):
+        agent.tick(now + second, is_redis_away=False)
+    assert redis.asked == 2

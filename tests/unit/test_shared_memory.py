@@ -10,6 +10,7 @@ from worker.beat_pulse import BeatPulse
 from worker.process import Mongo
 from worker.redis_client import connect
 from worker.registry import Registry
+from worker.sentry import Agent, Ledger
 from worker.settings import load_settings
 from worker.signals import Lifecycle
 
@@ -20,7 +21,9 @@ def lifecycle():
     settings = load_settings({}, env_file=None)
     redis = connect(settings)
     registry, pulse = Registry(redis, settings.key), BeatPulse(redis, settings.key)
-    made = Lifecycle(Celery("test", set_as_current=False), Mongo(settings), registry, pulse)
+    mongo = Mongo(settings)
+    agent = Agent(mongo, registry, Ledger(redis, settings.key))
+    made = Lifecycle(Celery("test", set_as_current=False), mongo, registry, pulse, agent)
     made.worker_init(
         sender=SimpleNamespace(
             hostname="n", pool_cls="prefork", concurrency=1, time_limit=None, soft_time_limit=None

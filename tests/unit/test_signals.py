@@ -10,11 +10,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-import sentry_sdk
 from celery import Celery, signals
 from pymongo import MongoClient
 
-from worker import board_file, process, schedule, sentry
+from worker import board_file, process, schedule
 from worker import signals as module
 from worker.errors import ClientInMainError
 from worker.events import Event
@@ -62,6 +61,23 @@ class FakePulse:
         self._story.append(f"{scheduler} has a pulse")
 
 
+class FakeAgent:
+    """Takes the place of Sentry."""
+
+    def __init__(self, story: list[str]) -> None:
+        self._story = story
+        self.started: list[str] = []
+
+    def start(self, node: str) -> None:
+        self.started.append(node)
+
+    def enter(self, node: str) -> None:
+        self.entered = node
+
+    def end(self) -> None:
+        self._story.append("sentry flushes")
+
+
 class World:
     """A lifecycle and the story of what it did."""
 
@@ -72,11 +88,11 @@ class World:
         self.app = Celery("x", broker="memory://", set_as_current=False)
         self.registry = cast("Any", FakeRegistry(self.story))
         self.pulse = cast("Any", FakePulse(self.story))
-        self.lifecycle = Lifecycle(self.app, self.mongo, self.registry, self.pulse)
+        self.agent = cast("Any", FakeAgent(self.story))
+        self.lifecycle = Lifecycle(self.app, self.mongo, self.registry, self.pulse, self.agent)
         monkeypatch.setattr(
-            module, "Reporter", lambda _mongo, _presence: FakeReporter(self.story, ends=self.ends)
+            module, "Reporter", lambda _mongo, _presence, _agent: FakeReporter(self.story, ends=self.ends)
         )
-        monkeypatch.setattr(sentry, "flush", lambda _seconds: self.story.append("sentry flushes"))
         monkeypatch.setattr(gc, "freeze", lambda: self.story.append("freezes"))
         monkeypatch.setattr(gc, "collect", lambda: 0)
         close = self.mongo.close
@@ -358,8 +374,7 @@ def test_a_worker_listens_to_our_queues_beside_its_own(world: World) -> None:
 def test_sentry_starts_before_celery_builds_its_tracers(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nodes: list[str] = []
-    monkeypatch.setattr(sentry, "start", lambda _settings, node: nodes.append(node))
+    nodes = world.agent.started
     world.lifecycle.celeryd_init(sender=NODE, instance=SimpleNamespace(app=world.app))
     world.lifecycle.beat_init(sender=SimpleNamespace(scheduler="redbeat"))
     world.lifecycle.import_modules()
@@ -367,7 +382,18 @@ def test_sentry_starts_before_celery_builds_its_tracers(
     monkeypatch.setenv("FORKED_BY_MULTIPROCESSING", "1")
     world.lifecycle.import_modules()
     assert len(nodes) == 3
-    assert not sentry_sdk.is_initialized()
+
+
+def test_sentry_learns_its_node_in_each_process(world: World) -> None:
+    world.lifecycle.worker_process_init(sender=NODE)
+    assert world.agent.entered == NODE
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_an_sdk_that_the_app_set_up_late_is_found_once_the_worker_is(world: World, pool: str) -> None:
+    world.lifecycle.worker_init(sender=world.worker(pool))
+    world.lifecycle.celeryd_after_setup()
+    assert world.agent.entered == NODE
 
 
 def test_beat_has_a_pulse_whether_it_is_a_program_of_its_own_or_a_workers(world: World) -> None:
@@ -380,7 +406,7 @@ def test_the_newest_lifecycle_hears_each_signal_once(world: World) -> None:
     names = [name for name in vars(Lifecycle) if not name.startswith("_") and name != "connect"]
     before = {name: list(getattr(signals, name).receivers or []) for name in names}
     try:
-        Lifecycle(world.app, world.mongo, world.registry, world.pulse).connect()
+        Lifecycle(world.app, world.mongo, world.registry, world.pulse, world.agent).connect()
         world.lifecycle.connect()
         signals.worker_process_init.send(sender=NODE)
         assert world.story == ["reporter starts"]

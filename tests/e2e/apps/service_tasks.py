@@ -9,6 +9,8 @@ from typing import Any
 from celery import Task, shared_task
 from celery.utils.log import get_task_logger
 
+from worker.task import MongoTask
+
 logger = get_task_logger(__name__)
 
 
@@ -64,6 +66,25 @@ def write(self: Task, document: dict[str, Any]) -> int:
     db = self.app.mongo.get_database()
     db.probe.insert_one(document)
     return int(db.probe.count_documents({}))
+
+
+@shared_task(name="probe.read", bind=True)
+def read(self: Task) -> int:
+    """Read through the process's own client, as a task that is no MongoTask does: an outage fails it."""
+    return int(self.app.mongo.get_database().probe.count_documents({}))
+
+
+@shared_task(name="probe.upsert", bind=True, base=MongoTask)
+def upsert(self: MongoTask, number: int) -> int:
+    """Write through the process's own client; an outage sends it back to the broker."""
+    self.db.probe.update_one({"_id": number}, {"$set": {"by": os.getpid()}}, upsert=True)
+    return number
+
+
+@shared_task(name="probe.plant")
+def plant(name: str) -> None:
+    """Fail of something that has nothing to do with MongoDB."""
+    raise {"key": KeyError, "value": ValueError, "told": ToldError}[name.partition("-")[0]](name)
 
 
 @shared_task(name="probe.print")

@@ -1,0 +1,4 @@
+"""Sentry: one outage is one issue, and what is told leaks nothing. Nothing is imported without a DSN."""
+
+from .agent import Agent as Agent
+from .ledger import Ledger as Ledger

@@ -1,0 +1,198 @@
+"""What one process tells Sentry: the composition of this package's parts."""
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from .. import siblings
+from ..board_row import PrivateRow
+from ..events import Event as Said
+from ..mongo.work import current_work
+from ..process import Mongo, current_slot
+from . import hooks, sdk
+from .explained import is_explained
+from .held import Circumstances, Episode, Fate, Held, Shelf, fate
+from .ledger import Ledger
+from .outage import Terms
+from .scrub import Scrubber
+from .teller import Own, Teller
+
+if TYPE_CHECKING:
+    from ..registry import Registry
+    from ..settings import Settings
+
+logger = logging.getLogger("celery_pymongo.sentry")
+
+Event = dict[str, Any]
+Hint = Mapping[str, Any]
+
+# Each process says these of itself; the outage's own events say them once for all.
+# A password that is shorter would be found in every other word.
+_SHORTEST = 4
+_OF_THE_OUTAGE = frozenset([Said.CIRCUIT_OPENED, Said.RECONNECT_GIVEN_UP])
+
+
+class Agent:
+    """Sentry in one process of a worker, or in beat. Does nothing at all where there is no SDK.
+
+    It is made before the fork and begins anew in each child.
+    """
+
+    def __init__(self, mongo: Mongo, registry: "Registry", ledger: Ledger) -> None:
+        self._mongo = mongo
+        self._registry = registry
+        self._ledger = ledger
+        self._scrubber = Scrubber()
+        self._settings: Settings | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        settings = self._mongo.settings
+        self._is_on = False
+        # Where nobody ticks nothing may be held: a prefork MAIN, beat.
+        self._is_ticking = False
+        self._episode = Episode()
+        self._requeued = self._mongo.requeued
+        self._shelf = Shelf(sdk.send)
+        self._teller = Teller(
+            self._ledger,
+            self._registry,
+            Terms(settings.sentry_outage_seconds, settings.give_up_seconds),
+            deployment=settings.deployment,
+            send=sdk.capture,
+            flight=self._mongo.flight,
+        )
+
+    # -- the process's life ------------------------------------------------------------------------
+
+    def start(self, node: str) -> None:
+        """Set the SDK up, where a DSN is set and the app has not; chain ours to what the app has set up."""
+        sdk.start(self._mongo.settings)
+        self._attach(node)
+
+    def enter(self, node: str) -> None:
+        """Begin in a new process, or where the app may have set up the SDK since; learn the node's name."""
+        sdk.after_fork()
+        self._begin()
+        self._attach(node)
+
+    def tick(self, now: float, *, is_redis_away: bool) -> None:
+        """Sort what is held, and do this process's part in telling of an outage. `now` is monotonic."""
+        if not self._is_on:
+            return
+        self._is_ticking = True
+        self._learn_credentials()
+        own = self._own(now)
+        self._episode = self._episode.seen(now, down_seconds=own.down_seconds)
+        self._count(now)
+        self._teller.tick(now, own, is_redis_away=is_redis_away)
+
+    def end(self) -> None:
+        """Hand over and flush: the process ends. Bounded to `FLUSH_SECONDS` and some 50 ms."""
+        if not self._is_on:
+            return
+        if self._is_ticking:
+            self._is_ticking = False
+            now = time.monotonic()
+            self._count(now, is_last=True)
+            self._teller.leave(self._own(now))
+        sdk.flush()
+
+    def _attach(self, node: str) -> None:
+        client = sdk.client()
+        if client is None:
+            return
+        self._learn_credentials()
+        hooks.attach(client, self._scrubber, self)
+        sdk.tag(self._mongo.settings.deployment, node)
+        self._is_on = True
+
+    def _learn_credentials(self) -> None:
+        # They are read again when they were rotated; those before may stand in a text still.
+        if self._settings is not self._mongo.settings:
+            self._settings = self._mongo.settings
+            self._scrubber.learn(_credentials(self._settings))
+
+    # -- events on their way -----------------------------------------------------------------------
+
+    def look(self, event: Event, hint: Hint) -> Event | None:
+        """Leave out what something of ours tells better."""
+        if hint.get(sdk.OURS):
+            return event
+        record = hint.get("log_record")
+        return None if getattr(record, "event", None) in _OF_THE_OUTAGE else event
+
+    def hold(self, event: Event, hint: Hint) -> Event | None:
+        """Count what an outage explains, or wait until it is known whether one does."""
+        if hint.get(sdk.OURS) or not self._is_ticking:
+            return event
+        error = (hint.get("exc_info") or (None, None))[1]
+        if error is None or not is_explained(error, self._servers()):
+            return event
+        now, work = time.monotonic(), current_work.get()
+        task = "no task" if work is None else work.name
+        began = now if work is None else work.started_at
+        decided = fate(now, began, now, self._circumstances(now))
+        if decided is Fate.COUNT:
+            self._teller.count(errors={task: 1})
+            return None
+        is_kept = decided is Fate.KEEP and self._shelf.put(Held(now, began, task, event))
+        return None if is_kept else event
+
+    def _count(self, now: float, *, is_last: bool = False) -> None:
+        requeued = self._mongo.requeued
+        errors = self._shelf.sort(now, self._circumstances(now), is_last=is_last)
+        self._teller.count(requeued=requeued - self._requeued, errors=errors)
+        self._requeued = requeued
+
+    def _circumstances(self, now: float) -> Circumstances:
+        settings = self._mongo.settings
+        # The circuit may have opened since the last tick.
+        down = self._mongo.link.circuit.outage_seconds(now)
+        episode = self._episode.seen(now, down_seconds=down) if down else self._episode
+        echo_ms = settings.server_selection_timeout_ms + settings.socket_timeout_ms
+        return Circumstances(
+            episode, settings.sentry_outage_seconds, echo_ms / 1000, is_open=self._teller.is_open
+        )
+
+    def _servers(self) -> frozenset[str]:
+        client = self._mongo.holder.client
+        if client is None:
+            return frozenset()
+        described = client.topology_description.server_descriptions()
+        return frozenset(f"{host}:{port}" for host, port in described)
+
+    def _own(self, now: float) -> Own:
+        mongo, pid = self._mongo, os.getpid()
+        node, slot = mongo.place.node, current_slot()
+        link = mongo.link
+        # An instant after it opened, too, it is open.
+        down = 0.0 if link.circuit.is_closed else max(link.circuit.outage_seconds(now), 1e-3)
+        member = f"{node}/{slot}"
+        if mongo.board is None or isinstance(mongo.row, PrivateRow):
+            return Own(member, f"{member}:{pid}", down, leads=True, error=link.error)
+        rows = mongo.board.rows
+        return Own(
+            member,
+            f"{member}:{pid}",
+            down,
+            leads=siblings.leads(rows, slot, now=now),
+            node_down=tuple(f"{node}/{row}" for row in siblings.cut_off(rows, now=now)),
+            node_size=siblings.reporting(rows, now=now),
+            error=link.error,
+        )
+
+
+def _credentials(settings: "Settings") -> list[str]:
+    """Return the passwords that the settings hold, as they are written and as they are meant."""
+    uris = [settings.mongodb_uri.get_secret_value(), *settings.redis_url.get_secret_value().split(";")]
+    found = []
+    for uri in uris:
+        password = uri.partition("://")[2].partition("/")[0].rpartition("@")[0].partition(":")[2]
+        found += [password, unquote(password)]
+    if settings.redis_sentinel_password is not None:
+        found.append(settings.redis_sentinel_password.get_secret_value())
+    return sorted({word for word in found if len(word) >= _SHORTEST})

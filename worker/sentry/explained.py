@@ -1,0 +1,39 @@
+"""Which errors an outage of this process's own MongoDB explains."""
+
+import re
+from collections.abc import Collection, Iterator
+
+from pymongo.errors import PyMongoError
+
+from ..mongo.classify import classify
+from ..recovery import is_outage
+
+_SERVER = re.compile(r"(?<![\w.])\[?([\w.-]+|[0-9A-Fa-f:]+)\]?:(\d{2,5})\b")
+_PLACE = re.compile(r"\('([^']+)', (\d{1,5})\)")
+
+
+def is_explained(error: BaseException | None, servers: Collection[str]) -> bool:
+    """Say whether an error, or one that it was raised *from*, is that MongoDB cannot be reached.
+
+    `servers` are ours, as "host:port": an error that names others alone is about another MongoDB. What was
+    raised while such an error was handled is not explained by it: it is a fault of the handling.
+    """
+    return any(
+        isinstance(one, PyMongoError)
+        and is_outage(one, classify(one))
+        and not _is_about_others(str(one), servers)
+        for one in _causes(error)
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__
+
+
+def _is_about_others(text: str, servers: Collection[str]) -> bool:
+    named = {f"{host}:{port}" for pattern in (_SERVER, _PLACE) for host, port in pattern.findall(text)}
+    return bool(named and servers) and named.isdisjoint(servers)
