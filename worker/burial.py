@@ -34,7 +34,7 @@ def bury(
         if not fleet.nodes[name].present:
             _say_node(name, [mortem for mortem in claimed if mortem.node == name], fleet.at)
     for mortem in claimed:
-        post_mortem.say(mortem)
+        post_mortem.say(mortem, with_node=not fleet.nodes[mortem.node].present)
     return claimed
 
 

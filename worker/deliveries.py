@@ -121,7 +121,8 @@ class Deliveries:
         self.letters.put(letter, body)
         message = "%s[%s] goes to the dead letters: %s"
         args = (task.name, request.id, _words(letter))
-        events.say(logger, logging.ERROR, Event.TASK_DEAD, message, *args, reason=letter.reason)
+        fields = {"reason": letter.reason, "task": task.name, "task_id": request.id}
+        events.say(logger, logging.ERROR, Event.TASK_DEAD, message, *args, **fields)
         return DeadLetteredError(f"{_words(letter)}; it is kept: celery -A … mongo dead show {letter.id}")
 
     def send_again(self, app: Any, letter_id: str) -> bool:

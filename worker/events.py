@@ -1,6 +1,8 @@
 """The events that the logs speak of: stable names for people's alerts, and what each means."""
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -25,6 +27,7 @@ class Event(StrEnum):
     TASK_REQUEUED = "task.requeued"
     TASK_EXPIRED = "task.expired"
     TASK_DEAD = "task.dead"
+    POOL_EXHAUSTED = "pool.exhausted"
     POOL_LONG_HOLD = "pool.long_hold"
     POOL_LEAK = "pool.leak"
     POOL_RETURNED = "pool.returned"
@@ -67,6 +70,8 @@ MEANINGS: dict[Event, str] = {
     "(told of the 1st, 2nd, 4th, 8th…).",
     Event.TASK_DEAD: "ERROR. A message went to the dead letters for a person to decide: it killed its "
     "process too often, or may have written and must not run twice.",
+    Event.POOL_EXHAUSTED: "WARNING. Operations got no connection in time: how many, and of which tasks. "
+    "At most once a minute per process.",
     Event.POOL_LONG_HOLD: "WARNING. A task has held a connection for long: which, how long, and where in its "
     "code it is.",
     Event.POOL_LEAK: "WARNING. A task ended and left a session, a transaction, a cursor or a client open.",
@@ -88,7 +93,33 @@ MEANINGS: dict[Event, str] = {
 }
 
 
+@dataclass(frozen=True)
+class Said:
+    """What is said once: the event, at which level, in which words, and the members of a JSON line."""
+
+    event: Event
+    level: int
+    text: str
+    fields: dict[str, Any]
+
+
+Hearer = Callable[[Said], None]
+
+# Beside the log, which may be set to hear less: nobody, or one.
+_hearers: list[Hearer] = []
+
+
+def tell(hearer: Hearer | None) -> None:
+    """Let somebody hear all that is said, in the thread that says it, whatever the log's level; None: nobody.
+
+    Whoever it is must not raise, and must not say anything meanwhile.
+    """
+    _hearers[:] = [] if hearer is None else [hearer]
+
+
 def say(logger: logging.Logger, level: int, event: Event, message: str, *args: Any, **fields: Any) -> None:
     """Log one event: its name, then the message; `fields` become members of a JSON line."""
     template = f"{event}: {message}"
     logger.log(level, template, *args, extra={"event": str(event), "fields": fields}, stacklevel=2)
+    for hearer in _hearers:
+        hearer(Said(event, level, message % args if args else message, fields))

@@ -26,9 +26,8 @@ def _say(finding: Finding, logger: logging.Logger) -> None:
         case Leak(what=what, borrowed=borrowed):
             message = "%s ended %.1f s ago and left open: %s%s"
             opened = _lines("opened at", borrowed)
-            events.say(
-                logger, logging.WARNING, Event.POOL_LEAK, message, who, seconds, what, opened, **fields
-            )
+            told = fields | {"what": what}
+            events.say(logger, logging.WARNING, Event.POOL_LEAK, message, who, seconds, what, opened, **told)
         case Returned(server=server):
             message = "%s has returned what it held, the connection to %s for %.1f s"
             events.say(logger, logging.INFO, Event.POOL_RETURNED, message, who, server, seconds, **fields)

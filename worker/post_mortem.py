@@ -52,8 +52,8 @@ def of_report(report: dict[str, Any], *, flight: list[dict[str, Any]] | None = N
     )
 
 
-def say(found: PostMortem) -> None:
-    """Log it as an error, which is what Sentry takes up."""
+def say(found: PostMortem, *, with_node: bool = False) -> None:
+    """Log it as an error; `with_node`: that its whole node is lost is said already."""
     report = found.report or {}
     pool = report.get("pool", {})
     message = "%s slot %d (pid %d) ended without a goodbye, %s; circuit %s, %s of %s connections in use%s"
@@ -65,16 +65,18 @@ def say(found: PostMortem) -> None:
         found.node,
         found.slot,
         found.pid,
-        _doing(found.task),
+        doing(found.task),
         report.get("circuit", "unknown"),
         pool.get("in_use", "?"),
         pool.get("size", "?"),
         "".join(dumps.line(record) for record in found.flight[-_SHOWN:]),
         post_mortem=found.to_dict(),
+        with_node=with_node,
     )
 
 
-def _doing(task: dict[str, Any] | None) -> str:
+def doing(task: dict[str, Any] | None) -> str:
+    """Return in words what a process did last."""
     if not task:
         return "idle"
     return f"running {task.get('name')}[{task.get('id')}] for {task.get('seconds') or 0:.1f} s"

@@ -11,6 +11,7 @@ from .attribution import Attribution
 from .board import leftovers
 from .board_row import Command, RowState
 from .events import Event
+from .exhaustion import Exhaustion
 from .mongo.circuit import CircuitState
 from .mongo.client import own_version
 from .mongo.guard import sightings
@@ -38,6 +39,7 @@ class Presence:
         self._attribution = attribution
         self._publisher = publisher
         self._dumps = dumps.Dumps()
+        self._exhaustion = Exhaustion()
         self._uss: int | None = None
         self._uss_due = 0.0
         self._dead: set[tuple[int, int]] = set()
@@ -115,6 +117,7 @@ class Presence:
             self._carry_pauses(published.now)
             self._introduce_node(now)
             self._doubt_redis()
+        self._exhaustion.look(now, told, self._mongo.monitor.tasks)
         is_open = told["circuit"] == CircuitState.OPEN
         if why := self._dumps.reason(now, timeouts=told["count"]["timeouts"], is_open=is_open):
             dumps.say(self._mongo.flight(), why)

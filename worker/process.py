@@ -345,13 +345,15 @@ class Mongo:
         if sighting.site in self._told:
             return
         self._told.add(sighting.site)
-        if self._main_pid == os.getpid():
+        is_main = self._main_pid == os.getpid()
+        if is_main:
             message = "a MongoClient from before the fork is copied into every child. It was made by %s"
         else:
             message = (
                 "a second MongoClient doubles this process's connections; use get_client(). It was made by %s"
             )
-        events.say(logger, logging.WARNING, Event.CLIENT_FOREIGN, message, sighting)
+        fields = {"site": sighting.site, "is_before_fork": is_main}
+        events.say(logger, logging.WARNING, Event.CLIENT_FOREIGN, message, sighting, **fields)
 
     def _stamp(self) -> dict[str, Any]:
         return {

@@ -6,9 +6,11 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Reject
 
+from . import time_limits
 from .errors import NotInstalledError
 from .mongo.calls import bounded
 from .mongo.holder import Client
+from .mongo.work import current_work
 from .process import Mongo, task_ends_at
 from .requeue import BackToBroker
 from .run import Run, may_run_again, refused
@@ -62,6 +64,9 @@ class MongoTask(Task):
         mongo = self.mongo
         run = Run(self, mongo, self.seconds_left())
         token = task_ends_at.set(run.ends_at)
+        work = current_work.get()
+        if work is not None:
+            work.ends_at = run.ends_at
         try:
             run.begin()
             try:
@@ -105,9 +110,5 @@ class MongoTask(Task):
 
         The soft or hard limit that comes first, less 1 s, or less two fifths of one below 2.5 s.
         """
-        hard, soft = self.request.timelimit or (None, None)
-        node_hard, node_soft = self.mongo.time_limits
-        # As Celery has it: the message's, the task's (or the app's, which the task has taken), the node's.
-        limits = (hard or self.time_limit or node_hard, soft or self.soft_time_limit or node_soft)
-        limit = min((seconds for seconds in limits if seconds), default=None)
+        limit = time_limits.soonest(self, self.mongo.time_limits)
         return None if limit is None else limit - min(_MARGIN_SECONDS, limit * _MARGIN)

@@ -137,7 +137,8 @@ def _say_change(found: Mapping[str, Any], before: Mapping[str, Any]) -> None:
     verdict, reasons = found["verdict"], found["reasons"]
     level = logging.INFO if verdict == Verdict.OK else logging.WARNING
     args = (before.get("verdict", Verdict.UNKNOWN), verdict, "; ".join(reasons) or "no complaints")
-    events.say(logger, level, Event.HEALTH_CHANGED, "%s -> %s (%s)", *args, reasons=reasons)
+    fields = {"verdict": verdict, "reasons": reasons, "layers": found["layers"]}
+    events.say(logger, level, Event.HEALTH_CHANGED, "%s -> %s (%s)", *args, **fields)
 
 
 def _tried(ask: Callable[[], T]) -> T | None:

@@ -31,7 +31,7 @@ def test_it_names_the_task_the_pool_and_the_last_records(caplog: pytest.LogCaptu
     assert "running shop.reckon[abc] for 3.2 s" in first
     assert "1 of 3 connections in use" in first
     assert last == "  4.500 connection.closed 0 a:27017 error"
-    assert vars(record)["fields"] == {"post_mortem": found.to_dict()}
+    assert vars(record)["fields"] == {"post_mortem": found.to_dict(), "with_node": False}
 
 
 def test_of_little_it_says_little(caplog: pytest.LogCaptureFixture) -> None:

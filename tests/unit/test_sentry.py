@@ -1,5 +1,6 @@
 """Sentry in one process: when it is set up, what it is told, what is held back and what for."""
 
+import logging
 import os
 import sys
 import time
@@ -12,11 +13,17 @@ import sentry_sdk
 from pymongo import errors
 
 from tests.unit.sentry_events import DSN, Kept
-from worker import process
+from worker import events, process
+from worker.errors import DeadLetteredError
+from worker.events import Event
+from worker.mongo.flight import Kind
+from worker.mongo.work import Works, current_work
 from worker.process import Mongo, Place
 from worker.sentry import Agent, sdk
+from worker.sentry.outage import Outage
 from worker.settings import Settings, load_settings
 
+logger = logging.getLogger("celery_pymongo.test")
 NODE = "celery@host"
 
 
@@ -73,6 +80,7 @@ def agents(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         return Agent(mongo, redis, redis)
 
     yield make
+    events.tell(None)
     for mongo in made:
         mongo.holder.close()
 
@@ -289,3 +297,93 @@ def test_a_healthy_process_asks_redis_once_in_a_while(kept: Kept, agents: Any) -
     for second in range(60):
         agent.tick(now + second, is_redis_away=False)
     assert redis.asked == 2
+
+
+# -- what is told with it --------------------------------------------------------------------------
+
+
+def test_an_error_of_a_task_says_where_it_ran_and_what_its_pool_did(kept: Kept, agents: Any) -> None:
+    agent = began(agents(SENTRY_DSN=DSN))
+    for number in range(40):
+        agent._mongo.row.recorder.record(Kind.CONNECTION_READY, float(number), "db:27017")
+    work = Works().begin("shop.sell", "id-1")
+    work.waited, work.ends_at = 0.25, time.monotonic() + 9
+    try:
+        sentry_sdk.add_breadcrumb(message="the app's own", timestamp="2020-01-01T00:00:00.000000Z")
+        fail(ValueError("no"))
+    finally:
+        current_work.set(None)
+    fail(ValueError("of no task"))
+    event, other = kept.events
+    task = event["contexts"]["celery_pymongo_task"]
+    assert (task["name"], task["id"], task["waited_seconds"]) == ("shop.sell", "id-1", 0.25)
+    assert 8 < task["left_seconds"] <= 9
+    assert task["deadline"].endswith("Z")
+    where = event["contexts"]["celery_pymongo"]
+    assert (where["node"], where["slot"], where["pid"], where["circuit"]) == (NODE, 0, os.getpid(), "closed")
+    crumbs = [crumb["message"] for crumb in event["breadcrumbs"]["values"]]
+    assert crumbs[0] == "the app's own"
+    assert len(crumbs) == 31
+    assert crumbs[-1] == "connection.ready 39 db:27017"
+    assert "celery_pymongo_task" not in other["contexts"]
+
+
+def test_what_is_worth_a_person_is_told_once_by_a_process_that_ticks(kept: Kept, agents: Any) -> None:
+    agent = began(agents(SENTRY_DSN=DSN, CELERY_PYMONGO_DEPLOYMENT="blue"))
+    for _ in range(3):
+        events.say(logger, logging.WARNING, Event.CLIENT_REPLACED, "replaced: %s", "auth", why="auth")
+    assert kept.events == []
+    agent.tick(time.monotonic(), is_redis_away=True)
+    (event,) = kept.events
+    assert event["message"] == "Find out why MongoDB clients had to be replaced: auth"
+    assert event["fingerprint"] == ["celery-pymongo", "blue", "client.replaced", "auth"]
+    assert event["tags"]["runbook"] == "docs/runbook.md#client-replaced"
+    assert event["contexts"]["what"] == {"why": "auth"}
+    assert event["contexts"]["celery_pymongo"]["said"] == "replaced: auth"
+
+
+def test_a_dead_letter_is_told_at_once_and_its_task_fails_in_silence(kept: Kept, agents: Any) -> None:
+    began(agents(SENTRY_DSN=DSN))
+    fields = {"reason": "poison", "task": "shop.charge", "task_id": "0b1"}
+    events.say(logger, logging.ERROR, Event.TASK_DEAD, "x", **fields)
+    fail(DeadLetteredError("it is kept"))
+    (event,) = kept.events
+    assert "mongo dead show 0b1" in event["message"]
+
+
+def test_the_log_says_it_and_sentry_hears_it_once(kept: Kept, agents: Any) -> None:
+    """The SDK makes an event of an error in the log, too."""
+    from sentry_sdk.integrations.logging import EventHandler
+
+    began(agents(SENTRY_DSN=DSN))
+    handler = EventHandler(level=logging.ERROR)
+    logger.addHandler(handler)
+    try:
+        fields = {"reason": "poison", "task": "shop.charge", "task_id": "0b1"}
+        events.say(logger, logging.ERROR, Event.TASK_DEAD, "x", **fields)
+        events.say(logger, logging.ERROR, Event.CIRCUIT_OPENED, "MongoDB cannot be reached: %s", "x")
+        events.say(logger, logging.ERROR, Event.REDIS_REFUSED, "it cannot be used")
+    finally:
+        logger.removeHandler(handler)
+    dead, refused = kept.events
+    assert dead["fingerprint"][2] == "task.dead"
+    assert refused["logentry"]["message"] == "redis.refused: it cannot be used"
+
+
+def test_what_follows_from_an_outage_is_not_told_beside_it(kept: Kept, agents: Any) -> None:
+    agent = began(agents(SENTRY_DSN=DSN))
+    agent._teller._state = Outage(time.time() - 60, time.time() - 20, time.time(), is_over=True)
+    fields = {"verdict": "degraded", "reasons": ["old messages"], "layers": {"reachability": "ok"}}
+    events.say(logger, logging.WARNING, Event.HEALTH_CHANGED, "x", **fields)
+    agent.tick(time.monotonic(), is_redis_away=True)
+    assert kept.events == []
+    agent._teller._state = None
+    events.say(logger, logging.WARNING, Event.HEALTH_CHANGED, "x", **fields)
+    agent.tick(time.monotonic(), is_redis_away=True)
+    assert [event["message"] for event in kept.events] == ["See what is degraded: old messages"]
+
+
+def test_who_says_something_does_not_fail_of_who_hears_it(kept: Kept, agents: Any) -> None:
+    began(agents(SENTRY_DSN=DSN))
+    events.say(logger, logging.ERROR, Event.TASK_DEAD, "without its fields")
+    assert kept.events == []

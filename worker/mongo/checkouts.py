@@ -53,6 +53,7 @@ class Checkouts:
         """A checkout failed after `wait` seconds."""
         work = current_work.get()
         if work is not None:
+            work.waited += wait
             times = self.tasks[work.name]
             times.failed += 1
             times.waited += wait

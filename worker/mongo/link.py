@@ -237,7 +237,7 @@ class Link:
             return False
         self._server = None
         self._record(Kind.CLIENT_REPLACED, 0.0, why)
-        events.say(logger, logging.WARNING, Event.CLIENT_REPLACED, "replaced the client: %s", why)
+        events.say(logger, logging.WARNING, Event.CLIENT_REPLACED, "replaced the client: %s", why, why=why)
         return True
 
     def _lost(self, error_name: str) -> None:

@@ -100,6 +100,8 @@ class PoolEvents(monitoring.ConnectionPoolListener):
 
             holder = Holder()
             holder.work = work = _work_now()
+            if work is not None:
+                work.waited += wait
             holder.wait = wait
             holder.server = pool.name
             holder.thread = get_ident()

@@ -16,12 +16,14 @@ class Work:
         "__weakref__",
         "clients",
         "ended_at",
+        "ends_at",
         "id",
         "is_suspect",
         "name",
         "outer",
         "sessions",
         "started_at",
+        "waited",
         "writes",
     )
 
@@ -30,6 +32,10 @@ class Work:
         self.id = task_id
         self.started_at = started_at
         self.ended_at: float | None = None
+        # When its operations shall have ended; None where nothing ends them.
+        self.ends_at: float | None = None
+        # Seconds in queues for connections, all of its checkouts together.
+        self.waited = 0.0
         # Commands that were sent and may have written; see `writes`.
         self.writes = 0
         # The work that runs this one within itself, as task.apply() does.

@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from .. import siblings
+from .. import events, siblings
 from ..board_row import PrivateRow
-from ..events import Event as Said
+from ..errors import DeadLetteredError
+from ..events import Said
 from ..mongo.work import current_work
 from ..process import Mongo, current_slot
-from . import hooks, sdk
+from . import context, hooks, lost, messages, sdk
 from .explained import is_explained
 from .held import Circumstances, Episode, Fate, Held, Shelf, fate
+from .issues import ISSUES, OF_THE_OUTAGE, Issue, issue_of
 from .ledger import Ledger
 from .outage import Terms
+from .outbox import Letter, Outbox
 from .scrub import Scrubber
 from .teller import Own, Teller
 
@@ -29,10 +32,11 @@ logger = logging.getLogger("celery_pymongo.sentry")
 Event = dict[str, Any]
 Hint = Mapping[str, Any]
 
-# Each process says these of itself; the outage's own events say them once for all.
+# Told by events of their own, or by the outage's.
+_TOLD = OF_THE_OUTAGE | ISSUES.keys()
+_SAID = 2000
 # A password that is shorter would be found in every other word.
 _SHORTEST = 4
-_OF_THE_OUTAGE = frozenset([Said.CIRCUIT_OPENED, Said.RECONNECT_GIVEN_UP])
 
 
 class Agent:
@@ -57,6 +61,7 @@ class Agent:
         self._episode = Episode()
         self._requeued = self._mongo.requeued
         self._shelf = Shelf(sdk.send)
+        self._outbox = Outbox(self._registry, sdk.capture)
         self._teller = Teller(
             self._ledger,
             self._registry,
@@ -89,6 +94,7 @@ class Agent:
         self._episode = self._episode.seen(now, down_seconds=own.down_seconds)
         self._count(now)
         self._teller.tick(now, own, is_redis_away=is_redis_away)
+        self._outbox.empty(now, may_ask=not is_redis_away)
 
     def end(self) -> None:
         """Hand over and flush: the process ends. Bounded to `FLUSH_SECONDS` and some 50 ms."""
@@ -99,6 +105,7 @@ class Agent:
             now = time.monotonic()
             self._count(now, is_last=True)
             self._teller.leave(self._own(now))
+            self._outbox.empty(now, may_ask=False)
         sdk.flush()
 
     def _attach(self, node: str) -> None:
@@ -108,6 +115,7 @@ class Agent:
         self._learn_credentials()
         hooks.attach(client, self._scrubber, self)
         sdk.tag(self._mongo.settings.deployment, node)
+        events.tell(self.hear)
         self._is_on = True
 
     def _learn_credentials(self) -> None:
@@ -123,7 +131,15 @@ class Agent:
         if hint.get(sdk.OURS):
             return event
         record = hint.get("log_record")
-        return None if getattr(record, "event", None) in _OF_THE_OUTAGE else event
+        if getattr(record, "event", None) in _TOLD or self._is_told(hint):
+            return None
+        board = self._mongo.board
+        if record is not None and board is not None and board.main_pid == os.getpid():
+            if lost.is_duplicate(record):
+                return None
+            if lost.is_time_limit(record):
+                return lost.of_time_limit(event, record, board, self._mongo.settings.deployment)
+        return context.add(event, self._mongo)
 
     def hold(self, event: Event, hint: Hint) -> Event | None:
         """Count what an outage explains, or wait until it is known whether one does."""
@@ -141,6 +157,44 @@ class Agent:
             return None
         is_kept = decided is Fate.KEEP and self._shelf.put(Held(now, began, task, event))
         return None if is_kept else event
+
+    def _is_told(self, hint: Hint) -> bool:
+        """Say whether a task ended as it did since its message went to the dead letters."""
+        return isinstance((hint.get("exc_info") or (None, None))[1], DeadLetteredError)
+
+    # -- what is said ------------------------------------------------------------------------------
+
+    def hear(self, said: Said) -> None:
+        """Tell what is worth a person, in the thread that says it or at the next tick. Never raises."""
+        try:
+            issue = issue_of(said)
+            if issue is None or (issue.section == "degraded" and self._teller.is_near(time.time())):
+                return
+            event = self._message(said, issue)
+        except Exception as error:  # noqa: BLE001 - whoever says something must not fail of who hears it
+            logger.debug("%s is not told: %s", said.event, type(error).__name__)
+            return
+        if issue.every and self._is_ticking:
+            self._outbox.put(Letter(event, issue.every))
+        else:
+            sdk.capture(event)
+
+    def _message(self, said: Said, issue: Issue) -> dict[str, Any]:
+        mongo, fields = self._mongo, said.fields
+        deployment = mongo.settings.deployment
+        dead = fields.get("post_mortem") or {}
+        told = {name: value for name, value in fields.items() if name not in ("post_mortem", "records")}
+        event = messages.message(
+            issue.title(fields),
+            name=said.event,
+            level=issue.level,
+            fingerprint=(deployment, said.event, *issue.by(fields)),
+            section=issue.section,
+            context=context.of_process(mongo, time.monotonic()) | {"said": said.text[:_SAID]},
+            flight=dead["flight"] if dead else mongo.flight(),
+        )
+        event["contexts"]["what"] = told | ({"report": dead.get("report")} if dead else {})
+        return event
 
     def _count(self, now: float, *, is_last: bool = False) -> None:
         requeued = self._mongo.requeued

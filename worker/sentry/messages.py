@@ -68,7 +68,7 @@ def of_outage(  # noqa: PLR0913 - likewise
         section="outage-given-up" if kind is Kind.GIVEN_UP else "outage",
         context={
             "outage": kind,
-            "since": datetime.fromtimestamp(outage.since, UTC).isoformat(timespec="seconds"),
+            "since": moment(outage.since),
             "seconds": round(outage.seconds, 1),
             "relapses": outage.relapses,
             "processes_affected": len(counts.members),
@@ -95,11 +95,16 @@ def crumbs(flight: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "type": "default",
             "category": "celery_pymongo.pool",
             "level": "info",
-            "timestamp": datetime.fromtimestamp(record["at"], UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "timestamp": moment(record["at"]),
             "message": f"{record['kind']} {record['number']:g} {record['text']}".rstrip(),
         }
         for record in flight[-CRUMBS:]
     ]
+
+
+def moment(at: float) -> str:
+    """Return unix seconds as the SDK writes moments."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _title(kind: Kind, outage: Outage, counts: Counts, scale: Scale) -> str:

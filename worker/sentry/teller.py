@@ -25,6 +25,9 @@ TICK_SECONDS = 2.0
 IDLE_SECONDS = 30.0
 """How often one process of a node looks whether others left an outage behind that nobody tells the end of."""
 
+AFTERMATH_SECONDS = 120.0
+"""Queues that grew in an outage are worked off after it."""
+
 _CLOSED = "closed"
 _MISSES = 2
 # The longest pause of a process's reports after Redis was away, and a tick.
@@ -83,6 +86,10 @@ class Teller:
     def is_open(self) -> bool:
         """Whether the fleet's outage was told, and its end was not: as of the last look."""
         return self._state is not None and not self._state.is_over
+
+    def is_near(self, wall: float) -> bool:
+        """Whether an outage is open, or was over a moment ago: what follows from it is told by it."""
+        return self._state is not None and (self.is_open or wall - self._state.last_down < AFTERMATH_SECONDS)
 
     def count(self, *, requeued: int = 0, errors: Mapping[str, int] | None = None) -> None:
         """Note what the outage cost this process since the last time."""

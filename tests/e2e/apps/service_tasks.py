@@ -7,11 +7,16 @@ import time
 from typing import Any
 
 from celery import Task, shared_task
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
+from pymongo import MongoClient
+from pymongo.errors import AutoReconnect
 
+from tests.unit.sentry_events import driver_classes, make
 from worker.task import MongoTask
 
 logger = get_task_logger(__name__)
+KEPT: list[Any] = []
 
 
 class ToldError(RuntimeError):
@@ -60,6 +65,15 @@ def nap(seconds: float) -> float:
     return seconds
 
 
+@shared_task(name="probe.stubborn")
+def stubborn(seconds: float) -> None:
+    """Go on when it should end."""
+    try:
+        time.sleep(seconds)
+    except SoftTimeLimitExceeded:
+        time.sleep(seconds)
+
+
 @shared_task(name="probe.write", bind=True)
 def write(self: Task, document: dict[str, Any]) -> int:
     """Insert a document through the process's own client; return how many there are."""
@@ -85,6 +99,45 @@ def upsert(self: MongoTask, number: int) -> int:
 def plant(name: str) -> None:
     """Fail of something that has nothing to do with MongoDB."""
     raise {"key": KeyError, "value": ValueError, "told": ToldError}[name.partition("-")[0]](name)
+
+
+@shared_task(name="probe.leak", bind=True, base=MongoTask)
+def leak(self: MongoTask) -> None:
+    """Leave a session open."""
+    session = self.client.start_session()
+    KEPT.append(session)
+    self.db.probe.find_one({}, session=session)
+
+
+@shared_task(name="probe.charge", bind=True, base=MongoTask, idempotent=False)
+def charge(self: MongoTask, key: str) -> None:
+    """Write, and fail in a way that leaves open whether it took effect; must not run twice."""
+    self.db.probe.update_one({"_id": key}, {"$inc": {"n": 1}}, upsert=True)
+    raise AutoReconnect("connection closed")
+
+
+@shared_task(name="probe.close_client", bind=True, base=MongoTask)
+def close_client(self: MongoTask) -> int:
+    """Close what is the process's to close, at the first try."""
+    if not self.request.retries:
+        self.client.close()
+    self.db.probe.find_one({})
+    return int(self.request.retries)
+
+
+@shared_task(name="probe.second_client")
+def second_client(uri: str) -> None:
+    """Make a client beside the process's own."""
+    with MongoClient[dict[str, Any]](uri) as client:
+        client.admin.command("ping")
+
+
+@shared_task(name="probe.raise", bind=True)
+def raise_driver_error(self: Task, name: str, secret: str) -> None:
+    """Fail of an error of the driver's with a secret in every place that it has."""
+    document = {"_id": name, "name": secret}
+    self.app.mongo.get_database().probe.find_one(document)
+    raise next(make(kind, secret) for kind in driver_classes() if kind.__name__ == name)
 
 
 @shared_task(name="probe.print")

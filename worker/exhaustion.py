@@ -1,0 +1,39 @@
+"""Operations that got no connection in time: said as they happen, and not again for a minute."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from . import events
+from .events import Event
+from .mongo.task_times import TaskTimes
+
+logger = logging.getLogger("celery_pymongo.monitor")
+
+PAUSE_SECONDS = 60.0
+_NAMED = 3
+
+
+class Exhaustion:
+    """Watches one process's count of timeouts in the queue for connections."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self._unsaid = 0
+        self._quiet_until = float("-inf")
+
+    def look(self, now: float, totals: Mapping[str, Any], tasks: Mapping[str, TaskTimes]) -> None:
+        """Say what is new. `now` is monotonic seconds, `totals` those of a report, `tasks` times by task."""
+        timeouts, pool = totals["count"]["timeouts"], totals["pool"]
+        # An operator may have had the counters begin anew.
+        self._unsaid += max(0, timeouts - self._seen if timeouts >= self._seen else timeouts)
+        self._seen = timeouts
+        if not self._unsaid or now < self._quiet_until:
+            return
+        count, self._unsaid, self._quiet_until = self._unsaid, 0, now + PAUSE_SECONDS
+        failed = sorted(((times.failed, name) for name, times in tasks.items() if times.failed), reverse=True)
+        names = [name for _, name in failed[:_NAMED]]
+        message = "%d operations got no connection in time; %s of %s are in use; of tasks: %s"
+        args = (count, pool["in_use"], pool["max"] or "any number", ", ".join(names) or "none")
+        fields = {"count": count, "in_use": pool["in_use"], "max": pool["max"], "tasks": names}
+        events.say(logger, logging.WARNING, Event.POOL_EXHAUSTED, message, *args, **fields)
