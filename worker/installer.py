@@ -79,7 +79,7 @@ def _first(app: Celery, settings: Settings | None) -> Mongo:
     mongo.deliveries = Deliveries.of(mongo, stores.registry)
     mongo.counts_writes = lambda: _must_any_run_once(app)
     queues.connect()
-    agent = Agent(mongo, stores.registry, stores.ledger)
+    agent = Agent(mongo, stores.registry, stores.ledger, stores.windows)
     Lifecycle(app, mongo, stores.registry, stores.pulse, agent).connect()
     return mongo
 

@@ -546,6 +546,14 @@ class Settings(BaseModel):
             "An outage that lasts so long is told once per fleet; its errors are counted, not sent.",
         ),
     ] = 5.0
+    sentry_crons: Annotated[
+        bool,
+        Setting(
+            "SENTRY_CRONS",
+            "switch",
+            "Beat's entries show in Sentry Crons, a monitor each; those of short intervals minute by minute.",
+        ),
+    ] = True
     sentry_traces_sample_rate: Annotated[
         float,
         Field(ge=0, le=1),

@@ -104,10 +104,13 @@ class Lifecycle:
         """In a process of beat's own."""
         self._agent.start("beat")
         self._pulse.attach(sender.scheduler)
+        self._agent.attach_beat(sender.scheduler)
 
     def beat_embedded_init(self, sender: Any, **_kwargs: Any) -> None:
         """In the process that a worker with -B starts."""
+        self._agent.enter("beat")
         self._pulse.attach(sender.scheduler)
+        self._agent.attach_beat(sender.scheduler)
 
     def import_modules(self, **_kwargs: Any) -> None:
         """In a spawned child, which hears no celeryd_init, before Celery builds its tracers."""

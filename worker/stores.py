@@ -7,7 +7,7 @@ from .beat_pulse import BeatPulse
 from .history import History
 from .redis_client import HASTY_SECONDS, connect
 from .registry import Registry
-from .sentry import Ledger
+from .sentry import Ledger, Windows
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -21,6 +21,7 @@ class Stores:
     history: History
     pulse: BeatPulse
     ledger: Ledger
+    windows: Windows
 
     @classmethod
     def of(cls, settings: "Settings") -> "Stores":
@@ -31,4 +32,5 @@ class Stores:
             History(redis, settings.key, days=settings.history_days),
             BeatPulse(redis, settings.key),
             Ledger(redis, settings.key, hasty=hasty),
+            Windows(redis, settings.key),
         )

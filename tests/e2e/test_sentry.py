@@ -112,7 +112,9 @@ def test_a_process_that_was_killed_is_told_with_its_task_and_its_last_events(
     node.wait_for_log(rf"process\.lost: .*\(pid {pid}\)")
 
     def told() -> list[dict[str, Any]]:
-        return [event for event in sentry.events() if "process.lost" in json.dumps(event.get("logentry"))]
+        return [
+            event for event in sentry.events() if event["tags"].get("celery_pymongo.event") == "process.lost"
+        ]
 
     wait_until(told, what="the post-mortem")
     (event,) = told()

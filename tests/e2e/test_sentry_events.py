@@ -104,9 +104,9 @@ def _busy(app: Celery, node: Worker) -> list[int]:
 
 
 def test_a_hard_time_limit_is_one_event_with_the_task_and_its_pool(app: Celery, sentry: FakeSentry) -> None:
-    """Of the three that Celery makes. The process has time for its goodbye."""
+    """Of the three that Celery makes; and one of the process that was killed for it."""
     app.send_task("probe.stubborn", (60,), time_limit=2, soft_time_limit=1, ignore_result=True)
-    event = only(app, sentry, "task.time_limit")
+    event = only(app, sentry, "task.time_limit", "process.lost")
     assert event["message"] == "Split task probe.stubborn, or raise its time limit: it was killed after 2 s"
     assert event["contexts"]["celery_pymongo"]["circuit"] == "closed"
     assert event["breadcrumbs"]["values"]

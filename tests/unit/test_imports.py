@@ -206,7 +206,7 @@ from worker.settings import load_settings
 app = create_app(load_settings({{}}, env_file=None))
 app.loader.import_default_modules()
 from worker.sentry import Agent
-agent = Agent(app.mongo, None, None)
+agent = Agent(app.mongo, None, None, None)
 agent.start("n")
 agent.enter("n")
 agent.tick(0.0, is_redis_away=True)

@@ -77,7 +77,7 @@ def agents(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         mongo.place = Place(NODE)
         made.append(mongo)
         redis = cast("Any", FakeRedis())
-        return Agent(mongo, redis, redis)
+        return Agent(mongo, redis, redis, redis)
 
     yield make
     events.tell(None)
@@ -236,6 +236,17 @@ def test_what_is_held_comes_as_the_process_ends(kept: Kept, agents: Any) -> None
     fail(AWAY)
     agent.end()
     assert types(kept) == ["AutoReconnect"]
+
+
+def test_a_connection_that_was_refused_is_of_the_outage_whatever_the_driver_calls_it(
+    kept: Kept, agents: Any
+) -> None:
+    agent = began(agents(SENTRY_DSN=DSN))
+    cut_off(agent, 6)
+    refused = errors.AutoReconnect("localhost:27017: [Errno 111] Connection refused")
+    refused._add_error_label("SystemOverloadedError")
+    fail(refused)
+    assert types(kept) == []
 
 
 def test_an_error_of_an_outage_that_is_confirmed_is_counted(kept: Kept, agents: Any) -> None:

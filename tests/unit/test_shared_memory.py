@@ -10,7 +10,7 @@ from worker.beat_pulse import BeatPulse
 from worker.process import Mongo
 from worker.redis_client import connect
 from worker.registry import Registry
-from worker.sentry import Agent, Ledger
+from worker.sentry import Agent, Ledger, Windows
 from worker.settings import load_settings
 from worker.signals import Lifecycle
 
@@ -22,7 +22,7 @@ def lifecycle():
     redis = connect(settings)
     registry, pulse = Registry(redis, settings.key), BeatPulse(redis, settings.key)
     mongo = Mongo(settings)
-    agent = Agent(mongo, registry, Ledger(redis, settings.key))
+    agent = Agent(mongo, registry, Ledger(redis, settings.key), Windows(redis, settings.key))
     made = Lifecycle(Celery("test", set_as_current=False), mongo, registry, pulse, agent)
     made.worker_init(
         sender=SimpleNamespace(

@@ -74,6 +74,9 @@ class FakeAgent:
     def enter(self, node: str) -> None:
         self.entered = node
 
+    def attach_beat(self, scheduler: str) -> None:
+        self._story.append(f"{scheduler} shows in crons")
+
     def end(self) -> None:
         self._story.append("sentry flushes")
 
@@ -399,7 +402,12 @@ def test_an_sdk_that_the_app_set_up_late_is_found_once_the_worker_is(world: Worl
 def test_beat_has_a_pulse_whether_it_is_a_program_of_its_own_or_a_workers(world: World) -> None:
     world.lifecycle.beat_init(sender=SimpleNamespace(scheduler="redbeat"))
     world.lifecycle.beat_embedded_init(sender=SimpleNamespace(scheduler="plain"))
-    assert world.story == ["redbeat has a pulse", "plain has a pulse"]
+    assert world.story == [
+        "redbeat has a pulse",
+        "redbeat shows in crons",
+        "plain has a pulse",
+        "plain shows in crons",
+    ]
 
 
 def test_the_newest_lifecycle_hears_each_signal_once(world: World) -> None:

@@ -2,3 +2,4 @@
 
 from .agent import Agent as Agent
 from .ledger import Ledger as Ledger
+from .windows import Windows as Windows

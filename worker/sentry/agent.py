@@ -14,6 +14,7 @@ from ..events import Said
 from ..mongo.work import current_work
 from ..process import Mongo, current_slot
 from . import context, hooks, lost, messages, sdk
+from .checkins import CheckIns
 from .explained import is_explained
 from .held import Circumstances, Episode, Fate, Held, Shelf, fate
 from .issues import ISSUES, OF_THE_OUTAGE, Issue, issue_of
@@ -22,6 +23,7 @@ from .outage import Terms
 from .outbox import Letter, Outbox
 from .scrub import Scrubber
 from .teller import Own, Teller
+from .windows import Windows
 
 if TYPE_CHECKING:
     from ..registry import Registry
@@ -45,11 +47,13 @@ class Agent:
     It is made before the fork and begins anew in each child.
     """
 
-    def __init__(self, mongo: Mongo, registry: "Registry", ledger: Ledger) -> None:
+    def __init__(self, mongo: Mongo, registry: "Registry", ledger: Ledger, windows: Windows) -> None:
         self._mongo = mongo
         self._registry = registry
         self._ledger = ledger
         self._scrubber = Scrubber()
+        settings = mongo.settings
+        self._check_ins = CheckIns(windows, settings, lambda: self._is_on and settings.sentry_crons)
         self._settings: Settings | None = None
         self._begin()
 
@@ -78,6 +82,10 @@ class Agent:
         sdk.start(self._mongo.settings)
         self._attach(node)
 
+    def attach_beat(self, scheduler: Any) -> None:
+        """Show in Crons what this scheduler sends."""
+        self._check_ins.attach(scheduler)
+
     def enter(self, node: str) -> None:
         """Begin in a new process, or where the app may have set up the SDK since; learn the node's name."""
         sdk.after_fork()
@@ -95,6 +103,8 @@ class Agent:
         self._count(now)
         self._teller.tick(now, own, is_redis_away=is_redis_away)
         self._outbox.empty(now, may_ask=not is_redis_away)
+        if not is_redis_away:
+            self._check_ins.tick()
 
     def end(self) -> None:
         """Hand over and flush: the process ends. Bounded to `FLUSH_SECONDS` and some 50 ms."""
@@ -106,6 +116,7 @@ class Agent:
             self._count(now, is_last=True)
             self._teller.leave(self._own(now))
             self._outbox.empty(now, may_ask=False)
+            self._check_ins.tick()
         sdk.flush()
 
     def _attach(self, node: str) -> None:
@@ -116,6 +127,7 @@ class Agent:
         hooks.attach(client, self._scrubber, self)
         sdk.tag(self._mongo.settings.deployment, node)
         events.tell(self.hear)
+        self._check_ins.connect()
         self._is_on = True
 
     def _learn_credentials(self) -> None:

@@ -6,7 +6,7 @@ What of it is private is touched here alone; a unit test holds each.
 import os
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -71,6 +71,33 @@ def capture(event: dict[str, Any]) -> None:
     with sentry_sdk.isolation_scope() as scope:
         scope.clear_breadcrumbs()
         sentry_sdk.capture_event(event, hint={OURS: True})  # type: ignore[arg-type] # a dict of this kind
+
+
+def check_in(
+    slug: str,
+    status: Literal["in_progress", "ok", "error"],
+    *,
+    check_in_id: str | None = None,
+    config: dict[str, Any] | None = None,
+    seconds: float | None = None,
+) -> str | None:
+    """Tell Crons of a run, or of a window of runs; return the check-in's id."""
+    from sentry_sdk.crons import capture_checkin
+
+    return capture_checkin(
+        monitor_slug=slug,
+        check_in_id=check_in_id,
+        status=status,
+        duration=seconds,
+        monitor_config=config,  # type: ignore[arg-type] # a dict of this kind
+    )
+
+
+def monitors_beat() -> bool:
+    """Say whether the app has told the SDK to look after its beat entries itself."""
+    found = client()
+    integration = None if found is None else found.get_integration("celery")
+    return bool(getattr(integration, "monitor_beat_tasks", False))
 
 
 def send(event: dict[str, Any]) -> None:

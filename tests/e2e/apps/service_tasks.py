@@ -12,7 +12,6 @@ from celery.utils.log import get_task_logger
 from pymongo import MongoClient
 from pymongo.errors import AutoReconnect
 
-from tests.unit.sentry_events import driver_classes, make
 from worker.task import MongoTask
 
 logger = get_task_logger(__name__)
@@ -135,6 +134,9 @@ def second_client(uri: str) -> None:
 @shared_task(name="probe.raise", bind=True)
 def raise_driver_error(self: Task, name: str, secret: str) -> None:
     """Fail of an error of the driver's with a secret in every place that it has."""
+    # With the SDK, which a process without a DSN must not import.
+    from tests.unit.sentry_events import driver_classes, make
+
     document = {"_id": name, "name": secret}
     self.app.mongo.get_database().probe.find_one(document)
     raise next(make(kind, secret) for kind in driver_classes() if kind.__name__ == name)

@@ -1,0 +1,81 @@
+"""What became of runs at short intervals, window by window: beat and workers write it, beat reads it."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .crons import Monitor
+
+if TYPE_CHECKING:
+    import redis
+
+_KEPT_SECONDS = 86_400
+_AT_A_TIME = 100
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window that has ended: its monitor's slug and configuration, its seconds, and its counts."""
+
+    slug: str
+    config: dict[str, Any]
+    seconds: int
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one run of a window ended: `ok` or `failed`."""
+
+    slug: str
+    window: int
+    how: str
+
+
+class Windows:
+    """The windows of one deployment. Methods raise redis.RedisError; moments are beat's, unix seconds."""
+
+    def __init__(self, redis: "redis.Redis", key: Callable[..., str]) -> None:
+        self._redis: Any = redis
+        self._key = key
+        self._open = key("crons", "open")
+
+    def sent(self, monitor: Monitor, at: float) -> int:
+        """Note that a run is sent; return its window."""
+        window, last = monitor.window_of(at), self._key("crons", monitor.slug, "last")
+        before = self._redis.set(last, repr(at), ex=_KEPT_SECONDS, get=True)
+        counts = self._counts(monitor.slug, window)
+        seconds = monitor.window or 60
+        told = json.dumps([monitor.slug, window, seconds, monitor.config], separators=(",", ":"))
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hincrby(counts, "sent", 1)
+            if monitor.is_late(None if before is None else float(before), at):
+                pipe.hincrby(counts, "late", 1)
+            pipe.expire(counts, _KEPT_SECONDS)
+            pipe.zadd(self._open, {told: window + seconds + monitor.grace}).expire(self._open, _KEPT_SECONDS)
+            pipe.execute()
+        return window
+
+    def ended(self, runs: Iterable[Ended]) -> None:
+        """Note how runs ended."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for run in runs:
+                pipe.hincrby(self._counts(run.slug, run.window), run.how, 1)
+                pipe.expire(self._counts(run.slug, run.window), _KEPT_SECONDS)
+            pipe.execute()
+
+    def due(self, at: float) -> list[Window]:
+        """Take the windows whose verdict is due, the oldest first; nobody else gets them."""
+        found = []
+        for told in self._redis.zrangebyscore(self._open, "-inf", at, start=0, num=_AT_A_TIME):
+            slug, window, seconds, config = json.loads(told)
+            with self._redis.pipeline(transaction=True) as pipe:
+                is_ours, counts = pipe.zrem(self._open, told).hgetall(self._counts(slug, window)).execute()
+            if is_ours:
+                numbers = {name.decode(): int(number) for name, number in counts.items()}
+                found.append(Window(slug, config, seconds, numbers))
+        return found
+
+    def _counts(self, slug: str, window: int) -> str:
+        return self._key("crons", slug, window)
