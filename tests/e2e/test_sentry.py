@@ -6,15 +6,17 @@ import json
 import os
 import signal
 import socket
+import socketserver
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis as redis_py
 
-from ops.local.servers import LocalServer
+from ops.local.servers import LocalServer, free_port
 from tests.e2e.apps.service import ALONE, beat, call, environment, producer, service
 from tests.e2e.kent import FakeSentry, kent_server
 from tests.e2e.workers import Worker, wait_until
@@ -161,31 +163,73 @@ def delete_lock(redis: LocalServer) -> None:
         client.delete("celery-pymongo:shop:redbeat:lock")
 
 
-@pytest.fixture
-def silent_port() -> Iterator[int]:
-    """A port that takes connections and never answers: the worst kind of unreachable."""
-    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
-        yield listener.getsockname()[1]
+class BadSentry(socketserver.ThreadingTCPServer):
+    """Takes connections and answers in a way of its own."""
+
+    daemon_threads = True
+    request_queue_size = 100
+
+    def __init__(self, answer: Callable[[socket.socket], None]) -> None:
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                answer(self.request)
+
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.dsn = f"http://public@127.0.0.1:{self.server_address[1]}/1"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Whoever asked may be gone."""
 
 
-def test_an_unreachable_sentry_delays_neither_tasks_nor_the_shutdown(
-    mongo: LocalServer, redis: LocalServer, silent_port: int, tmp_path: Path
+def be_silent(connection: socket.socket) -> None:
+    """The worst kind of unreachable: until the other side gives up."""
+    while connection.recv(65536):
+        pass
+
+
+def limit(connection: socket.socket) -> None:
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n")
+
+
+def babble(connection: socket.socket) -> None:
+    connection.recv(65536)
+    connection.sendall(b"\x00\xff garbage \r\n" * 50)
+
+
+ANSWERS = {"silent": be_silent, "limiting": limit, "babbling": babble}
+
+
+def endure(env: Mapping[str, str | None], folder: Path, name: str) -> tuple[float, float]:
+    """Return what five failing tasks take, and the shutdown after them."""
+    with service(env, folder, name=name, pool="prefork", options=ALONE) as worker, producer(env) as app:
+        worker.wait_ready()
+        call(app, "probe.echo")
+        started = time.monotonic()
+        for _ in range(5):
+            failed = app.send_task("probe.fail", [{}])
+            with pytest.raises(Exception, match="failed with 1 document"):
+                failed.get(timeout=15, interval=0.02)
+        tasks = time.monotonic() - started
+        started = time.monotonic()
+        assert worker.terminate() == 0
+        return tasks, time.monotonic() - started
+
+
+def test_no_sentry_however_bad_delays_tasks_or_the_shutdown(
+    mongo: LocalServer, redis: LocalServer, tmp_path: Path
 ) -> None:
-    took: dict[str, tuple[float, float]] = {}
-    for name, dsn in (("none", None), ("silent", f"http://public@127.0.0.1:{silent_port}/1")):
-        env = environ(mongo, redis, dsn)
-        with service(env, tmp_path, name=name, pool="prefork", options=ALONE) as worker, producer(env) as app:
-            worker.wait_ready()
-            call(app, "probe.echo")
-            started = time.monotonic()
-            for _ in range(5):
-                failed = app.send_task("probe.fail", [{}])
-                with pytest.raises(Exception, match="failed with 1 document"):
-                    failed.get(timeout=15, interval=0.02)
-            tasks = time.monotonic() - started
-            started = time.monotonic()
-            assert worker.terminate() == 0
-            took[name] = (tasks, time.monotonic() - started)
-    assert took["silent"][0] - took["none"][0] < 2, took
-    # Two seconds in all, and what one shutdown differs from another.
-    assert took["silent"][1] - took["none"][1] < 2 + 0.5, took
+    took = {"none": endure(environ(mongo, redis, None), tmp_path, "none")}
+    refusing = f"http://public@127.0.0.1:{free_port()}/1"
+    took["refusing"] = endure(environ(mongo, redis, refusing), tmp_path, "refusing")
+    for name, answer in ANSWERS.items():
+        with BadSentry(answer) as bad:
+            threading.Thread(target=bad.serve_forever, args=(0.05,)).start()
+            try:
+                took[name] = endure(environ(mongo, redis, bad.dsn), tmp_path, name)
+            finally:
+                bad.shutdown()
+    for name, (tasks, shutdown) in took.items():
+        assert tasks - took["none"][0] < 1, (name, took)
+        # Two seconds in all, and what one shutdown differs from another.
+        assert shutdown - took["none"][1] < 2 + 0.5, (name, took)

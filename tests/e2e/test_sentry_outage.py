@@ -24,8 +24,6 @@ PLAIN = "tests.e2e.apps.plain_sentry"
 GATED, FREE = "gated", "free"
 STEP_SECONDS = 0.4
 PLANTED = ("key", "value", "told")
-SECONDS = float(os.environ.get("OUTAGE_SECONDS", "20"))
-"""Of the outage; a longer one shows nothing else and takes longer."""
 
 
 @dataclass
@@ -130,14 +128,15 @@ def planted(sentry: FakeSentry) -> list[str]:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("seconds", [20, pytest.param(60, marks=pytest.mark.full)])
 def test_an_outage_of_two_nodes_is_two_events_and_every_error_of_something_else(
-    mongo: LocalServer, redis: LocalServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mongo: LocalServer, redis: LocalServer, tmp_path: Path, seconds: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with (
         fleet("ours", "worker", mongo, redis, tmp_path, dsn_variable="SENTRY_DSN") as ours,
         fleet("plain", PLAIN, mongo, redis, tmp_path, dsn_variable="PLAIN_DSN") as plain,
     ):
-        suffer(mongo, [ours, plain], SECONDS)
+        suffer(mongo, [ours, plain], seconds)
         wait_until(lambda: len(of_outage(ours.sentry)) >= 2, what="the end of the outage", seconds=40)
         wait_until(lambda: ours.is_idle and plain.is_idle, what="the end of the load", seconds=60)
         wait_until(lambda: len(planted(ours.sentry)) >= len(ours.planted), what="every planted error")
@@ -147,7 +146,7 @@ def test_an_outage_of_two_nodes_is_two_events_and_every_error_of_something_else(
         told = recovered["contexts"]["celery_pymongo"]
         with capsys.disabled():
             print(  # noqa: T201 - what this test is for
-                f"\n{SECONDS:g} s without MongoDB, {NODES} nodes of {PROCESSES} processes, "
+                f"\n{seconds} s without MongoDB, {NODES} nodes of {PROCESSES} processes, "
                 f"{ours.sent['upsert']} tasks that wait, {ours.sent['read']} that fail, "
                 f"{len(ours.planted)} planted errors.\n"
                 f"ours:  {len(ours.sentry.events())} events, {len(planted(ours.sentry))} of them planted\n"
@@ -162,7 +161,7 @@ def test_an_outage_of_two_nodes_is_two_events_and_every_error_of_something_else(
         ]
         assert opened["fingerprint"] == recovered["fingerprint"]
         assert (told["processes_affected"], told["nodes_affected"]) == (NODES * PROCESSES, NODES)
-        assert SECONDS - 1 <= told["seconds"] <= SECONDS + 10
+        assert seconds - 1 <= told["seconds"] <= seconds + 10
         assert told["tasks_returned_to_the_broker"] > 0
         assert told["errors_by_task"].keys() == {"probe.read"}
         assert plain.sentry.count > len(plain.planted) + NODES * PROCESSES

@@ -164,11 +164,20 @@ def test_a_password_of_the_settings_is_kept_out_of_everything(kept: Kept, agents
 def test_the_end_waits_no_longer_than_it_may(kept: Kept, agents: Any) -> None:
     agent = agents(SENTRY_DSN=DSN)
     agent.start(NODE)
+    options: Any = kept.options
+    # A child's two, and MAIN's one.
+    assert options["shutdown_timeout"] + 2 * sdk.FLUSH_SECONDS <= 2
     agent.end()
     assert kept.flushed == [sdk.FLUSH_SECONDS]
-    options: Any = kept.options
-    # A child's two and MAIN's two.
-    assert 2 * (sdk.FLUSH_SECONDS + options["shutdown_timeout"]) <= 2.5
+    assert sentry_sdk.get_client().options["shutdown_timeout"] == 0
+
+
+def test_an_app_that_set_up_the_sdk_keeps_its_own_wait_at_the_end(kept: Kept, agents: Any) -> None:
+    sentry_sdk.init(dsn=DSN, shutdown_timeout=7)
+    agent = agents()
+    agent.start(NODE)
+    agent.end()
+    assert sentry_sdk.get_client().options["shutdown_timeout"] == 7
 
 
 def test_the_queue_of_the_sdk_is_what_a_forked_child_mends() -> None:
@@ -189,7 +198,7 @@ def test_the_queue_of_the_sdk_is_what_a_forked_child_mends() -> None:
 def test_asking_for_the_sdk_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentry_sdk", None)
     monkeypatch.delitem(sys.modules, "sentry_sdk")
-    sdk.flush()
+    sdk.end()
     sdk.after_fork()
     assert sdk.client() is None
     assert "sentry_sdk" not in sys.modules
@@ -389,6 +398,9 @@ def test_what_follows_from_an_outage_is_not_told_beside_it(kept: Kept, agents: A
     agent.tick(time.monotonic(), is_redis_away=True)
     assert kept.events == []
     agent._teller._state = None
+    cut_off(agent, 1)
+    events.say(logger, logging.WARNING, Event.CLIENT_REPLACED, "x", why="it fails")
+    agent._mongo.link.circuit.succeed(time.monotonic(), "ping")
     events.say(logger, logging.WARNING, Event.HEALTH_CHANGED, "x", **fields)
     agent.tick(time.monotonic(), is_redis_away=True)
     assert [event["message"] for event in kept.events] == ["See what is degraded: old messages"]

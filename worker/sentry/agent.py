@@ -117,7 +117,7 @@ class Agent:
             self._teller.leave(self._own(now))
             self._outbox.empty(now, may_ask=False)
             self._check_ins.tick()
-        sdk.flush()
+        sdk.end()
 
     def _attach(self, node: str) -> None:
         client = sdk.client()
@@ -180,7 +180,7 @@ class Agent:
         """Tell what is worth a person, in the thread that says it or at the next tick. Never raises."""
         try:
             issue = issue_of(said)
-            if issue is None or (issue.section == "degraded" and self._teller.is_near(time.time())):
+            if issue is None or (issue.follows and self._is_near_an_outage()):
                 return
             event = self._message(said, issue)
         except Exception as error:  # noqa: BLE001 - whoever says something must not fail of who hears it
@@ -190,6 +190,9 @@ class Agent:
             self._outbox.put(Letter(event, issue.every))
         else:
             sdk.capture(event)
+
+    def _is_near_an_outage(self) -> bool:
+        return not self._mongo.link.circuit.is_closed or self._teller.is_near(time.time())
 
     def _message(self, said: Said, issue: Issue) -> dict[str, Any]:
         mongo, fields = self._mongo, said.fields

@@ -17,7 +17,8 @@ Fields = Mapping[str, Any]
 @dataclass(frozen=True)
 class Issue:
     """How one event is told. `by` tells its issues apart; of one issue the fleet sends one event in `every`
-    seconds, all of them where it is 0. `applies` leaves out what needs nobody.
+    seconds, all of them where it is 0. `applies` leaves out what needs nobody; what `follows` from an outage
+    is not told beside it.
     """
 
     section: str
@@ -26,6 +27,7 @@ class Issue:
     by: Callable[[Fields], tuple[str, ...]] = lambda _fields: ()
     every: float = 0.0
     applies: Callable[[Fields], bool] = lambda _fields: True
+    follows: bool = False
 
 
 def issue_of(said: Said) -> Issue | None:
@@ -70,7 +72,7 @@ def _is_degraded(fields: Fields) -> bool:
 QUARTER_HOUR, HOUR = 900.0, 3600.0
 
 ISSUES: dict[Event, Issue] = {
-    Event.POOL_EXHAUSTED: Issue("pool-exhausted", _exhausted, every=QUARTER_HOUR),
+    Event.POOL_EXHAUSTED: Issue("pool-exhausted", _exhausted, every=QUARTER_HOUR, follows=True),
     Event.POOL_LEAK: Issue(
         "leak",
         lambda told: f"End what task {told['task']} leaves open: {told['what']}",
@@ -92,6 +94,7 @@ ISSUES: dict[Event, Issue] = {
         by=lambda told: (told["why"],),
         every=QUARTER_HOUR,
         applies=lambda told: told["why"] != "asked for",
+        follows=True,
     ),
     Event.TASK_DEAD: Issue("dead-letter", _dead, by=lambda told: (told["task"], told["reason"])),
     Event.HEALTH_CHANGED: Issue(
@@ -100,6 +103,7 @@ ISSUES: dict[Event, Issue] = {
         level="warning",
         every=QUARTER_HOUR,
         applies=_is_degraded,
+        follows=True,
     ),
     Event.CLIENT_FOREIGN: Issue(
         "foreign-client", _foreign, level="warning", by=lambda told: (told["site"],), every=HOUR

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from ..settings import Settings
 
-# At the end of a child the SDK's own flush comes first, then ours; then the same in MAIN: two seconds in all.
+# At a child's end the SDK's own flush comes first, then ours, then ours in MAIN: two seconds in all.
 OWN_FLUSH_SECONDS = 0.5
 FLUSH_SECONDS = 0.75
 
@@ -136,15 +136,18 @@ def waiters_of_another_process(client: Any) -> Any:
     return getattr(getattr(queue, "not_empty", None), "_waiters", None)
 
 
-def flush(seconds: float = FLUSH_SECONDS) -> None:
-    """Send what is queued, waiting at most `seconds`; nothing where Sentry was never imported.
+def end() -> None:
+    """Send what is queued, waiting for FLUSH_SECONDS at most; nothing where Sentry was never imported.
 
     Sentry flushes by itself before our own shutdown handler runs, so what that handler reports needs this.
+    After it nothing comes: an SDK that we set up waits no second time at the interpreter's end.
     """
-    if is_initialised():
-        import sentry_sdk
-
-        sentry_sdk.flush(seconds)
+    found = client()
+    if found is None:
+        return
+    found.flush(FLUSH_SECONDS)
+    if found.options.get("shutdown_timeout") == OWN_FLUSH_SECONDS:
+        found.options["shutdown_timeout"] = 0
 
 
 def is_initialised() -> bool:
