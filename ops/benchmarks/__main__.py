@@ -81,6 +81,17 @@ def monitor(pairs: int, json_path: Path | None) -> None:
 
 
 @bench.command()
+@_pairs
+@_json
+def sentry(pairs: int, json_path: Path | None) -> None:
+    """Sentry: a task that does nothing and a find_one, ours against sentry_sdk.init alone."""
+    from .sentry import LEGEND, measure
+
+    seconds = _BASE_SECONDS + pairs * _PAIR_SECONDS
+    _run(lambda site, say: measure(site, pairs=pairs, say=say), LEGEND, seconds, json_path)
+
+
+@bench.command()
 @_rounds(7)
 @_json
 def fleet(rounds: int, json_path: Path | None) -> None:
