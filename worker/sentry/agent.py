@@ -5,9 +5,8 @@ import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
-from .. import events, siblings
+from .. import events, secret_values, siblings
 from ..board_row import PrivateRow
 from ..errors import DeadLetteredError
 from ..events import Said
@@ -256,12 +255,7 @@ class Agent:
 
 
 def _credentials(settings: "Settings") -> list[str]:
-    """Return the passwords that the settings hold, as they are written and as they are meant."""
-    uris = [settings.mongodb_uri.get_secret_value(), *settings.redis_url.get_secret_value().split(";")]
-    found = []
-    for uri in uris:
-        password = uri.partition("://")[2].partition("/")[0].rpartition("@")[0].partition(":")[2]
-        found += [password, unquote(password)]
-    if settings.redis_sentinel_password is not None:
-        found.append(settings.redis_sentinel_password.get_secret_value())
-    return sorted({word for word in found if len(word) >= _SHORTEST})
+    """Return what the settings hold that nobody may see; the key of a DSN is public, and a word of every day."""
+    by_variable = secret_values.of_settings(settings)
+    texts = {text for name, found in by_variable.items() if name != "SENTRY_DSN" for text in found}
+    return sorted(text for text in texts if len(text) >= _SHORTEST)
