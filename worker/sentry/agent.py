@@ -255,7 +255,7 @@ class Agent:
 
 
 def _credentials(settings: "Settings") -> list[str]:
-    """Return what the settings hold that nobody may see; the key of a DSN is public, and a word of every day."""
+    """Return what the settings hold that nobody may see. A DSN's key is public, and may be any word."""
     by_variable = secret_values.of_settings(settings)
     texts = {text for name, found in by_variable.items() if name != "SENTRY_DSN" for text in found}
     return sorted(text for text in texts if len(text) >= _SHORTEST)

@@ -4,7 +4,8 @@ Pure but for the event itself, which is changed in place, as the SDK's own scrub
 not known to be harmless is looked at: an integration of tomorrow puts its data into a place of its own.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from logging import LogRecord
 from typing import Any
 
@@ -22,33 +23,34 @@ _HIDDEN = frozenset(
     ]
 )  # fmt: skip
 _SECRET = (
-    "passw",
-    "pwd",
-    "secret",
-    "token",
-    "api_key",
-    "apikey",
-    "credential",
-    "authorization",
-    "private_key",
-    "cookie",
-)
+    "passw", "pwd", "secret", "token", "api_key", "apikey", "credential", "authorization",
+    "private_key", "cookie",
+)  # fmt: skip
 
-# What says where code is, and when: not made of anybody's data.
-_AS_IT_IS = frozenset(
+# What the SDK writes of itself and of the program: not made of anybody's data.
+_HARMLESS = frozenset(
     [
-        "event_id",
-        "timestamp",
-        "start_timestamp",
-        "platform",
-        "level",
-        "modules",
-        "sdk",
-        "_meta",
-        "fingerprint",
-        "type",
+        "contexts", "dist", "environment", "event_id", "fingerprint", "level", "measurements", "modules",
+        "platform", "release", "sdk", "server_name", "spans", "start_timestamp", "timestamp",
+        "transaction_info", "type", "_meta",
     ]
-)
+)  # fmt: skip
+_HARMLESS_CONTEXTS = frozenset(["runtime", "os", "device", "profile"])
+_OF_AN_ERROR = frozenset(["type", "module", "value", "stacktrace", "thread_id", "id", "crashed", "current"])
+_OF_A_FRAME = frozenset(
+    [
+        "abs_path", "colno", "context_line", "filename", "function", "in_app", "lineno", "module", "package",
+        "platform", "post_context", "pre_context",
+    ]
+)  # fmt: skip
+_OF_A_COMMAND = frozenset(
+    [
+        "db.collection.name", "db.driver.name", "db.mongodb.collection", "db.name", "db.namespace",
+        "db.operation", "db.operation.name", "db.system", "db.system.name", "net.peer.name",
+        "net.peer.port", "operation_ids", "sentry.op", "sentry.origin", "server.address", "server.port",
+        "thread.id", "thread.name",
+    ]
+)  # fmt: skip
 
 # Commands whose value is the name of a collection.
 _OF_A_COLLECTION = frozenset(
@@ -83,11 +85,12 @@ class Scrubber:
         try:
             for span in event.get("spans") or ():
                 self.span(span, hint)
-            spans = event.pop("spans", None)
-            self._all_but(event, ())
-            return event if spans is None else event | {"spans": spans}
+            self._contexts(event, self._secrets)
+            for name in event.keys() - _HARMLESS:
+                event[name] = self._clean(event[name])
         except Exception as error:  # noqa: BLE001 - as above
             return _bare(event, error)
+        return event
 
     def span(self, span: dict[str, Any], _hint: Mapping[str, Any]) -> dict[str, Any]:
         """Scrub a span: of a command of MongoDB's its name and collection stay."""
@@ -95,17 +98,21 @@ class Scrubber:
             data = span.get(name)
             if not data:
                 continue
-            if (operation := _operation(data)) is not None:
-                # "description" in a transaction, "name" in a stream of spans.
-                for described in {"description", "name"} & span.keys():
+            operation = _operation(data)
+            if operation is None:
+                span[name] = self._clean(data)
+                continue
+            # "description" in a transaction, "name" in a stream of spans.
+            for described in ("description", "name"):
+                if described in span:
                     span[described] = operation
-            span[name] = self._clean(_without_names(data))
-        if span.get("tags"):
-            span["tags"] = self._clean(_without_names(span["tags"]))
-        for described in ("description", "name"):
-            text = span.get(described)
-            if isinstance(text, str):
-                span[described] = words.clean(text, self._secrets)
+            span[name] = _of_command(data)
+            if span.get("tags"):
+                span["tags"] = _of_command(span["tags"])
+            return span
+        for name in ("description", "name", "tags"):
+            if span.get(name):
+                span[name] = self._clean(span[name])
         return span
 
     def breadcrumb(self, crumb: dict[str, Any], hint: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -125,42 +132,54 @@ class Scrubber:
     def _event(self, event: dict[str, Any], hint: Mapping[str, Any]) -> dict[str, Any]:
         error = (hint.get("exc_info") or (None, None))[1]
         quoted = self._secrets + words.quotations(error)
-        raised = (event.get("exception") or {}).get("values") or ()
-        said = [self._said(one, error, quoted) for one in raised]
-        for one in raised:
-            _forget_variables(one)
-        for one in (event, *((event.get("threads") or {}).get("values") or ())):
-            _forget_variables(one)
+        for part in ("exception", "threads"):
+            for one in (event.get(part) or {}).get("values") or ():
+                for name in one.keys() - _OF_AN_ERROR:
+                    one[name] = self._clean(one[name], quoted)
+                if part == "exception":
+                    one["value"] = self._said(one, error, quoted)
+                _strip_frames(one)
+        _strip_frames(event)
         if "logentry" in event:
             event["logentry"] = self._entry(event["logentry"], hint.get("log_record"), quoted)
-        self._all_but(event, ("logentry",), quoted)
-        # Not cleaned once more: that would find the error's code among what the error quotes.
-        for one, text in zip((event.get("exception") or {}).get("values") or (), said, strict=True):
-            one["value"] = text
+        self._contexts(event, quoted)
+        for name in event.keys() - _HARMLESS - {"exception", "threads", "stacktrace", "logentry"}:
+            event[name] = self._clean(event[name], quoted)
         return event
 
+    def _contexts(self, event: dict[str, Any], quoted: tuple[str, ...]) -> None:
+        for name, context in (event.get("contexts") or {}).items():
+            if name == "trace" and isinstance(context, dict):
+                for part in ("data", "description"):
+                    if context.get(part):
+                        context[part] = self._clean(context[part], quoted)
+            elif name not in _HARMLESS_CONTEXTS:
+                event["contexts"][name] = self._clean(context, quoted)
+
     def _breadcrumb(self, crumb: dict[str, Any], hint: Mapping[str, Any]) -> dict[str, Any]:
-        data = crumb.get("data")
         if crumb.get("category") == "query":
+            data = crumb.get("data")
             told: dict[str, Any] = data if isinstance(data, dict) else {}
             crumb["message"] = _operation(told) or WITHHELD
-            crumb["data"] = self._clean(_without_names(told))
+            crumb["data"] = _of_command(told)
             return crumb
         record = hint.get("log_record")
         if record is not None and crumb.get("message"):
             crumb["message"] = _rebuilt(record, self._secrets)
-        return self._clean(crumb)  # type: ignore[no-any-return] # a dict is cleaned to a dict
+        # The moment is the SDK's to write.
+        for name in crumb.keys() - {"timestamp", "type", "level"}:
+            crumb[name] = self._clean(crumb[name])
+        return crumb
 
-    def _said(self, one: Mapping[str, Any], error: BaseException | None, quoted: Sequence[str]) -> Any:
+    def _said(self, one: Mapping[str, Any], error: BaseException | None, quoted: tuple[str, ...]) -> Any:
         value = one.get("value")
-        behind = next(
-            (found for found in words.chain(error) if type(found).__name__ == one.get("type")), None
-        )
+        kind = one.get("type")
+        behind = next((found for found in words.chain(error) if type(found).__name__ == kind), None)
         if words.is_driver(one.get("module")) or (behind is not None and words.is_driver_error(behind)):
             return words.told(behind, str(value))
         return self._clean(value, quoted)
 
-    def _entry(self, entry: Any, record: LogRecord | None, quoted: Sequence[str]) -> Any:
+    def _entry(self, entry: Any, record: LogRecord | None, quoted: tuple[str, ...]) -> Any:
         if record is None or not isinstance(entry, dict):
             return self._clean(entry, quoted)
         # The template is the program's, its parameters are anybody's.
@@ -170,44 +189,43 @@ class Scrubber:
             "params": [],
         }
 
-    def _all_but(
-        self, event: dict[str, Any], kept: Sequence[str], quoted: Sequence[str] | None = None
-    ) -> None:
-        for name in event.keys() - _AS_IT_IS - set(kept):
-            event[name] = self._clean(event[name], quoted)
-
-    def _clean(self, value: Any, quoted: Sequence[str] | None = None) -> Any:
+    def _clean(self, value: Any, quoted: tuple[str, ...] | None = None) -> Any:
         quoted = self._secrets if quoted is None else quoted
+        # Names are few, but for those that an error quotes: not kept beyond its event.
+        clean_name = _name if quoted is self._secrets else _name.__wrapped__
+        # By how often it is so: this is asked of every value of every transaction.
         if isinstance(value, str):
             return words.clean(value, quoted)
-        if isinstance(value, dict):
-            return {_name(name, quoted): self._under(name, member, quoted) for name, member in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [self._clean(item, quoted) for item in value]
         if value is None or isinstance(value, (bool, int, float)):
             return value
+        if isinstance(value, dict):
+            return {
+                clean_name(name, quoted): WITHHELD
+                if member and _is_hidden(name)
+                else self._clean(member, quoted)
+                for name, member in value.items()
+            }
+        if isinstance(value, (list, tuple)):
+            return [self._clean(item, quoted) for item in value]
         return words.clean(str(value), quoted)
 
-    def _under(self, name: Any, value: Any, quoted: Sequence[str]) -> Any:
-        lowered = str(name).lower()
-        if value and (lowered in _HIDDEN or any(part in lowered for part in _SECRET)):
-            return WITHHELD
-        if lowered in _STRUCTURE and isinstance(value, str):
-            return value
-        return self._clean(value, quoted)
 
-
-# Members of frames and spans that name places and moments. `type` and `module` are an error's class.
-_STRUCTURE = frozenset(
-    [
-        "filename", "abs_path", "function", "module", "context_line", "trace_id", "span_id", "parent_span_id",
-        "timestamp", "start_timestamp", "type", "op", "origin", "status", "level", "category", "logger",
-    ]
-)  # fmt: skip
-
-
-def _name(name: Any, quoted: Sequence[str]) -> Any:
+@lru_cache(maxsize=1024)
+def _name(name: Any, quoted: tuple[str, ...]) -> Any:
     return words.clean(name, quoted) if isinstance(name, str) else name
+
+
+@lru_cache(maxsize=1024)
+def _is_hidden(name: Any) -> bool:
+    lowered = str(name).lower()
+    return lowered in _HIDDEN or any(part in lowered for part in _SECRET)
+
+
+def _of_command(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what may be told of a command of MongoDB's: where it went, and its name."""
+    operation = data.get("db.operation") or data.get("db.operation.name")
+    kept = _OF_A_COMMAND if operation in _OF_A_COLLECTION else _OF_A_COMMAND - _COLLECTION
+    return {name: value for name, value in data.items() if name in kept}
 
 
 def _operation(data: Mapping[str, Any]) -> str | None:
@@ -221,15 +239,7 @@ def _operation(data: Mapping[str, Any]) -> str | None:
     return f"{name} {collection}" if is_known else name
 
 
-def _without_names(data: dict[str, Any]) -> dict[str, Any]:
-    """Return what is told of a command without what some have in a collection's place: a user's name."""
-    name = data.get("db.operation") or data.get("db.operation.name")
-    if name is None or name in _OF_A_COLLECTION:
-        return data
-    return {key: value for key, value in data.items() if key not in _COLLECTION}
-
-
-def _rebuilt(record: LogRecord, quoted: Sequence[str]) -> str:
+def _rebuilt(record: LogRecord, quoted: tuple[str, ...]) -> str:
     """Return a log line's text with each of its parameters cleaned; containers and errors are not quoted."""
     args = record.args
     try:
@@ -244,7 +254,7 @@ def _rebuilt(record: LogRecord, quoted: Sequence[str]) -> str:
     return words.clean(text, quoted)
 
 
-def _shown(value: object, quoted: Sequence[str]) -> object:
+def _shown(value: object, quoted: tuple[str, ...]) -> object:
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, BaseException) and words.is_driver_error(value):
@@ -254,9 +264,14 @@ def _shown(value: object, quoted: Sequence[str]) -> object:
     return words.clean(str(value), quoted)
 
 
-def _forget_variables(holder: Mapping[str, Any]) -> None:
-    for frame in (holder.get("stacktrace") or {}).get("frames") or ():
-        frame.pop("vars", None)
+def _strip_frames(holder: Mapping[str, Any]) -> None:
+    """Leave of each frame where it is in the code: no variables."""
+    stack = holder.get("stacktrace")
+    if stack:
+        frames = stack.get("frames") or ()
+        stack["frames"] = [
+            {name: frame[name] for name in frame.keys() & _OF_A_FRAME} for frame in frames if frame
+        ]
 
 
 def _bare(event: Mapping[str, Any], error: Exception) -> dict[str, Any]:
