@@ -62,13 +62,14 @@ def draw(document: Mapping[str, Any], file: Path) -> None:
 
 def _line(ax: "Axes", series: Mapping[str, Any]) -> None:
     times = [_day(at) for at, _ in series["points"]]
-    values = [float("nan") if value is None else value for _, value in series["points"]]
+    scale, unit = (1e6, "MB") if series["unit"] == "bytes" else (1.0, series["unit"])
+    values = [float("nan") if value is None else value / scale for _, value in series["points"]]
     ax.step(times, values, where="post", linewidth=1.2, color="#1f618d")
     ax.fill_between(times, values, step="post", alpha=0.15, color="#1f618d")
     if series["limit"] is not None and series["max"] and series["limit"] <= 3 * series["max"]:
         ax.axhline(series["limit"], color="0.5", linestyle="--", linewidth=0.8)
-    ax.set_ylim(bottom=0)
-    ax.set_title(f"{series['metric']} ({series['unit']})", fontsize=9, loc="left")
+    ax.set_ylim(0, None if series["max"] else 1)
+    ax.set_title(f"{series['metric']} ({unit})", fontsize=9, loc="left")
     ax.tick_params(labelsize=8)
     ax.grid(visible=True, alpha=0.25)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -158,6 +159,16 @@ def test_a_time_is_a_moment_in_utc_unless_it_says_otherwise(text: str) -> None:
     assert when(text).at(0.0) == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp()
 
 
+def test_where_the_host_is_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert when("2026-01-02 03:04:05").at(0.0) == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @pytest.mark.parametrize("text", ["", "1", "h", "-1h", "1y", "yesterday", "1h30m", "9999999d"])
 def test_what_is_no_time_is_refused_with_what_to_write(text: str) -> None:
     with pytest.raises(ValueError, match="is no time: write 90s"):
@@ -216,6 +227,17 @@ def test_the_chart_marks_what_was_in_each_column_at_any_width(
     assert [part for part in ("·", "─", "█", "─", "░", "─") if part in axis] == ["·", "─", "█", "─", "░", "─"]
     shares = {sign: axis.count(sign) / len(axis) for sign in "·█░"}
     assert shares == pytest.approx({"·": 1 / 4, "█": 1 / 24, "░": 21 / 240}, abs=2 / len(axis))
+
+
+def test_of_what_was_at_once_the_axis_shows_the_worst() -> None:
+    spans = [
+        {"kind": "outage", "since": 0.0, "until": 4.0},
+        {"kind": "gap", "since": 2.0, "until": 6.0},
+        {"kind": "partial", "since": 7.9, "until": 7.95},
+    ]
+    marks = ["outage"] * 4 + ["gap"] * 2 + ["", "partial", "", ""]
+    for told in (spans, spans[::-1]):
+        assert chart.axis(told, since=0.0, until=10.0, width=10) == marks
 
 
 def test_what_all_is_zero_needs_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
