@@ -6,12 +6,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pymongo
+from pymongo.errors import PyMongoError
 
 from .mongo import health
 from .mongo.classify import ErrorClass, classify
@@ -79,7 +80,8 @@ class Drills:
         try:
             yield client
         finally:
-            with pymongo.timeout(_CLOSE_SECONDS):
+            # A server that hangs does not hear that the sessions end.
+            with suppress(PyMongoError), pymongo.timeout(_CLOSE_SECONDS):
                 client.close()
 
     def own_pool(self, concurrency: int) -> dict[str, Any]:

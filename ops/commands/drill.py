@@ -210,7 +210,7 @@ def _run(
     except Refused as why:
         raise problems.UsageProblem(str(why)) from None
     except Unreachable as why:
-        raise problems.Unseen(str(why)) from None
+        raise problems.Unseen("; ".join([str(why), *getattr(why, "__notes__", [])])) from None
     except KeyboardInterrupt as interrupt:
         notes = "; ".join(getattr(interrupt, "__notes__", [])) or "nothing is left behind"
         problem = problems.Interrupted(f"interrupted; {notes}")

@@ -11,7 +11,7 @@ from typing import Any
 from .ground import Load, Terms, ground
 from .interrupts import Caller
 from .pools import Configuration
-from .refused import Refused
+from .refused import Refused, Unreachable
 from .trial import Outcome
 
 LEAST_SECONDS = 0.3
@@ -57,7 +57,11 @@ def run(
         with caller.interrupts.allowed():
             for number, side in enumerate(order(sides, rounds)):
                 caller.tell({"turn": number + 1, "of": turns, "name": side.configuration.name})
-                side.add(side.load.run(seconds=seconds))
+                turn = side.load.run(seconds=seconds)
+                if not turn.took and set(turn.errors) == {"outage"}:
+                    # Each turn to come would wait for it, too.
+                    raise Unreachable("MongoDB stopped answering")
+                side.add(turn)
         body = {
             "rounds": rounds,
             "turn_seconds": round(seconds, 3),

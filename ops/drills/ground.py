@@ -1,10 +1,11 @@
 """What every drill stands on: a server that answers, a setting where it may run, a database of its own."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import pymongo
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 
 from . import safety, site
@@ -13,6 +14,7 @@ from .trial import Outcome, Plan, Trial, summary
 from .work import Waits, Work
 
 _EVERY_SECONDS = 0.1
+_CLOSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,12 @@ class Load:
                 due += every
                 look(elapsed, trial.so_far())
 
-        return trial.run(watch, every=_EVERY_SECONDS)
+        # Whoever waits for a connection of a server that hangs would wait on.
+        return trial.run(watch, every=_EVERY_SECONDS, abandon=self._abandon)
+
+    def _abandon(self) -> None:
+        with suppress(PyMongoError), pymongo.timeout(_CLOSE_SECONDS):
+            self.client.close()
 
     def to_dict(self) -> dict[str, Any]:
         """Return what became of the pool, as plain JSON types. It takes the waits."""

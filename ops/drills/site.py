@@ -27,7 +27,7 @@ _OURS = (MARK, READ, HELD)
 _ID = "celery-pymongo drill"
 # Beyond the time that a drill is given: to begin and to clear away.
 _GRACE_SECONDS = 30.0
-_CLEAR_SECONDS = 10.0
+_CLEAR_SECONDS = 5.0
 _FILLER = "x" * 200
 
 

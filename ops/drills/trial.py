@@ -79,10 +79,17 @@ class Trial:
         self._last_start = -inf
         self._outcomes: list[Outcome] = []
 
-    def run(self, look: Callable[[float], object] | None = None, *, every: float = 1.0) -> Outcome:
+    def run(
+        self,
+        look: Callable[[float], object] | None = None,
+        *,
+        every: float = 1.0,
+        abandon: Callable[[], object] = lambda: None,
+    ) -> Outcome:
         """Run all threads to their end; errors of MongoDB's and the network's are counted, others raised.
 
         `look` is called with the seconds since the start, each `every` seconds, in the thread that waits.
+        `abandon` is called where that is interrupted, before the threads' last operations are waited for.
         """
         plan, outcome = self._plan, Outcome()
         with ThreadPoolExecutor(plan.threads, "mongo-trial") as pool:
@@ -97,12 +104,18 @@ class Trial:
                 for run in runs:
                     outcome.add(run.result())
                 outcome.seconds = time.monotonic() - started
-            finally:
-                # Interrupted, as by a soft time limit, each thread ends with the operation that it is in.
-                self._last_start = -inf
-                self._is_over.set()
-                self._may_begin.set()
+            except BaseException:
+                # As by a soft time limit: each thread ends with the operation that it is in.
+                self._end()
+                abandon()
+                raise
+            self._end()
         return outcome
+
+    def _end(self) -> None:
+        self._last_start = -inf
+        self._is_over.set()
+        self._may_begin.set()
 
     def so_far(self) -> Outcome:
         """Return what came of it until now, to whoever looks while it runs."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,10 +19,11 @@ from ops.commands import drill
 from ops.drills import compare, pools, safety, site, tasks
 from ops.drills.exhaust import Watched
 from ops.drills.ground import Terms
-from ops.drills.interrupts import Interrupts, Uninterrupted
+from ops.drills.interrupts import Caller, Interrupts, Uninterrupted
 from ops.drills.pools import DRIVER, GUIDE, Configuration
-from ops.drills.refused import Refused, UnderWay
+from ops.drills.refused import Refused, UnderWay, Unreachable
 from ops.drills.screen import Ticker
+from ops.drills.trial import Outcome
 from ops.drills.work import Waits
 
 # --- where it may run ---
@@ -220,6 +223,25 @@ def test_turns_that_are_too_short_to_say_anything_are_refused_before_anything_is
     sides = [Configuration("a", {}, "named")] * 5
     with pytest.raises(Refused, match=r"10 turns of 0\.3 s at least need --seconds 3$"):
         compare.run(None, Terms(1, 0, 2.0), None, configurations=sides, rounds=2)  # type: ignore[arg-type] # nobody asks it
+
+
+@pytest.mark.parametrize(("errors", "ends"), [({"outage": 3}, True), ({"overload": 3}, False), ({}, False)])
+def test_where_mongodb_is_gone_no_turn_waits_for_it_but_the_first(
+    errors: dict[str, int], ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[float] = []
+
+    def run(*, seconds: float) -> Outcome:
+        turns.append(seconds)
+        return Outcome(errors=Counter(errors), seconds=seconds)
+
+    load = SimpleNamespace(run=run, to_dict=dict)
+    ground = SimpleNamespace(loaded=lambda _options: nullcontext(load), to_dict=dict)
+    monkeypatch.setattr(compare, "ground", lambda *_asked: nullcontext(ground))
+    sides = [Configuration("a", {}, "settings"), Configuration("b", {}, "named")]
+    with pytest.raises(Unreachable, match="stopped answering") if ends else nullcontext():
+        compare.run(None, Terms(1, 0, 4.0), Caller(), configurations=sides, rounds=2)
+    assert turns == [1.0] * (1 if ends else 4)
 
 
 def test_waits_are_counted_by_the_drivers_events() -> None:

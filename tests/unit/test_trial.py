@@ -76,6 +76,35 @@ def test_each_operation_has_its_patience_as_its_deadline() -> None:
     assert left == [pytest.approx(2, abs=0.5)] * 2
 
 
+def test_interrupted_it_abandons_what_the_threads_wait_for_and_waits_for_them() -> None:
+    is_abandoned, ended = threading.Event(), []
+
+    def operation() -> None:
+        assert is_abandoned.wait(5)
+        ended.append(1)
+
+    def interrupt(_elapsed: float) -> None:
+        raise KeyboardInterrupt
+
+    trial = Trial(operation, Plan(threads=3, times=inf, seconds=9), classify=classify)
+    with pytest.raises(KeyboardInterrupt):
+        trial.run(interrupt, every=0.01, abandon=is_abandoned.set)
+    assert len(ended) == 3
+
+
+def test_who_looks_sees_what_came_of_it_so_far() -> None:
+    seen: list[int] = []
+    may_end = threading.Event()
+    trial = Trial(lambda: may_end.wait(5), Plan(threads=2, times=1, seconds=9), classify=classify)
+
+    def look(_elapsed: float) -> None:
+        seen.append(len(trial.so_far().took))
+        may_end.set()
+
+    assert len(trial.run(look, every=0.01).took) == 2
+    assert seen[0] == 0
+
+
 def test_operations_run_in_the_context_of_whoever_started_the_trial() -> None:
     """By it the monitor knows the task that holds a connection."""
     work: ContextVar[str] = ContextVar("work", default="nobody's")
