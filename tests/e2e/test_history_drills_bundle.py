@@ -119,12 +119,11 @@ def test_the_history_of_a_fleet_that_is_well(env: Env) -> None:
     assert told["unseen"] == {}
 
 
-@pytest.mark.parametrize("columns", ["80", "120"])
-def test_its_charts_fit_the_terminal(env: Env, columns: str) -> None:
-    done = Operator(env | {"COLUMNS": columns}).run("history", "--since", "30s")
+def test_its_charts_fit_the_terminal(env: Env) -> None:
+    done = Operator(env).run("history", "--since", "30s")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert max(map(len, lines)) <= int(columns)
+    assert max(map(len, lines)) <= 80
     assert lines[0].startswith("operations  ")
     assert any("rows from redis" in line for line in lines)
 
@@ -250,8 +249,6 @@ def test_production_takes_a_yes(env: Env, client: pymongo.MongoClient[dict[str, 
     )
     told = Operator(live).json("drill", "concurrency", "--yes", "--queries", "1")
     assert told["production"] == ["SENTRY_ENVIRONMENT is production"]
-    wrong = Operator(env).run("drill", "concurrency", "--database", "app")
-    assert (wrong.returncode, wrong.stdout) == (64, "")
     assert drills_of(client) == []
 
 
