@@ -222,7 +222,9 @@ def names() -> list[str]:
 
 def test_importing_does_nothing_and_without_a_dsn_there_is_no_sentry() -> None:
     """No module reads the environment or a file, opens a socket, or starts a thread or process."""
-    code = (OTHERS + WATCH + WITHOUT_DSN).format(here=[f"{ROOT}/worker/", f"{ROOT}/tasks/"], names=names())
+    code = (OTHERS + WATCH + WITHOUT_DSN).format(
+        here=[f"{ROOT}/{name}/" for name in ("worker", "tasks", "ops")], names=names()
+    )
     told, sentry = run(code).splitlines()
     assert json.loads(told) == [[], []]
     assert sentry == "False"
