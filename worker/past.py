@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import reduce
 from typing import Any, Literal
 
 import pymongo
@@ -92,7 +91,8 @@ def read(history: History, collection: Callable[[], Any] | None, asked: Question
         now = history.now()
         oldest = history.oldest()
         past = Past(now, *asked.span(now), sources=[recent])
-        past.rows = [_row(entry, asked.fields) for entry in _before(history, past, ends_at)]
+        steps = {path: path.split(".") for path in asked.fields}
+        past.rows = [_row(entry, steps) for entry in _before(history, past, ends_at)]
     except (RedisError, OSError) as error:
         now, oldest = time.time(), None
         past = Past(now, *asked.span(now), sources=[recent])
@@ -161,14 +161,19 @@ def _added_up(collection: Any, fields: Fields, *, since: float, until: float, wi
         ]
 
 
-def _row(entry: Entry, fields: Fields) -> Row:
-    return Row(entry.at, entry.at, {path: _number(_at(entry.snapshot, path)) for path in fields})
-
-
-def _at(snapshot: Any, path: str) -> Any:
-    return reduce(
-        lambda part, name: part.get(name) if isinstance(part, dict) else None, path.split("."), snapshot
+def _row(entry: Entry, steps: Mapping[str, list[str]]) -> Row:
+    return Row(
+        entry.at, entry.at, {path: _number(_at(entry.snapshot, names)) for path, names in steps.items()}
     )
+
+
+def _at(snapshot: Any, names: list[str]) -> Any:
+    found = snapshot
+    for name in names:
+        if not isinstance(found, dict):
+            return None
+        found = found.get(name)
+    return found
 
 
 def _number(value: Any) -> float | None:
