@@ -37,4 +37,6 @@ def mongo() -> None:
 
     Each command answers within its --timeout and says what it could not see; --json prints one document
     that `schema` describes. Exit codes: 0 ok, 1 degraded, 2 down, 3 unknown, 64 wrong usage, 78 settings.
+
+    Example: celery -A worker mongo status
     """
