@@ -247,6 +247,8 @@ def problem_of(error: Exception) -> Problem | None:
     name = type(error).__name__
     if isinstance(error, PyMongoError):
         return Unseen(f"MongoDB does not answer ({name})")
-    if isinstance(error, (RedisError, OperationalError, ConnectionError, TimeoutError)):
+    if isinstance(error, OperationalError):
+        return Unseen(f"the broker does not answer ({name})")
+    if isinstance(error, (RedisError, ConnectionError, TimeoutError)):
         return Unseen(f"Redis does not answer ({name})")
     return None

@@ -61,11 +61,12 @@ class Shot:
 HEALTHY = (
     Shot("status", ("status", "--watch")),
     Shot("processes", ("processes", "--sort", "task_seconds")),
-    Shot("ping", ("ping",)),
-    Shot("doctor", ("doctor",)),
-    Shot("history", ("history",)),
 )
-DOWN = (Shot("outage", ("status",)), Shot("outage-doctor", ("doctor",)))
+DOWN = (
+    Shot("outage", ("status",)),
+    Shot("doctor", ("doctor",)),
+    Shot("history", ("history", "--since", "2m", "--metric", "operations", "--metric", "in_use")),
+)
 
 
 def take(operator: Operator, shot: Shot) -> None:

@@ -48,6 +48,9 @@ COMMANDS = (
 )
 """Each with its least arguments."""
 
+PATIENTLY = ("--timeout", "30")
+"""Of a busy machine: a command ends as soon as it has its answers."""
+
 
 @dataclass
 class Fleet:
@@ -131,7 +134,7 @@ def fleet(
 def test_of_a_healthy_fleet_every_command_ends_with_0_and_its_document(
     fleet: Fleet, command: tuple[str, ...]
 ) -> None:
-    told = fleet.operator.json(*command)
+    told = fleet.operator.json(*command, *PATIENTLY)
     assert told["unseen"].keys() <= {"server connections"}
     if "processes" in told and command != ("leaks",):
         assert len(told["processes"]) == PROCESSES
@@ -155,13 +158,13 @@ def test_a_new_client_is_one_that_every_process_opened(fleet: Fleet) -> None:
         return (fleet.w1.text + fleet.w2.text).count("client.replaced")
 
     before = replaced()
-    told = fleet.operator.json("reconnect", "--replace")
+    told = fleet.operator.json("reconnect", "--replace", *PATIENTLY)
     assert all(row["reconnected"] and row["replaced"] for row in told["processes"])
     assert replaced() == before + PROCESSES
 
 
 def test_a_ping_is_of_now_and_of_the_nodes_that_are_meant(fleet: Fleet) -> None:
-    told = fleet.operator.json("ping", "--node", "w2*")
+    told = fleet.operator.json("ping", "--node", "w2*", *PATIENTLY)
     (row,) = told["processes"]
     assert (row["node"], row["error"]) == (fleet.w2.hostname, None)
     assert row["ms"] > 0
@@ -171,11 +174,11 @@ def test_a_ping_is_of_now_and_of_the_nodes_that_are_meant(fleet: Fleet) -> None:
 
 def test_a_paused_queue_waits_until_it_is_resumed(fleet: Fleet) -> None:
     operator = fleet.operator
-    operator.json("pause", "mongo.data")
+    operator.json("pause", "mongo.data", *PATIENTLY)
     sent = fleet.sender.send_task("mongo.data.count", ("cli",), queue="mongo.data")
     queue = fleet.status()["queues"]["mongo.data"]
     assert (queue["depth"], queue["gate"]) == (1, "operator")
-    told = operator.json("resume")
+    told = operator.json("resume", *PATIENTLY)
     assert all(node["closed"] == {} for node in told["nodes"])
     wait_until(sent.ready, what="a message that was not left alone any longer")
     refused = operator.json("pause", "w1", code=3)
@@ -333,10 +336,10 @@ def test_a_node_that_is_cut_off_is_told_from_an_outage(fleet: Fleet) -> None:
     assert told["nodes"]["rows"][fleet.w1.hostname]["verdict"] in ("ok", "degraded")
     (row,) = fleet.operator.json("processes", "--circuit", "open", "--circuit", "half-open")["processes"]
     assert row["node"] == fleet.w2.hostname
-    pinged = fleet.operator.json("ping", "--timeout", "10", code=1)
+    pinged = fleet.operator.json("ping", *PATIENTLY, code=1)
     assert (pinged["answered"], pinged["heard"]) == (2, 3)
     assert "refused" in next(one["error"] for one in pinged["processes"] if one["error"])
-    assert fleet.operator.json("reconnect", "--timeout", "15", code=1)["verdict"] == "degraded"
+    assert fleet.operator.json("reconnect", *PATIENTLY, code=1)["verdict"] == "degraded"
     fleet.way.clear()
     wait_until(lambda: fleet.status()["circuits"] == {"closed": 3}, what="its return", seconds=30)
 
@@ -347,7 +350,7 @@ def test_without_mongodb_it_is_down_and_every_command_still_answers(fleet: Fleet
     told = fleet.wait_for("down", "3 of 3 processes are cut off from MongoDB")
     assert told["mongodb"]["verdict"] == "down"
     assert told["coverage"]["seen"] == PROCESSES
-    assert fleet.operator.json("ping", "--timeout", "10", code=2)["answered"] == 0
+    assert fleet.operator.json("ping", *PATIENTLY, code=2)["answered"] == 0
     for command in (("processes",), ("snapshot",), ("dead", "list")):
         assert fleet.operator.json(*command)["schema"]
     records = fleet.operator.json("flight", "w1/0")["records"]

@@ -195,7 +195,7 @@ def test_a_person_and_a_program_are_told_the_same():
     ("what", "code", "line"),
     [
         ("redis", 3, "mongo: Redis does not answer (AuthenticationError)\n"),
-        ("broker", 3, "mongo: Redis does not answer (OperationalError)\n"),
+        ("broker", 3, "mongo: the broker does not answer (OperationalError)\n"),
         ("mongodb", 3, "mongo: MongoDB does not answer (ServerSelectionTimeoutError)\n"),
         ("interrupt", 130, "mongo: interrupted\n"),
     ],
