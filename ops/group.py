@@ -1,15 +1,16 @@
-"""Groups of commands. Celery imports this at every start of its own, so it imports click alone."""
+"""Groups of commands. Celery imports this at every start: it imports what Celery's own command line does."""
 
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click_didyoumean import DYMGroup
 
 T = TypeVar("T")
 
 
-class Group(click.Group):
+class Group(DYMGroup):
     """A group whose wrong arguments end with 64; `lazy` names the commands that it imports when asked for.
 
     A name is that of a module of `package` and of the command in it, with dashes for underscores.
@@ -27,7 +28,8 @@ class Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command where it is lazy."""
         if cmd_name not in self._lazy:
-            return super().get_command(ctx, cmd_name)
+            own: click.Command | None = super().get_command(ctx, cmd_name)
+            return own
         from importlib import import_module
 
         name = cmd_name.replace("-", "_")
@@ -36,7 +38,8 @@ class Group(click.Group):
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse the arguments of the group itself."""
-        return parsed(lambda: super(Group, self).make_context(*args, **kwargs))
+        context: click.Context = parsed(lambda: super(Group, self).make_context(*args, **kwargs))
+        return context
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Find the command that the arguments name."""

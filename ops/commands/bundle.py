@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 @command(seconds=20)
 @click.argument("file", type=click.Path(path_type=Path))
 def bundle(call: Call, file: Path) -> Answer:
-    """Write one archive (.tar.gz) of all that is known now: to be read later, or by somebody else.
+    """Write one archive (.tar.gz) of all that is known now.
+
+    It is to be read later, or by somebody else.
 
     It has what status, doctor, processes, size, snapshot, leaks, dead letters and history find, as JSON and
     as text, the flight recorders and post-mortems, the settings without their secrets, and versions. Its

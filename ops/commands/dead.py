@@ -20,7 +20,7 @@ _ids = click.argument("ids", nargs=-1, metavar="ID…")
 
 @click.group(cls=Group)
 def dead() -> None:
-    """List, show, send again or drop messages that went to the dead letters.
+    """See to messages that must not run again by themselves.
 
     A message goes there where its process was killed in the middle of it too often, or where its task must
     not run twice and may have written. It stays until it is sent again or dropped.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @command()
 def doctor(call: Call) -> Answer:
-    """Find what is wrong with the fleet's use of MongoDB, and say what to do.
+    """Find what is wrong, and say what to do.
 
     Every source is asked and every check is made side by side. Findings are the most severe first; what
     follows from another is folded under it. A check that lacks a fact is named with the reason, and nothing

@@ -15,7 +15,9 @@ from ..problems import UsageProblem
 @click.option("--database", metavar="NAME", help="Of this database; by default the app's.")
 @click.option("--output", type=click.Path(path_type=Path), help="A new file; with .gz it is packed.")
 def dump(call: Call, collection: str, database: str | None, output: Path | None) -> Answer | None:
-    """Write COLLECTION as JSON Lines that `load` brings back with every type.
+    """Write COLLECTION as JSON Lines that `load` brings back.
+
+    Every type is kept. A file appears under its name once it is whole, and is never written over.
 
     Example: celery -A worker mongo dump orders --output orders.jsonl.gz
     """

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     "--dead", is_flag=True, help="Of the process that died in this slot last, not of the present one."
 )
 def flight(call: Call, process: str, limit: int | None, dead: bool) -> Answer:
-    """Show the flight recorder of a process: connections, waits, heartbeats, circuit, leaks; the newest last.
+    """Show the last events of a process's pool.
 
-    The host of a node's name may be left out. Of a process that was killed it is in its post-mortem, which
-    Redis keeps for a day.
+    Connections, waits, heartbeats, the circuit, leaks: 200 are kept, the newest last. The host of a node's
+    name may be left out. Of a process that was killed it is in its post-mortem, which Redis keeps for a
+    day.
 
     Example: celery -A worker mongo flight web1@host/0
     """

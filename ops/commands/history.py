@@ -43,7 +43,7 @@ _ALL = "all"
     help="A picture, too: a new file.",
 )
 def history(call: Call, since: When, until: When, png: Path | None, **shown: Any) -> Answer:
-    """Show what the fleet was: its load, pools, waits and processes over time.
+    """Show what the fleet was: load, pools, waits, processes.
 
     The last two days come from Redis, also while MongoDB is down; what is older comes from MongoDB. The axis
     marks times without a snapshot (░) and those in which some (▒) or all (█) processes could not reach

@@ -20,10 +20,11 @@ _PROCESSES = 200
 @command()
 @node_option
 def leaks(call: Call, node: str | None) -> Answer:
-    """Say which tasks left sessions, cursors or clients open, and which hold connections for long.
+    """Say which tasks leave something open, or hold it for long.
 
-    The counts are of each process's whole life, or since its statistics were reset; the tasks are those that
-    its flight recorder still has. What came back later is no leak after all.
+    Sessions, transactions, cursors and clients that a task opened and did not close. The counts are of each
+    process's whole life, or since its statistics were reset; the tasks are those that its flight recorder
+    still has. What came back later is no leak after all.
 
     Exit codes: 0 nothing is open, 1 something is, 3 unknown.
 

@@ -21,12 +21,13 @@ from ..problems import Problem
 @click.option("--in-flight", default=16, type=click.IntRange(1, 1000), help="Batches at once; 16.")
 @click.option("--state", type=click.Path(path_type=Path), help="Folder that resuming needs.")
 def load(call: Call, **options: Any) -> Answer:
-    """Load FILE (CSV, JSON, JSON Lines; plain, .gz, .zst, or -) into a collection.
+    """Load FILE into a collection, through the workers.
 
-    Each row is upserted by --key, else by its _id, else by an _id made of the file's content and the row's
-    number: loading the same file twice changes nothing. Of rows with one key the first is loaded; the others
-    are reported as duplicates, and a row of more than 8 MiB when encoded (6 MiB of BSON) is rejected.
-    Interrupted, the same command goes on where it stopped.
+    FILE is CSV, TSV, JSON or JSON Lines; plain, .gz or .zst, or - for standard input. Each row is upserted
+    by --key, else by its _id, else by an _id made of the file's content and the row's number: loading the
+    same file twice changes nothing. Of rows with one key the first is loaded; the others are reported as
+    duplicates, and a row of more than 8 MiB when encoded (6 MiB of BSON) is rejected. Interrupted, the same
+    command goes on where it stopped.
 
     Exit codes: 0 every row is accounted for (written, unchanged, or in the file of rejected rows); 1 not;
     64 wrong usage; 65 unreadable content; 66 no such file; 75 the same load runs already; 78 the app cannot

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @command()
 @node_option
 def ping(call: Call, node: str | None) -> Answer:
-    """Make every process ping MongoDB, now, and tell the round trips by node.
+    """Make every process ping MongoDB, now.
 
     A process hears of it at its next tick, within some two seconds. One that is busy in a long call of
     another library cannot answer before that ends.

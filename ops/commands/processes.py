@@ -51,7 +51,9 @@ _TEXTS = ("node", "slot", "state", "circuit", "task")
 @click.option("--reverse", is_flag=True, help="The other way round.")
 @click.option("--limit", type=click.IntRange(1), help="That many rows at most.")
 def processes(call: Call, sort: str, reverse: bool, limit: int | None, **wanted: Any) -> Answer:
-    """List the processes by their last reports: where, how old, what each runs, its pool, circuit, memory.
+    """List the processes that hold a client, a row each.
+
+    It goes by their last reports: where, how old, what each runs, its pool, circuit and memory.
 
     A process is live while it reports, stale for a while after, busy where its node says that it lives all
     the same, and lost where it does not. Numbers are sorted with the largest first.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.option("--replace", is_flag=True, help="Read the settings again and open a new client first.")
 @node_option
 def reconnect(call: Call, replace: bool, node: str | None) -> Answer:
-    """Make every process try MongoDB again, wait for each, and say yes or no.
+    """Make every process try MongoDB again, and say yes or no.
 
     Each does it at a moment of its own, up to four seconds from now, so that a fleet does not storm the
     server. With --replace it reads its settings again first, so that a rotated password takes effect, and

@@ -11,7 +11,7 @@ from ..rounds import node_option
 @click.argument("queue", required=False)
 @node_option
 def resume(call: Call, queue: str | None, node: str | None) -> Answer:
-    """Consume gated queues again that `pause` paused, on every node.
+    """Consume the gated queues again that `pause` paused.
 
     A queue that a node leaves alone since MongoDB is away stays so until it is back. QUEUE is one of
     CELERY_PYMONGO_GATED_QUEUES; by default all of them. Waits until each node does so.

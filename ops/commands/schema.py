@@ -12,10 +12,10 @@ from ..problems import UsageProblem
 @click.command(cls=Command)
 @click.argument("name", required=False, shell_complete=lambda _ctx, _param, begun: matching(begun))
 def schema(name: str | None) -> None:
-    """Print the JSON Schema of a command's document; without NAME, the names there are.
+    """Print the JSON Schema of a command's document.
 
-    A document names its schema, as in "schema": "dead-list/1". Within a version names are added, and none is
-    taken away or changes its meaning.
+    Without NAME, the names there are. A document names its schema, as in "schema": "dead-list/1". Within a
+    version names are added, and none is taken away or changes its meaning.
 
     Example: celery -A worker mongo schema dead-list/1
     """

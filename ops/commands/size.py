@@ -30,7 +30,9 @@ def size(
     concurrency: int | None,
     processes: int | None,
 ) -> Answer:
-    """Say how large the pools should be: by what the fleet does, or by a plan (--rate and --hold).
+    """Say how large the pools should be.
+
+    By what the fleet does, or by a plan (--rate and --hold).
 
     Connections in use are operations per second times seconds that each holds one (Little's law). A pool gets
     their 99th percentile, at most one per task at a time, and one for the health check. Measured is the last

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 @command()
 def snapshot(call: Call) -> Answer:
-    """Print the fleet's pools as the history keeps them: totals, nodes, who stands out, the server's count.
+    """Print the pools of the whole fleet, now.
 
-    It is taken now, and not kept: beat sees to that.
+    Totals, nodes, who stands out, and the server's count, as the history keeps them. It is taken now, and
+    not kept: beat sees to that.
 
     Example: celery -A worker mongo snapshot --json
     """

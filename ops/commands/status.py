@@ -18,10 +18,11 @@ _NODES, _QUEUES, _REASONS = 20, 12, 10
 @command()
 @click.option("--watch", is_flag=True, help="Again each second, with the last minute's lines, until Ctrl-C.")
 def status(call: Call, watch: bool) -> Answer | None:
-    """Say how the fleet's MongoDB clients are: the verdict, why, since when, and the numbers behind it.
+    """Say what is wrong, since when and where; now, or each second.
 
-    Redis, the broker, the nodes and MongoDB are asked side by side. What does not answer within --timeout is
-    named as not seen, and the rest is told without it.
+    The verdict with its reasons, and the numbers behind it. Redis, the broker, the nodes and MongoDB are
+    asked side by side. What does not answer within --timeout is named as not seen, and the rest is told
+    without it.
 
     Exit codes: 0 ok, 1 degraded, 2 down, 3 unknown.
 
