@@ -58,10 +58,7 @@ class Shot:
     arguments: Sequence[str]
 
 
-HEALTHY = (
-    Shot("status", ("status", "--watch")),
-    Shot("processes", ("processes", "--sort", "task_seconds")),
-)
+HEALTHY = (Shot("status", ("status", "--watch")),)
 DOWN = (
     Shot("outage", ("status",)),
     Shot("doctor", ("doctor",)),

@@ -13,6 +13,7 @@ import pytest
 
 from ops.local.servers import LocalServer
 
+from ..schemas import validated
 from .workers import ROOT, Worker
 
 SHOP = Path(__file__).parent / "shop"
@@ -131,6 +132,21 @@ def test_the_shops_operator_gets_the_pools_by_remote_control(shop: Worker) -> No
     snapshot = ask(shop, "app.send_task('mongo.pool.snapshot').get(timeout=20)")
     assert isinstance(snapshot, dict)
     assert (snapshot["coverage"]["seen"], snapshot["coverage"]["missing"]) == (2, [])
+
+
+def test_the_shops_operator_has_the_command_line_and_its_schemas(shop: Worker) -> None:
+    """The plug-in, its commands and what describes their documents are in the wheel."""
+    env = {**os.environ, **{name: str(value) for name, value in shop.env.items()}}
+
+    def mongo(*arguments: str) -> str:
+        command = [sys.executable, "-m", "celery", "-A", "worker", "mongo", *arguments]
+        done = subprocess.run(command, cwd=shop.cwd, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    told = validated(mongo("processes", "--json"))
+    assert {row["pid"] for row in told["processes"]} == set(shop.children())
+    assert json.loads(mongo("schema", "processes"))["properties"]["schema"] == {"const": "processes/1"}
 
 
 def test_nothing_else_of_the_configuration_changes(shop: Worker) -> None:
