@@ -23,8 +23,13 @@ def to_json(document: Mapping[str, Any]) -> str:
     return json.dumps(document, ensure_ascii=False)
 
 
-def console(*, on_terminal: bool, has_color: bool, file: TextIO | None = None) -> "Console":
-    """Return what prints for a person: in colour on a terminal, plain text elsewhere."""
+def console(
+    *, on_terminal: bool, has_color: bool, file: TextIO | None = None, width: int | None = None
+) -> "Console":
+    """Return what prints for a person: in colour on a terminal, plain text elsewhere.
+
+    Where there is no terminal COLUMNS says nothing: it may be left from a parent's (readline exports it).
+    """
     from rich.console import Console
 
     return Console(
@@ -33,18 +38,20 @@ def console(*, on_terminal: bool, has_color: bool, file: TextIO | None = None) -
         no_color=not has_color,
         # Bold and dim are no colours, and plain text has neither.
         color_system="auto" if on_terminal and has_color else None,
-        width=None if on_terminal or "COLUMNS" in os.environ else _PIPE_WIDTH,
+        width=width or (None if on_terminal else _PIPE_WIDTH),
         highlight=False,
         markup=False,
         emoji=False,
     )
 
 
-def render(renderable: "RenderableType", *, on_terminal: bool, has_color: bool) -> str:
-    """Return what a person reads."""
+def render(
+    renderable: "RenderableType", *, on_terminal: bool, has_color: bool, width: int | None = None
+) -> str:
+    """Return what a person reads, in lines of `width` columns at most where that is not the terminal's."""
     # Not rich's own capture, which writes to standard output all the same: it may be closed.
     text = io.StringIO()
-    console(on_terminal=on_terminal, has_color=has_color, file=text).print(renderable)
+    console(on_terminal=on_terminal, has_color=has_color, file=text, width=width).print(renderable)
     # Tables pad their last column.
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 

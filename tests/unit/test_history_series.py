@@ -201,9 +201,8 @@ def build(past: Past, names: tuple[str, ...] = USUAL, points: int = 240) -> dict
     return document.build(past, metrics, deployment="d", interval=15.0, points=points)
 
 
-def drawn(body: dict[str, Any], width: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setenv("COLUMNS", str(width))
-    return render(chart.Charts(body), on_terminal=False, has_color=False).splitlines()
+def drawn(body: dict[str, Any], width: int) -> list[str]:
+    return render(chart.Charts(body), on_terminal=False, has_color=False, width=width).splitlines()
 
 
 def test_the_document_says_what_was_and_what_nobody_saw() -> None:
@@ -216,10 +215,8 @@ def test_the_document_says_what_was_and_what_nobody_saw() -> None:
 
 
 @pytest.mark.parametrize("width", [40, 80, 120, 300])
-def test_the_chart_marks_what_was_in_each_column_at_any_width(
-    width: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lines = drawn(build(Story().past()), width, monkeypatch)
+def test_the_chart_marks_what_was_in_each_column_at_any_width(width: int) -> None:
+    lines = drawn(build(Story().past()), width)
     assert max(map(len, lines)) <= width
     axes = [line.split("0 ", 1)[1] for line in lines if line.startswith("       0 ")]
     assert len(axes) == sum(series["last"] is not None for series in build(Story().past())["series"])
@@ -240,8 +237,8 @@ def test_of_what_was_at_once_the_axis_shows_the_worst() -> None:
         assert chart.axis(told, since=0.0, until=10.0, width=10) == marks
 
 
-def test_what_all_is_zero_needs_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = drawn(build(Story().past(), ("processes", "cut_off", "in_use")), 80, monkeypatch)
+def test_what_all_is_zero_needs_no_room() -> None:
+    lines = drawn(build(Story().past(), ("processes", "cut_off", "in_use")), 80)
     assert lines[0] == "processes  nothing is known of it"
     assert lines[1].startswith("cut_off  0 processes")
     assert lines[5].startswith("       0 ")
@@ -252,8 +249,8 @@ def test_a_chart_is_as_high_as_its_largest_value_and_shows_what_is_small() -> No
     assert drawn_rows == ["    █", "  ▁██"]
 
 
-def test_nothing_at_all_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = drawn(build(Past(START + 60, START, START + 60, [], [Source("redis")])), 80, monkeypatch)
+def test_nothing_at_all_is_said_in_words() -> None:
+    lines = drawn(build(Past(START + 60, START, START + 60, [], [Source("redis")])), 80)
     assert "no snapshot in this time" in lines[-1]
 
 

@@ -7,8 +7,8 @@ import pytest
 from ops import output, tables
 
 
-def plain(renderable: object) -> str:
-    return output.render(renderable, on_terminal=False, has_color=False)  # type: ignore[arg-type] # any renderable
+def plain(renderable: object, width: int | None = None) -> str:
+    return output.render(renderable, on_terminal=False, has_color=False, width=width)  # type: ignore[arg-type] # any renderable
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,9 @@ def test_only_the_newest_values_fit() -> None:
 ROWS = [("w1@h", 1200, "ok", None), ("w2@h", 7, "down", 2.5)]
 
 
-def test_in_a_pipe_a_row_is_a_line_without_codes_however_long() -> None:
+def test_in_a_pipe_a_row_is_a_line_without_codes_however_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a parent's readline has exported."""
+    monkeypatch.setenv("COLUMNS", "20")
     made = tables.table(("NODE", "SIZE", "VERDICT", "X"), [*ROWS, ("n" * 200, 1, "ok", 1.0)])
     lines = plain(made).splitlines()
     assert len(lines) == 4
@@ -77,14 +79,12 @@ def test_numbers_stand_to_the_right() -> None:
     assert lines == ["NODE   SIZE", "a     1,200", "b         7"]
 
 
-def test_where_there_is_no_room_columns_go_and_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_no_room_columns_go_and_are_named() -> None:
     made = tables.table(("NODE", "SIZE", "VERDICT", "X"), ROWS, spare=("X", "SIZE", "VERDICT"))
-    monkeypatch.setenv("COLUMNS", "20")
-    lines = plain(made).splitlines()
+    lines = plain(made, width=20).splitlines()
     assert lines[0].split() == ["NODE", "SIZE", "VERDICT"]
     assert lines[3].startswith("not shown for want") or lines[-2:] == ["not shown for want", "of room: X"]
-    monkeypatch.setenv("COLUMNS", "10")
-    assert plain(made).splitlines()[0].split() == ["NODE"]
+    assert plain(made, width=10).splitlines()[0].split() == ["NODE"]
 
 
 def test_markup_in_data_is_data() -> None:
