@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from celery.signals import before_task_publish
+from redis.exceptions import NoPermissionError
 
 from .redis_client import connect_url
 
@@ -106,8 +107,21 @@ class Queues:
     def bound(self, *, rounds: int = 50) -> list[str]:
         """Return the names of queues that somebody has declared here, ever: also those that nobody consumes.
 
-        A large Redis is searched in part. Raises redis.RedisError; a user may not be allowed to scan.
+        A large Redis is searched in part; a user who may not scan (`+scan +smembers`) sees none. Raises
+        redis.RedisError where Redis fails.
         """
+        try:
+            keys = self._binding_keys(rounds)
+            with self._redis.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.smembers(key)
+                members = [member.decode(errors="replace") for found in pipe.execute() for member in found]
+        except NoPermissionError:
+            return []
+        names = {member.rpartition(self._layout.separator)[2] for member in members}
+        return sorted(name for name in names if not _is_private(name))
+
+    def _binding_keys(self, rounds: int) -> list[bytes]:
         keys: set[bytes] = set()
         cursor = 0
         for _ in range(rounds):
@@ -115,12 +129,7 @@ class Queues:
             keys |= set(found)
             if cursor == 0 or len(keys) >= _BOUND:
                 break
-        with self._redis.pipeline(transaction=False) as pipe:
-            for key in sorted(keys)[:_BOUND]:
-                pipe.smembers(key)
-            members = [member.decode(errors="replace") for found in pipe.execute() for member in found]
-        names = {member.rpartition(self._layout.separator)[2] for member in members}
-        return sorted(name for name in names if not _is_private(name))
+        return sorted(keys)[:_BOUND]
 
     def _queue(self, depths: dict[str, int], now: float) -> Queue:
         sent = [stamp for key, depth in depths.items() for stamp in self._stamps(key, depth)]

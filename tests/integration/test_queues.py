@@ -15,8 +15,10 @@ from celery import Celery
 from celery.signals import before_task_publish
 
 from ops.local.servers import LocalServer
-from worker import queues
+from worker import beat_pulse, queues
+from worker.beat_pulse import BeatPulse
 from worker.queues import HEADER, Queues
+from worker.redis_client import connect_url
 
 PREFIX = "shop:"
 DAY = 86_400.0
@@ -158,3 +160,16 @@ def test_the_rights_that_are_named_are_enough(redis: LocalServer, app: Celery, r
     assert broker is not None
     found = broker.read(["q"]).queues["q"]
     assert (found.depth, found.age is None) == (1, False)
+    # Who may not look for more finds no more.
+    assert broker.bound() == []
+
+
+def test_the_rights_of_a_beat_that_are_named_are_enough(redis: LocalServer, redis_client: Any) -> None:
+    rights = [word.strip("`") for word in str(beat_pulse.__doc__).split() if word.strip("`").startswith("+")]
+    redis_client.execute_command("ACL", "SETUSER", "beat", "reset", "on", ">secret", "~shop:*", *rights)
+    with connect_url(redis.uri.replace("redis://", "redis://beat:secret@")) as client:
+        pulse = BeatPulse(client, lambda name: f"shop:{name}")
+        pulse.beat("Scheduler")
+        found = pulse.read()
+    assert found is not None
+    assert found.scheduler == "Scheduler"
