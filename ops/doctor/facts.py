@@ -11,6 +11,9 @@ from typing import Any
 ONE_TASK = ("prefork", "solo")
 """Kinds of pools whose processes run one task at a time."""
 
+HEARTBEAT_MS = 10_000
+"""How often the driver checks each server, where nobody says otherwise."""
+
 Report = Mapping[str, Any]
 
 
@@ -38,6 +41,15 @@ class Process:
         """Whether it cannot use MongoDB."""
         circuit: str = self.report.get("circuit", "closed")
         return circuit != "closed"
+
+    @property
+    def vouches(self) -> bool:
+        """Whether it has used MongoDB so lately that MongoDB must be there: heartbeats see to that."""
+        success = self.report.get("ok")
+        pause = ((self.record.get("options") or {}).get("heartbeatFrequencyMS") or HEARTBEAT_MS) / 1000
+        # One heartbeat that is late, and a report or two on their way.
+        limit = 1.5 * pause + 5
+        return not self.is_cut_off and success is not None and success + self.silence <= limit
 
     @property
     def concurrency(self) -> int | None:

@@ -236,6 +236,15 @@ def test_a_machine_that_does_not_reach_mongodb_says_nothing_of_a_fleet_that_does
     assert ids(facts(ping=AWAY)) == []
 
 
+def test_a_server_that_hangs_is_down_once_nobody_vouches_for_it() -> None:
+    (found,) = diagnose(facts(node(ok=25.0), ping=AWAY)).findings
+    assert found.id == "mongodb-down"
+    assert "none of 2 processes has used it for 26 s" in found.evidence
+    assert diagnose(facts(node(ok=None), ping=AWAY)).findings[0].evidence[0].endswith("since its start")
+    seldom = {"options": {"heartbeatFrequencyMS": 60_000}}
+    assert ids(facts(node(ok=25.0, record=seldom), ping=AWAY)) == []
+
+
 def test_mongodb_alone_is_judged_by_its_ping() -> None:
     assert ids(facts(nodes=None, ping=PING)) == ["redis-down"]
     assert ids(facts(nodes=(), ping=AWAY))[0] == "mongodb-down"

@@ -49,9 +49,21 @@ def mongodb_down(facts: Facts) -> Iterator[Finding]:
     is_down_here = ping is not None and ping.get("error_class") == "outage"
     away = [process for process in facts.present if process.is_cut_off]
     is_down_there = bool(away) and len(away) == len(facts.present)
-    if facts.answers_here or not (is_down_there or (is_down_here and not facts.present)):
+    # A server that hangs is noticed at the next heartbeat: until then nobody vouches for it.
+    is_doubted = is_down_here and not any(process.vouches for process in facts.present)
+    if facts.answers_here or not (is_down_there or is_doubted):
         return
     told = []
+    if facts.present and not is_down_there:
+        last = min(
+            (p.report["ok"] + p.silence for p in facts.present if p.report.get("ok") is not None),
+            default=None,
+        )
+        told.append(
+            f"none of {count(len(facts.present), 'process')} has used it since its start"
+            if last is None
+            else f"none of {count(len(facts.present), 'process')} has used it for {seconds(last)}"
+        )
     if away:
         longest = seconds(most(_outage(process) for process in away))
         told.append(f"{count(len(away), 'process')} of {len(facts.present)} cut off, for up to {longest}")
