@@ -32,5 +32,5 @@ class Stores:
             History(redis, settings.key, days=settings.history_days),
             BeatPulse(redis, settings.key),
             Ledger(redis, settings.key, hasty=hasty),
-            Windows(redis, settings.key),
+            Windows(redis, settings.key, hasty=hasty),
         )

@@ -258,6 +258,16 @@ def test_a_connection_that_was_refused_is_of_the_outage_whatever_the_driver_call
     assert types(kept) == []
 
 
+def test_what_was_counted_is_handed_over_once_all_is_sent(
+    kept: Kept, agents: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = began(agents(SENTRY_DSN=DSN))
+    flushed: list[Any] = []
+    monkeypatch.setattr(agent._teller, "leave", lambda own: flushed.append((own.member, list(kept.flushed))))
+    agent.end()
+    assert flushed == [(f"{NODE}/0", [sdk.FLUSH_SECONDS])]
+
+
 def test_an_error_of_an_outage_that_is_confirmed_is_counted(kept: Kept, agents: Any) -> None:
     agent = began(agents(SENTRY_DSN=DSN))
     cut_off(agent, 6)

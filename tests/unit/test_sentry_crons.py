@@ -135,7 +135,7 @@ class World:
             raise RedisConnectionError("away")
         return monitor.window_of(at)
 
-    def ended(self, runs: Any) -> None:
+    def ended(self, runs: Any, *, hastily: bool = False) -> None:
         if self.is_away:
             raise RedisConnectionError("away")
         self.ended_runs += runs
@@ -196,7 +196,7 @@ def test_runs_of_a_short_interval_are_counted_and_told_by_their_window(world: Wo
     world.check_ins.tick()
     world.is_away = False
     world.check_ins._failed(sender=sender)
-    world.check_ins.tick()
+    world.check_ins.leave()
     assert [run.how for run in world.ended_runs] == ["ok", "failed"]
     world.waiting = [
         Window("blue-clean", {}, 60, {"sent": 6, "ok": 6}),

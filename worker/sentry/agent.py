@@ -113,9 +113,12 @@ class Agent:
             self._is_ticking = False
             now = time.monotonic()
             self._count(now, is_last=True)
-            self._teller.leave(self._own(now))
             self._outbox.empty(now, may_ask=False)
-            self._check_ins.tick()
+            self._check_ins.leave()
+            sdk.end()
+            # What this process was about to tell is told.
+            self._teller.leave(self._own(now))
+            return
         sdk.end()
 
     def _attach(self, node: str) -> None:

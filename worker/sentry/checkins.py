@@ -135,6 +135,10 @@ class CheckIns:
         """Take to Redis what has ended since the last time. Never raises its errors."""
         self._survive(self._flush)
 
+    def leave(self) -> None:
+        """Likewise, as the process ends: within the time of a client in haste."""
+        self._survive(lambda: self._flush(hastily=True))
+
     def _succeeded(self, sender: Any, **_kwargs: Any) -> None:
         self._end(_mark(sender.request), is_ok=True)
 
@@ -154,12 +158,12 @@ class CheckIns:
             seconds = max(0.0, time.time() - mark["at"])
             sdk.check_in(mark["slug"], "ok" if is_ok else "error", check_in_id=mark["id"], seconds=seconds)
 
-    def _flush(self) -> None:
+    def _flush(self, *, hastily: bool = False) -> None:
         if not self._ended:
             return
         runs = [self._ended.popleft() for _ in range(len(self._ended))]
         try:
-            self._windows.ended(runs)
+            self._windows.ended(runs, hastily=hastily)
         except (RedisError, OSError):
             self._ended.extendleft(reversed(runs))
             raise

@@ -34,10 +34,16 @@ class Ended:
 
 
 class Windows:
-    """The windows of one deployment. Methods raise redis.RedisError; moments are beat's, unix seconds."""
+    """The windows of one deployment. Methods raise redis.RedisError; moments are beat's, unix seconds.
 
-    def __init__(self, redis: "redis.Redis", key: Callable[..., str]) -> None:
+    `hasty` is a client with shorter timeouts, for a process that ends.
+    """
+
+    def __init__(
+        self, redis: "redis.Redis", key: Callable[..., str], *, hasty: "redis.Redis | None" = None
+    ) -> None:
         self._redis: Any = redis
+        self._hasty: Any = hasty or redis
         self._key = key
         self._open = key("crons", "open")
 
@@ -57,9 +63,9 @@ class Windows:
             pipe.execute()
         return window
 
-    def ended(self, runs: Iterable[Ended]) -> None:
+    def ended(self, runs: Iterable[Ended], *, hastily: bool = False) -> None:
         """Note how runs ended."""
-        with self._redis.pipeline(transaction=False) as pipe:
+        with (self._hasty if hastily else self._redis).pipeline(transaction=False) as pipe:
             for run in runs:
                 pipe.hincrby(self._counts(run.slug, run.window), run.how, 1)
                 pipe.expire(self._counts(run.slug, run.window), _KEPT_SECONDS)
