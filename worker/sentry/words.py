@@ -76,6 +76,10 @@ _ASSIGNED = re.compile(
     r"(['\"]?\s*[=:]\s*['\"]?)(?:(?:Bearer|Basic)\s+)?[^\s'\",;&]+",
     re.IGNORECASE,
 )
+_QUOTING = re.compile(r"full error|dup key|batch op errors|E11000|pymongo|bson|gridfs")
+_SENSITIVE = re.compile(
+    r"passw|pwd|secret|token|api_?key|credential|authorization|private_?key", re.IGNORECASE
+)
 _BRACE = re.compile(r"\{\s*(?:b?(?:'[^']*'|\"[^\"]*\")|[\w$.-]+)\s*:")
 _CLOSE = {"{": "}", "(": ")", "[": "]"}
 
@@ -123,13 +127,18 @@ def clean(text: str, quoted: Iterable[str] = ()) -> str:
             text = text.replace(part, WITHHELD)
     if _TRIGGER.search(text) is None:
         return text
-    text = _STORE_URI.sub(lambda found: redact_uri(found.group()), text)
-    text = _OTHER_URI.sub(lambda found: _without_user(found.group()), text)
-    text = _TO_THE_END.sub(rf"\1 {WITHHELD}", text)
-    text = _TRACEBACK.sub(rf"\1: {WITHHELD}", text)
-    text = _without_literals(text, _REPR, opening="(")
-    text = _without_literals(text, _BRACE, opening="{")
-    return _ASSIGNED.sub(rf"\1\2{WITHHELD}", text)
+    # Each pattern is asked of the few texts alone that have what it needs.
+    if "://" in text:
+        text = _STORE_URI.sub(lambda found: redact_uri(found.group()), text)
+        text = _OTHER_URI.sub(lambda found: _without_user(found.group()), text)
+    if _QUOTING.search(text):
+        text = _TO_THE_END.sub(rf"\1 {WITHHELD}", text)
+        text = _TRACEBACK.sub(rf"\1: {WITHHELD}", text)
+    if "(" in text:
+        text = _without_literals(text, _REPR, opening="(")
+    if "{" in text:
+        text = _without_literals(text, _BRACE, opening="{")
+    return _ASSIGNED.sub(rf"\1\2{WITHHELD}", text) if _SENSITIVE.search(text) else text
 
 
 def quotations(error: BaseException | None) -> tuple[str, ...]:
