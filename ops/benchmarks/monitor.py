@@ -1,17 +1,15 @@
 """What it costs to watch the pool: a checkout, a ping, and the same with what others offer."""
 
-import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
-from ..local.environment import ROOT, Environment, SetupError, ensure
+from ..local.environment import Environment, SetupError, ensure
 from .lifecycle import Finding, Target
-from .site import MeasurementError, Site
+from .pairs import Pairs, measured
+from .site import Site
 from .stats import estimate, paired_differences, paired_ratios
 
 Say = Callable[[str], None]
-Pairs = list[tuple[float, float]]
 
 LEGEND = """\
 Each way of watching has processes of its own, in which a client that is watched and
@@ -26,8 +24,7 @@ COMPARED = Environment(".venv-bench", ("bench",))
 
 # Two processes that do the same differ by a few per cent, which no number of pairs averages out.
 _STARTS = 5
-_SECONDS_PER_PAIR = 1.0
-_START_SECONDS = 30.0
+_CHILD = f"{__package__}.monitor_child"
 
 
 def measure(site: Site, *, pairs: int, say: Say) -> Iterator[Finding]:
@@ -56,7 +53,7 @@ class _Runs:
     """Starts the processes that measure."""
 
     def __init__(self, site: Site, pairs: int, say: Say) -> None:
-        self._environment = {**site.environment, "PYTHONPATH": str(ROOT)}
+        self._environment = site.environment
         self._uri = site.environment["MONGODB_URI"]
         self._pairs = pairs
         self._say = say
@@ -64,26 +61,11 @@ class _Runs:
     def of(self, what: str, kind: str, *, python: str = sys.executable) -> Pairs:
         """Return the seconds of one operation, watched and not, from several processes."""
         self._say(f"{what}, {kind}: {_STARTS} starts, {self._pairs} pairs each")
-        return [pair for _ in range(_STARTS) for pair in self._run(what, kind, python)]
-
-    def _run(self, what: str, kind: str, python: str) -> Pairs:
-        command = [python, "-m", "ops.benchmarks.monitor_child", what, kind, self._uri, str(self._pairs)]
-        limit = _START_SECONDS + self._pairs * _SECONDS_PER_PAIR
-        try:
-            done = subprocess.run(
-                command,
-                env=self._environment,
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                timeout=limit,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise MeasurementError(f"{what}, {kind} did not end in {limit:.0f} s") from None
-        if done.returncode:
-            raise MeasurementError(f"{what}, {kind} failed: {done.stderr[-2000:]}")
-        return [(first, second) for first, second in json.loads(done.stdout)]
+        runs = (
+            measured(_CHILD, (what, kind, self._uri), self._environment, pairs=self._pairs, python=python)
+            for _ in range(_STARTS)
+        )
+        return [pair for run in runs for pair in run]
 
 
 def _added(title: str, pairs: Pairs, target: Target | None = None) -> Finding:
