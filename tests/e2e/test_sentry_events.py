@@ -202,3 +202,21 @@ def test_spans_and_breadcrumbs_of_a_traced_task_hold_no_query(
     described = [span["description"] for body in sentry.bodies("transaction") for span in body["spans"]]
     assert "find probe" in described
     assert SECRET not in json.dumps([sentry.bodies("transaction"), sentry.events()], ensure_ascii=False)
+
+
+def test_an_app_that_sets_up_sentry_itself_keeps_its_own_and_leaks_nothing(
+    mongo: LocalServer, redis: LocalServer, sentry: FakeSentry, tmp_path: Path
+) -> None:
+    env = environment(mongo.uri, redis.uri, OWN_DSN=sentry.dsn)
+    worker = service(env, tmp_path, pool="prefork", concurrency=1, options=ALONE)
+    worker.app = "tests.e2e.apps.own_sentry"
+    with worker, producer(env) as app:
+        worker.wait_ready()
+        fail(app, "probe.raise", "DuplicateKeyError", SECRET)
+        fail(app, "probe.fail", {"text": SECRET})
+        wait_until(lambda: len(sentry.events()) >= 2, what="both errors")
+        assert worker.terminate() == 0
+    events = sentry.events()
+    assert {(event["environment"], event["tags"]["own"]) for event in events} == {("own", "yes")}
+    assert all(event["contexts"]["celery_pymongo_task"]["id"] for event in events)
+    assert SECRET not in json.dumps(events, ensure_ascii=False)
