@@ -63,7 +63,7 @@ def steps(*, quick: bool = False, full: bool = False, pytest: Sequence[str] = ()
         Step("lint", ["ruff", "check"]),
         Step("format", ["ruff", "format", "--check"]),
         Step("types", ["mypy"]),
-        Step("unit tests", ["pytest", "-q", "tests/unit"]),
+        Step("unit tests", ["pytest", "-q", "-n", "2", "tests/unit"]),
     ]
     # A file's tests share its servers, so files are what is spread over two processes.
     servers = ["pytest", "-q", "-n", "2", "--dist", "loadfile", "tests/integration", "tests/e2e"]
