@@ -10,7 +10,7 @@ from typing import Any
 from celery import bootsteps
 
 from ..events import Event, say
-from . import gevent_stall, gevent_sweep, redis_restart, replacement_hole
+from . import gevent_stall, gevent_sweep, gevent_take, redis_restart, replacement_hole
 
 __all__ = ["FIXES", "Fix", "active", "install"]
 
@@ -56,6 +56,13 @@ FIXES = (
         upstream="kombu.transport.redis.MultiChannelPoller.get",
         step=gevent_sweep.ReturnMessagesOfTheDead,
         needed=gevent_sweep.needed,
+    ),
+    Fix(
+        name="gevent-take",
+        mends="gevent, eventlet: a worker that is killed may take a message along that it has just taken",
+        upstream="kombu.transport.redis.Channel._brpop_start",
+        step=gevent_take.TakeAndNote,
+        needed=gevent_take.needed,
     ),
 )
 
