@@ -135,9 +135,10 @@ def command(
             deadline = Deadline(float("inf") if timeout is None else timeout)
             call = Call(app, deadline, is_quiet=ctx.obj.quiet, as_json=as_json)
             code = 0
-            # A command is over before its garbage matters, and collecting among the reports of ten thousand
-            # processes takes a fifth of its time.
-            gc.disable()
+            if seconds is not None:
+                # It is over before its garbage matters, and collecting among the reports of ten thousand
+                # processes takes a fifth of its time. One that takes as long as it takes needs the collector.
+                gc.disable()
             try:
                 answer = _run(lambda: function(call, **kwargs))
             except Problem as problem:

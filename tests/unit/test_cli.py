@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -171,6 +172,25 @@ ERRORS: dict[str, BaseException] = {
 def fail(call: Call, what: str) -> Answer:
     """Fail."""
     raise ERRORS[what]
+
+
+@command(group=toys)
+def quick(call: Call) -> Answer:
+    """Say whether garbage is collected."""
+    return Answer("say/1", {"collects": gc.isenabled()}, lambda told: str(told["collects"]))
+
+
+@command(group=toys, seconds=None)
+def slow(call: Call) -> Answer:
+    """Likewise, and take as long as it takes."""
+    return Answer("say/1", {"collects": gc.isenabled()}, lambda told: str(told["collects"]))
+
+
+@pytest.mark.parametrize(("name", "collects"), [("quick", "False"), ("slow", "True")])
+def test_garbage_is_collected_by_commands_that_may_take_long(name: str, collects: str):
+    app = app_with(SimpleNamespace())
+    assert run(app, name, group=toys).stdout.strip() == collects
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(("verdict", "code"), [("ok", 0), ("degraded", 1), ("down", 2), ("unknown", 3)])
