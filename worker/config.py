@@ -133,6 +133,9 @@ def _redbeat_sentinel(settings: "Settings", options: dict[str, Any]) -> dict[str
 def _work(settings: "Settings") -> dict[str, Any]:
     return {
         "worker_pool_start_method": settings.pool_start_method,
+        # Its 4 s are for processes that connect at their start, which ours do not. On a busy host a spawned
+        # one needs longer to import everything, and would be killed again and again.
+        "worker_proc_alive_timeout": 30.0,
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],

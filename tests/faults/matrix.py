@@ -61,7 +61,10 @@ FAULTS: Mapping[str, Fault] = {
         settings={"MONGODB_MAX_POOL_SIZE": "2", "MONGODB_WAIT_QUEUE_TIMEOUT_MS": "300"},
     ),
     "redis-kill": Fault(
-        "Redis SIGKILL, restart with AOF", strikes.kill_redis, 3, r"registry\.away: "
+        "Redis SIGKILL, restart with AOF",
+        strikes.kill_redis,
+        3,
+        r"registry\.away: |Connection to broker lost",
     ),
     "child-kill": Fault(
         "child SIGKILL, 5 times", strikes.kill_children, 5, r"exited with 'signal 9", pools=PROCESSES_OF

@@ -107,7 +107,7 @@ def slots_missing(facts: Facts) -> Iterator[Finding]:
                 "The node works with fewer slots than it should have: its children may die as they start.",
                 (
                     f"the log of {node.name} around 'Process … exited'; a worker_process_init handler that "
-                    "takes longer than worker_proc_alive_timeout (4 s) is killed each time",
+                    "takes longer than worker_proc_alive_timeout is killed each time",
                 ),
                 where=frozenset(lasting),
             )
