@@ -19,8 +19,9 @@ _PACKAGES = ("celery", "kombu", "pymongo", "redis")
 _NOT_ASKED = "-"
 
 LEGEND = """\
-A cell is a worker of its own ({processes}) with its own servers, under a steady load of three kinds of
-tasks: an upsert that sets a field, `$inc` under `once`, and a raw `$inc` in a task marked `idempotent=False`.
+A cell is a worker of its own ({processes})
+with its own servers, under a steady load of three kinds of tasks: an upsert that sets a field, `$inc` under
+`once`, and a raw `$inc` in a task marked `idempotent=False`.
 
 - **lost**: accepted by the broker, and neither an effect nor a dead letter tells of it. **twice**: took
   effect more than once. Each is given for the three kinds, in their order.
@@ -73,7 +74,7 @@ def _page(outcomes: Sequence[dict[str, Any]], command: str) -> Iterator[str]:
     labels = outcomes[0]["labels"]
     versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     yield "# The fault matrix\n"
-    yield f"Written by `{command}`: {labels['mongo']}, {labels['redis']}; "
+    yield f"Written by `{command}`: {labels['mongo']}, {labels['redis']};"
     yield f"Python {platform.python_version()}, {versions}.\n"
     yield LEGEND.format(processes="4 processes, threads or greenlets; 1 under solo")
     yield _markdown_row((*HEAD, *SEEN))
