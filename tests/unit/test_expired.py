@@ -1,10 +1,12 @@
 """Messages that expired while they waited are counted, and told ever less often."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from worker import board_file
 from worker.board import Board
 from worker.expired import Expired
 
@@ -14,7 +16,8 @@ FOREIGN = SimpleNamespace(name="theirs")
 
 
 @pytest.fixture
-def board() -> Board:
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
+    monkeypatch.setattr(board_file, "folders", lambda: iter([tmp_path]))
     return Board.create(node="w1", deployment="d", slots=1)
 
 
