@@ -60,6 +60,13 @@ class Deadline:
         return max(0.0, self._ends_at - self._clock())
 
     @property
+    def share(self) -> float:
+        """Seconds for a question to several, one of which may be silent: half, so that what the others
+        say of it can still be read.
+        """
+        return self.left / 2
+
+    @property
     def words(self) -> str:
         """Why something is unseen that took too long."""
         return f"no answer within {self.seconds:g} s"

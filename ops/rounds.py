@@ -28,10 +28,11 @@ def ask_all(call: Call, command: str, *, what: str, node: str | None, **argument
     if not before:
         raise Unseen("no process reports" if node is None else f"no process of a node {node} reports")
     nodes = sorted({member.rpartition("/")[0] for member in before})
-    replies = view.ask(command, nodes=nodes, seconds=call.deadline.left, **arguments)
+    replies = view.ask(command, nodes=nodes, seconds=call.deadline.share, **arguments)
     refused = {name: _refusal(replies.get(name)) for name in nodes}
     awaited = {member for member in before if refused[member.rpartition("/")[0]] is None}
-    after = before
+    # Once at least, however long a silent node was waited for.
+    after = _members(view, node)
     while call.deadline.left and any(done(before, after, member, what) is None for member in awaited):
         time.sleep(min(_LOOK_SECONDS, call.deadline.left))
         after = _members(view, node)

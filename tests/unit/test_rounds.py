@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ops import flights, gating, output, rounds
 from ops.commands import leaks, ping, reconnect
+from ops.deadline import Deadline
+from ops.frame import Call
 from ops.problems import UsageProblem
 
 PING = {"n": 1, "ms": 0.4, "replaced": False, "error": None}
@@ -36,6 +39,40 @@ def test_a_process_did_it_once_it_counts_one_more(before: Any, after: Any, is_do
     assert (found["done"] is not None) is is_done
     expected = "it ended meanwhile" if after is None else "no answer within 5 s"
     assert found["why"] == (None if is_done else expected)
+
+
+class Fleet:
+    """Two nodes of one process each; `silent` ones never answer, so that whoever asks waits for them."""
+
+    def __init__(self, *silent: str) -> None:
+        self.silent, self.now, self.n = silent, 0.0, 1
+
+    def ask(self, _command: str, *, nodes: list[str], seconds: float, **_arguments: Any) -> dict[str, Any]:
+        self.n += 1
+        self.now += seconds if set(nodes) & set(self.silent) else 0.0
+        return {node: {"ok": "asked"} for node in nodes if node not in self.silent}
+
+    def look(self) -> None:
+        """Nothing: `assess` tells all."""
+
+    def assess(self, _sight: None, *, must_ask: bool) -> Any:
+        assert not must_ask
+        names = ("w1@h", "w2@h")
+        present = [
+            SimpleNamespace(member=f"{name}/0", report=report(1 if name in self.silent else self.n))
+            for name in names
+        ]
+        return SimpleNamespace(nodes=names, present=present)
+
+
+def test_a_silent_node_takes_nothing_from_what_the_others_report() -> None:
+    fleet = Fleet("w2@h")
+    app: Any = SimpleNamespace(mongo=SimpleNamespace(view=fleet))
+    call = Call(app, Deadline(5.0, clock=lambda: fleet.now))
+    first, second = rounds.ask_all(call, "mongo_ping", what="ping", node=None)
+    assert (first["node"], first["why"], first["done"]["n"]) == ("w1@h", None, 2)
+    assert (second["node"], second["why"]) == ("w2@h", "its node did not answer")
+    assert call.deadline.left > 0
 
 
 def pinged(*rows: tuple[float | None, str | None, str | None]) -> dict[str, Any]:
