@@ -33,7 +33,7 @@ def member_of(name: str, members: Iterable[str]) -> str:
 def ask(view: Any, deadline: Deadline, members: Sequence[str]) -> dict[str, list[Record]]:
     """Return the whole flight recorders of these processes, by process, of those that answer.
 
-    All nodes are asked at once.
+    All nodes are asked at once, and what they answered is there in time where one of them is silent.
     """
     nodes_of: dict[int, list[str]] = {}
     for member in members:
@@ -41,7 +41,7 @@ def ask(view: Any, deadline: Deadline, members: Sequence[str]) -> dict[str, list
         nodes_of.setdefault(int(slot), []).append(node)
 
     def ask_for(slot: int) -> dict[str, Any]:
-        seconds = deadline.left
+        seconds = deadline.share
         found: dict[str, Any] = view.ask("mongo_flight", nodes=nodes_of[slot], seconds=seconds, slot=slot)
         return found
 

@@ -90,7 +90,8 @@ def gather(call: Call, commands: click.Group) -> list[Part]:
     parts = []
     for name, asked in pending.items():
         seen = asked.seen()
-        parts.append(seen.value or Part(name, why=seen.why or "it found nothing"))
+        took = round(call.deadline.seconds - call.deadline.left, 2)
+        parts.append(seen.value or Part(name, why=seen.why or "it found nothing", seconds=took))
     return parts
 
 
@@ -159,10 +160,13 @@ def _flights(call: Call) -> Part:
     processes = sorted(view.assess(sight).processes, key=_is_well)
     members = [process.member for process in processes[:FLIGHTS]]
     records = flights.ask(view, call.deadline, members)
+    silent = [member for member in members if member not in records]
+    answered = {member.rpartition("/")[0] for member in records}
     found = {
         "asked": len(members),
         "left_out": len(processes) - len(members),
-        "silent": [member for member in members if member not in records],
+        "silent": silent,
+        "silent_nodes": sorted({member.rpartition("/")[0] for member in silent} - answered),
         "flights": records,
         "post_mortems": sight.buried,
     }

@@ -7,6 +7,8 @@ import json
 import os
 import stat
 import tarfile
+import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -236,3 +238,40 @@ def test_whatever_happens_to_one_part_the_others_are_there(commands: click.Group
     assert found["versions"].files
     # No app worth the name: what asks it fails, and says so.
     assert found["flights"].why == found["settings"].why == "AttributeError"
+
+
+def test_flight_recorders_of_the_nodes_that_answer_are_there_where_one_is_silent() -> None:
+    members = ["w1@h/0", "w2@h/0"]
+    processes = [SimpleNamespace(member=m, state="live", report={"circuit": "closed"}) for m in members]
+
+    class View:
+        def look(self) -> Any:
+            return SimpleNamespace(buried=[])
+
+        def assess(self, _sight: Any) -> Any:
+            return SimpleNamespace(processes=processes)
+
+        def ask(self, _command: str, *, nodes: list[str], seconds: float, slot: int) -> dict[str, Any]:
+            assert nodes == ["w1@h", "w2@h"]
+            threading.Event().wait(seconds)  # for the silent one, as the broadcast does
+            return {"w1@h": {"slots": [{"slot": slot, "records": [{"event": "ready"}]}]}}
+
+    app: Any = SimpleNamespace(mongo=SimpleNamespace(view=View()))
+    asking = Call(app, Deadline(1.0))
+    part = parts._flights(asking)
+    assert asking.deadline.left > 0  # for the bundle, whose parts have one deadline
+    told = json.loads(part.files["flights.json"])
+    assert told["flights"] == {"w1@h/0": [{"event": "ready"}]}
+    assert (told["silent"], told["silent_nodes"]) == (["w2@h/0"], ["w2@h"])
+
+
+def test_a_part_that_came_too_late_says_how_long_it_was_waited_for(commands: click.Group) -> None:
+    class View:
+        def look(self) -> None:
+            threading.Event().wait(5.0)
+
+    late = replace(call(mongo=SimpleNamespace(view=View())), deadline=Deadline(0.2))
+    part = next(part for part in parts.gather(late, commands) if part.name == "flights")
+    assert part.why is not None
+    assert part.why.startswith("no answer within")
+    assert part.seconds > 0.1
