@@ -41,6 +41,15 @@ class Group(DYMGroup):
         context: click.Context = parsed(lambda: super(Group, self).make_context(*args, **kwargs))
         return context
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that the arguments name; Ctrl-C ends it with 130 from its import on."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            from .problems import Interrupted
+
+            raise Interrupted("interrupted") from None
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Find the command that the arguments name."""
         return parsed(lambda: super(Group, self).resolve_command(ctx, args))

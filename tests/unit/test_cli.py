@@ -174,6 +174,15 @@ def fail(call: Call, what: str) -> Answer:
     raise ERRORS[what]
 
 
+def test_ctrl_c_while_a_command_is_imported_ends_with_130(monkeypatch: pytest.MonkeyPatch):
+    def interrupted(*_args: Any, **_kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Group, "get_command", interrupted)
+    done = run(app_with(object()), "status")
+    assert (done.exit_code, done.stderr) == (130, "mongo: interrupted\n")
+
+
 @command(group=toys)
 def quick(call: Call) -> Answer:
     """Say whether garbage is collected."""
