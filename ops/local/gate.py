@@ -91,7 +91,8 @@ def run_step(step: Step) -> bool:
     code = _run(step, step.module)
     if code == 1 and step.has_second_run and (failed := _failed_files()):
         print(f"== {step.name}: once more and alone: {' '.join(failed)}", flush=True)
-        code = _run(step, ["pytest", "-q", *failed])
+        chosen = step.module[step.module.index("-m") :] if "-m" in step.module else []
+        code = _run(step, ["pytest", "-q", *failed, *chosen])
     verdict = "ok" if code == 0 else f"FAILED (exit code {code})"
     print(f"== {step.name}: {verdict}, {time.monotonic() - began:.1f} s", flush=True)
     return code == 0
