@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from . import sdk
 from .scrub import Scrubber
 
 logger = logging.getLogger("celery_pymongo.sentry")
@@ -25,6 +26,11 @@ class Desk(Protocol):
 
 _OURS = "is_celery_pymongo"
 
+_BACKGROUND = "pymongo.client"
+"""PyMongo logs here, as errors, what its background threads meet: a pool that cannot be filled, a client that
+is closed meanwhile. That MongoDB is away the circuits tell.
+"""
+
 
 def attach(client: Any, scrubber: Scrubber, desk: Desk) -> bool:
     """Chain ours to whatever the app has set on this client; False where they are there already.
@@ -34,6 +40,7 @@ def attach(client: Any, scrubber: Scrubber, desk: Desk) -> bool:
     """
     if getattr(client.options.get("before_send"), _OURS, False):
         return False
+    sdk.ignore_logger(_BACKGROUND)
     ours: dict[str, Hook] = {
         "before_send": _before_send(scrubber, desk),
         "before_send_transaction": scrubber.transaction,

@@ -45,6 +45,13 @@ def start(settings: "Settings") -> bool:
     return True
 
 
+def ignore_logger(name: str) -> None:
+    """Make no events of what this logger says."""
+    from sentry_sdk.integrations.logging import ignore_logger
+
+    ignore_logger(name)
+
+
 def client() -> Any:
     """Return the SDK's client of this process; None where there is none, or one that sends nothing."""
     if not is_initialised():
