@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -161,10 +160,6 @@ class Rig:
     def text(self) -> str:
         """All that the workers have logged."""
         return "".join(worker.text for worker in self.workers)
-
-    def count(self, pattern: str) -> int:
-        """How often the workers have logged this."""
-        return len(re.findall(pattern, self.text))
 
     # --- time ---
 

@@ -130,7 +130,7 @@ def kill_redis(rig: Rig, seconds: float) -> None:
     """SIGKILL, and a start with what the append-only file kept."""
     rig.strike()
     rig.redis.kill()
-    _sleep(seconds)
+    time.sleep(seconds)
     _start(rig, rig.redis)
     rig.ask_until_it_answers()
 
@@ -141,7 +141,7 @@ def suspend_redis_and_terminate(rig: Rig, seconds: float) -> None:
     rig.redis.suspend()
     try:
         rig.worker.send_signal(signal.SIGTERM)
-        _sleep(seconds)
+        time.sleep(seconds)
     finally:
         rig.redis.resume()
     rig.worker.wait(seconds=_EXIT_SECONDS)
@@ -159,7 +159,7 @@ def kill_children(rig: Rig, seconds: float) -> None:
     dice = random.Random(rig.seed)  # noqa: S311 - nothing to keep secret
     for _ in range(max(1, round(seconds * _KILLS_PER_SECOND))):
         _kill(dice.choice(rig.worker.children()))
-        _sleep(dice.uniform(0.5, 1.5) / _KILLS_PER_SECOND)
+        time.sleep(dice.uniform(0.5, 1.5) / _KILLS_PER_SECOND)
     rig.heal()
     rig.ask_until_it_answers()
 
@@ -169,7 +169,7 @@ def kill_main(rig: Rig, seconds: float) -> None:
     rig.strike()
     rig.worker.terminate(signal.SIGKILL)
     rig.worker.close()
-    _sleep(seconds)
+    time.sleep(seconds)
     rig.start_worker()
     rig.heal()
     rig.ask_until_it_answers()
@@ -228,7 +228,7 @@ def _failing(rig: Rig, **data: Any) -> Iterator[None]:
 def _end_worker(rig: Rig, seconds: float, number: int) -> None:
     rig.strike()
     rig.worker.terminate(number, seconds=_EXIT_SECONDS)
-    _sleep(seconds)
+    time.sleep(seconds)
     rig.start_worker()
     rig.heal()
     rig.ask_until_it_answers()
@@ -252,8 +252,3 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
-
-
-def _sleep(seconds: float) -> None:
-    """Let the fault last; nothing is waited for."""
-    time.sleep(seconds)
