@@ -84,9 +84,29 @@ def test_active_fixes_are_named_once_per_worker(caplog: pytest.LogCaptureFixture
     caplog.set_level(logging.INFO)
     step = object.__new__(gevent_stall.DrainWhenFree)
     say = fixes.SayWhatIsMended(SimpleNamespace())
+    connection = Connection("redis://")
     for restart_count in (0, 1, 2):
-        say.start(SimpleNamespace(restart_count=restart_count, steps=[step, say]))
+        say.start(SimpleNamespace(restart_count=restart_count, steps=[step, say], connection=connection))
     assert [record.message for record in caplog.records] == ["fix.active: gevent-stall"]
+
+
+@pytest.mark.parametrize("broker", ["amqp://", "memory://", "filesystem://"])
+def test_fixes_of_the_redis_transport_are_not_named_with_another_broker(
+    broker: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    steps: list[Any] = [object.__new__(fix.step) for fix in fixes.FIXES]
+    say = fixes.SayWhatIsMended(SimpleNamespace())
+    say.start(SimpleNamespace(restart_count=0, steps=steps, connection=Connection(broker)))
+    assert [record.message for record in caplog.records] == ["fix.active: replacement-hole"]
+
+
+def test_the_next_connection_is_resumed_with_redis_alone() -> None:
+    """A channel of RabbitMQ's has no `qos`."""
+    consumer = SimpleNamespace(connection_for_read=None, task_consumer=SimpleNamespace(channel=object()))
+    step = redis_restart.HandOverMessages(consumer)
+    step.start(consumer)
+    assert step._handover._live is None
 
 
 # The replacement hole
@@ -107,7 +127,8 @@ class Pool(prefork.TaskPool):
 
 @pytest.fixture
 def consumer() -> SimpleNamespace:
-    return SimpleNamespace(pool=Pool(), timer=Timer(), blueprint=SimpleNamespace(state=bootsteps.RUN))
+    blueprint = SimpleNamespace(state=bootsteps.RUN)
+    return SimpleNamespace(pool=Pool(), hub=object(), timer=Timer(), blueprint=blueprint)
 
 
 def entries(consumer: SimpleNamespace) -> list[Any]:
@@ -115,10 +136,12 @@ def entries(consumer: SimpleNamespace) -> list[Any]:
 
 
 def test_children_are_looked_after_under_prefork_only(consumer: SimpleNamespace) -> None:
-    """Other pools have no children."""
+    """Other pools have no children; where there is no event loop a thread of billiard's looks after them."""
     step = replacement_hole.ReplaceExitedChildren(consumer)
     assert step.include_if(consumer)
-    assert not step.include_if(SimpleNamespace(pool=object.__new__(solo.TaskPool)))
+    assert not step.include_if(SimpleNamespace(pool=object.__new__(solo.TaskPool), hub=object()))
+    consumer.hub = None
+    assert not step.include_if(consumer)
 
 
 def test_one_timer_whatever_the_reconnects(consumer: SimpleNamespace) -> None:
@@ -151,12 +174,15 @@ def test_a_failing_replacement_is_said_once_and_never_raised(
 class Drain:
     """A consumer whose drain only notes its timeout."""
 
-    def __init__(self, *, credit: bool, pending: int = 0) -> None:
+    def __init__(self, *, credit: bool, pending: int = 0, broker: str = "redis://") -> None:
         self.timeouts: list[float | None] = []
+        self.connection = Connection(broker)
+        # As the step does: on the connection, not on its class.
+        vars(self.connection)["drain_events"] = self.drain
         qos = SimpleNamespace(can_consume=lambda: credit)
         self.consumer = SimpleNamespace(
             hub=None,
-            connection=SimpleNamespace(drain_events=self.drain),
+            connection=self.connection,
             task_consumer=SimpleNamespace(channel=SimpleNamespace(qos=qos)),
             _pending_operations=[None] * pending,
         )
@@ -169,6 +195,13 @@ class Drain:
 def test_a_drain_with_credit_is_celerys_own() -> None:
     """An idle worker waits as long as it always did."""
     drain = Drain(credit=True)
+    drain.consumer.connection.drain_events(timeout=2.0)
+    assert drain.timeouts == [2.0]
+
+
+def test_the_drain_of_another_broker_is_celerys_own() -> None:
+    """It hands out what comes in the middle of a drain, too."""
+    drain = Drain(credit=False, broker="memory://")
     drain.consumer.connection.drain_events(timeout=2.0)
     assert drain.timeouts == [2.0]
 

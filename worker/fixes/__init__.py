@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import bootsteps
+from kombu.transport import redis
 
 from ..events import Event, say
 from . import gevent_stall, gevent_sweep, gevent_take, redis_restart, replacement_hole
@@ -19,13 +20,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fix:
-    """One bug and the consumer bootstep that mends it; `needed()` looks whether the bug is still there."""
+    """One bug and the consumer bootstep that mends it; `needed()` looks whether the bug is still there.
+
+    `is_of_redis`: the bug is of kombu's Redis transport, and the step leaves every other broker alone.
+    """
 
     name: str
     mends: str
     upstream: str
     step: type
     needed: Callable[[], bool]
+    is_of_redis: bool = True
 
 
 FIXES = (
@@ -35,6 +40,7 @@ FIXES = (
         upstream="celery#9588; celery.concurrency.asynpool.AsynPool.timers",
         step=replacement_hole.ReplaceExitedChildren,
         needed=replacement_hole.needed,
+        is_of_redis=False,
     ),
     Fix(
         name="redis-restart",
@@ -45,21 +51,21 @@ FIXES = (
     ),
     Fix(
         name="gevent-stall",
-        mends="gevent, eventlet: with acks_late and a prefetch of 1, c tasks per 2 s",
+        mends="Redis broker, gevent, eventlet: with acks_late and a prefetch of 1, c tasks per 2 s",
         upstream="celery.worker.loops.synloop",
         step=gevent_stall.DrainWhenFree,
         needed=gevent_stall.needed,
     ),
     Fix(
         name="gevent-sweep",
-        mends="gevent, eventlet: an idle worker never returns the messages of workers that died",
+        mends="Redis broker, gevent, eventlet: an idle worker never returns messages of workers that died",
         upstream="kombu.transport.redis.MultiChannelPoller.get",
         step=gevent_sweep.ReturnMessagesOfTheDead,
         needed=gevent_sweep.needed,
     ),
     Fix(
         name="gevent-take",
-        mends="gevent, eventlet: a worker that is killed may take a message along that it has just taken",
+        mends="Redis broker, gevent, eventlet: a killed worker may take along a message that it just took",
         upstream="kombu.transport.redis.Channel._brpop_start",
         step=gevent_take.TakeAndNote,
         needed=gevent_take.needed,
@@ -77,7 +83,9 @@ class SayWhatIsMended(bootsteps.StartStopStep):
 
     def start(self, c: Any) -> None:
         if c.restart_count == 0:
-            names = [fix.name for fix in FIXES if any(type(step) is fix.step for step in c.steps)]
+            is_redis = isinstance(c.connection.transport, redis.Transport)
+            fits = [fix for fix in FIXES if is_redis or not fix.is_of_redis]
+            names = [fix.name for fix in fits if any(type(step) is fix.step for step in c.steps)]
             say(logger, logging.INFO, Event.FIX_ACTIVE, "%s", ", ".join(names) or "none")
 
 

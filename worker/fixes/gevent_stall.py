@@ -15,6 +15,7 @@ from typing import Any
 
 from celery import bootsteps
 from celery.worker import loops
+from kombu.transport import redis
 
 STEP_SECONDS = 0.005
 """How often to look for a free slot while every slot is taken: at most this is lost per task."""
@@ -42,6 +43,9 @@ class DrainWhenFree(bootsteps.StartStopStep):
         return c.hub is None
 
     def start(self, c: Any) -> None:
+        """Leave other brokers alone: they hand a message out in the middle of a drain, too."""
+        if not isinstance(c.connection.transport, redis.Transport):
+            return
         # On the connection, not on its class: it ends with the connection and starts anew with the next.
         c.connection.drain_events = _patient(c, c.connection.drain_events)
 

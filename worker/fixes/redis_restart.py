@@ -271,7 +271,8 @@ class HandOverMessages(bootsteps.StartStopStep):
         c.connection_for_read = connection_for_read
 
     def start(self, c: Any) -> None:
-        qos = c.task_consumer.channel.qos
+        # Channels of other brokers than kombu's virtual ones have no such attribute.
+        qos = getattr(c.task_consumer.channel, "qos", None)
         if isinstance(qos, HandingOver):
             self._handover.resume(qos)
 

@@ -42,8 +42,8 @@ class ReplaceExitedChildren(bootsteps.StartStopStep):
         self._has_failed = False
 
     def include_if(self, c: Any) -> bool:
-        """Only a prefork pool has children."""
-        return isinstance(c.pool, TaskPool)
+        """Only a prefork pool has children; without an event loop a thread of billiard's replaces them."""
+        return c.hub is not None and isinstance(c.pool, TaskPool)
 
     def start(self, c: Any) -> None:
         self.stop(c)
