@@ -29,6 +29,16 @@ def ask_mongo(uri: str) -> str:
     return f"mongod {build['version']}"
 
 
+def ask_member(uri: str) -> str:
+    """Which mongod answers at `uri`, whatever its state in its replica set.
+
+    Raises:
+        PyMongoError: not yet.
+    """
+    with pymongo.MongoClient[dict[str, Any]](uri, directConnection=True, timeoutMS=2000) as client:
+        return f"mongod {client.admin.command('buildInfo')['version']}"
+
+
 def _initiate(client: pymongo.MongoClient[dict[str, Any]]) -> None:
     """Make a fresh mongod a replica set of one, or move an old one to its new port."""
     host, port = client.address or ("127.0.0.1", 0)

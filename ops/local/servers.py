@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -58,10 +58,21 @@ def free_port() -> int:
 class LocalServer:
     """One server process on a loopback port, its data and its log in a folder.
 
-    `label` says which server answered: tests and people must know when it is not mongod.
+    `label` says which server answered: tests and people must know when it is not mongod. `ask` finds that out
+    from the URI, unless `name` is a key of ASK.
     """
 
-    def __init__(self, name: str, argv: Sequence[str], *, uri: str, port: int, data: Path) -> None:
+    def __init__(  # noqa: PLR0913 - what it is made of
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        uri: str,
+        port: int,
+        data: Path,
+        ask: Callable[[str], str] | None = None,
+    ) -> None:
+        self._ask = ask
         self.name = name
         self.port = port
         self.uri = uri
@@ -139,7 +150,7 @@ class LocalServer:
         if not _listens(self.port):
             return False
         with suppress(PyMongoError, RedisError):
-            self.label = ASK[self.name](self.uri)
+            self.label = (self._ask or ASK[self.name])(self.uri)
             return True
         return False
 
@@ -212,6 +223,18 @@ def _secantus(data: Path, port: int) -> list[str]:
 
 def _missing(server: str, program: str, variable: str) -> str:
     return f"no {server} server here ({platform.machine()}): install {program} or set {variable}"
+
+
+def mongod_command(data: Path, port: int) -> list[str]:
+    """The command of a member of the replica set "local", which has to be initiated.
+
+    Raises:
+        ServerError: there is no mongod.
+    """
+    mongod = shutil.which("mongod")
+    if mongod is None:
+        raise ServerError(_missing("MongoDB", "mongod", "MONGODB_URI"))
+    return _mongod(mongod, data, port)
 
 
 def _mongod(binary: str, data: Path, port: int) -> list[str]:

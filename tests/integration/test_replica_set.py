@@ -1,0 +1,99 @@
+"""The replica set that faults are tried on: elections, members that go and come back, logins, TLS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
+
+from ops.local.replica_set import ReplicaSet
+from ops.local.servers import port_is_free
+
+UNAUTHORIZED = 13
+
+pytestmark = pytest.mark.skipif(which("mongod") is None, reason="a replica set of three takes a mongod")
+
+
+@pytest.fixture(scope="module")
+def replica_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSet]:
+    with ReplicaSet(tmp_path_factory.mktemp("set"), election_timeout=2.0) as found:
+        yield found
+
+
+def test_one_of_three_is_the_primary_and_the_uri_names_all(replica_set: ReplicaSet) -> None:
+    assert replica_set.label.startswith("mongod ")
+    with replica_set.client() as client:
+        client.app.facts.insert_one({"_id": 1})
+        assert len(client.nodes) == 3
+        assert client.address == ("127.0.0.1", replica_set.primary().port)
+
+
+def test_who_steps_down_is_followed_by_another(replica_set: ReplicaSet) -> None:
+    old = replica_set.step_down(seconds=30)
+    new = replica_set.primary(other_than=old)
+    assert new is not old
+    assert old in replica_set.secondaries()
+
+
+def test_a_killed_primary_is_replaced_and_comes_back_with_every_write(replica_set: ReplicaSet) -> None:
+    old = replica_set.primary()
+    old.kill()
+    new = replica_set.primary(other_than=old)
+    with replica_set.client() as client:
+        client.app.facts.insert_one({"_id": "meanwhile"})
+    old.start()
+    replica_set.wait_for_members()
+    assert replica_set.primary() is new
+    with replica_set.client(old) as client:
+        assert client.app.facts.find_one({"_id": "meanwhile"})
+
+
+def test_a_suspended_primary_is_replaced_and_learns_of_it(replica_set: ReplicaSet) -> None:
+    old = replica_set.primary()
+    old.suspend()
+    try:
+        replica_set.primary(other_than=old)
+    finally:
+        old.resume()
+    replica_set.wait_for_members()
+    assert replica_set.primary() is not old
+
+
+def test_without_a_majority_there_is_no_primary(replica_set: ReplicaSet) -> None:
+    primary = replica_set.primary()
+    for member in replica_set.members:
+        if member is not primary:
+            member.kill()
+    replica_set.wait_without_primary()
+    replica_set.start()
+    replica_set.wait_for_members()
+    assert replica_set.answers()
+
+
+def test_logins_and_tls_are_required_where_they_are_asked_for(tmp_path: Path) -> None:
+    with ReplicaSet(tmp_path, members=1, auth=True, tls=True) as replica_set:
+        (member,) = replica_set.members
+        with replica_set.client() as client:
+            client.app.facts.insert_one({"_id": 1})
+        with stranger(member.uri) as client, pytest.raises(OperationFailure) as refused:
+            client.app.facts.find_one()
+        assert refused.value.code == UNAUTHORIZED
+        plain = f"mongodb://127.0.0.1:{member.port}/?directConnection=true"
+        with stranger(plain) as client, pytest.raises(ServerSelectionTimeoutError):
+            client.admin.command("ping")
+        pid = member.pid
+        replica_set.kill()
+        replica_set.start()
+        assert member.pid != pid
+        with replica_set.client() as client:
+            assert client.app.facts.count_documents({}) == 1
+    assert port_is_free(member.port)
+
+
+def stranger(uri: str) -> MongoClient[dict[str, Any]]:
+    return MongoClient(uri, serverSelectionTimeoutMS=1000)
