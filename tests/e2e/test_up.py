@@ -17,6 +17,7 @@ import psutil
 import pymongo
 import pytest
 
+from ops.local import programs
 from ops.local.environment import DEVELOPMENT, ensure
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +28,23 @@ GONE_SECONDS = 20.0
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files as they are now, without what git ignores, with this checkout's environments."""
-    copy = tmp_path_factory.mktemp("checkout")
+    copy = copied(tmp_path_factory.mktemp("checkout"))
+    for environment in ROOT.glob(".venv*"):
+        (copy / environment.name).symlink_to(environment)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def checkout_without_mongod(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Likewise, without the environment that has a mongod."""
+    copy = copied(tmp_path_factory.mktemp("without"))
+    for name in (".venv", ".venv-valkey", ".venv-secantus"):
+        (copy / name).symlink_to(ROOT / name)
+    return copy
+
+
+def copied(copy: Path) -> Path:
+    """The files as they are now, without what git ignores."""
     git = [shutil.which("git") or "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(git, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in filter(None, listed.split("\0")):
@@ -36,8 +53,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy2(ROOT / name, copy / name)
     # Up to date before it is shared: the copy would else install itself into it.
     ensure(DEVELOPMENT)
-    for environment in ROOT.glob(".venv*"):
-        (copy / environment.name).symlink_to(environment)
     return copy
 
 
@@ -153,6 +168,30 @@ def test_it_loads_the_data_and_a_second_start_is_refused_until_sigterm_ends_all(
     assert are_gone(children)
     assert of_checkout(checkout) == []
     assert first.output.endswith("all is stopped\n")
+
+
+def test_where_no_mongod_can_be_had_secantusdb_is_started_and_the_line_says_why(
+    checkout_without_mongod: Path,
+) -> None:
+    if programs.secantus() is None:
+        pytest.skip("SecantusDB is not installed: the whole of ops/test does that")
+    path = str(ROOT / ".venv" / "bin") + ":/usr/bin:/bin"
+    if shutil.which("mongod", path=path):
+        pytest.skip("this system has a mongod")
+    # As where the wheel is gone from the index.
+    without = Up(checkout_without_mongod, "--once", PATH=path, PIP_NO_INDEX="1", UV_NO_INDEX="1")
+    try:
+        assert without.process.wait(120) == 0, without.output
+    finally:
+        without.close()
+    assert re.search(
+        r"^no mongod here \(none on the PATH, and .+\): SecantusDB is started instead, which is not mongod$",
+        without.output,
+        re.M,
+    )
+    without.wait_for(r"mongo: SecantusDB 0\.7\.0b3 \(not mongod\) on ")
+    without.wait_for(r" load: .* 1,461 rows read = 1,461 written")
+    without.wait_for(r"^\S+ ok · ping [\d.]+ ms · SecantusDB ")
 
 
 def test_sigkill_leaves_no_process_and_the_next_start_works_with_the_same_data(
