@@ -101,6 +101,13 @@ def test_fixes_of_the_redis_transport_are_not_named_with_another_broker(
     assert [record.message for record in caplog.records] == ["fix.active: replacement-hole"]
 
 
+def test_every_step_starts_once_there_is_a_connection() -> None:
+    """Steps that require nothing come in any order."""
+    for step in (fixes.SayWhatIsMended, *(fix.step for fix in fixes.FIXES)):
+        required = bool(getattr(step, "requires", ()))
+        assert required or step is replacement_hole.ReplaceExitedChildren
+
+
 def test_the_next_connection_is_resumed_with_redis_alone() -> None:
     """A channel of RabbitMQ's has no `qos`."""
     consumer = SimpleNamespace(connection_for_read=None, task_consumer=SimpleNamespace(channel=object()))

@@ -81,6 +81,8 @@ def active() -> tuple[Fix, ...]:
 class SayWhatIsMended(bootsteps.StartStopStep):
     """Name, once per worker, the fixes that are active with its pool and broker."""
 
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
     def start(self, c: Any) -> None:
         if c.restart_count == 0:
             is_redis = isinstance(c.connection.transport, redis.Transport)
