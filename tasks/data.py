@@ -6,13 +6,13 @@ from functools import reduce
 from typing import Any
 
 import bson
-from pymongo import ReplaceOne
+from bson.codec_options import CodecOptions
+from pymongo import ReplaceOne, UpdateOne
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
 from .documents import (
     CODEC_ERRORS,
-    READ_OPTIONS,
     Document,
     Format,
     Refused,
@@ -43,7 +43,7 @@ _DUPLICATE_KEY, _IMMUTABLE_FIELD, _VALIDATION = 11000, 66, 121
 class _Write:
     index: int
     identity: bytes
-    operation: ReplaceOne[Document]
+    operation: ReplaceOne[Document] | UpdateOne
 
 
 def register(app: Any) -> None:
@@ -97,7 +97,9 @@ def upsert_many(
     if not target.write_concern.acknowledged:
         raise Refused("upsert_many reports what was written, so it needs a write concern above w=0")
     fields = [key] if isinstance(key, str) else list(key)
-    items = [_prepare(index, item, fields) for index, item in enumerate(decode(documents))]
+    options = target.codec_options
+    received = enumerate(decode(documents, target=options))
+    items = [_prepare(index, item, fields, options) for index, item in received]
     rejected = [item for item in items if isinstance(item, Rejected)]
     latest = {item.identity: item for item in items if isinstance(item, _Write)}
     counts, refused = guarded(lambda: _apply(target, list(latest.values())))
@@ -110,7 +112,9 @@ def upsert_many(
     }
 
 
-def _prepare(index: int, item: Document | Rejected, fields: Sequence[str]) -> _Write | Rejected:
+def _prepare(
+    index: int, item: Document | Rejected, fields: Sequence[str], options: CodecOptions[Document]
+) -> _Write | Rejected:
     if isinstance(item, Rejected):
         return item
     if any(name.startswith("$") for name in item):
@@ -121,10 +125,24 @@ def _prepare(index: int, item: Document | Rejected, fields: Sequence[str]) -> _W
         return Rejected(index, f"no single value in the key field {missing[0]}")
     # $eq, or a key that is itself a document would be taken for an operator.
     where = {field: {"$eq": value} for field, value in key.items()}
-    problem = _unstorable(where, item)
+    problem = _unstorable(where, item, options)
     if problem:
         return Rejected(index, problem)
-    return _Write(index, bson.encode(key), ReplaceOne(where, item, upsert=True))
+    return _Write(index, bson.encode(key, codec_options=options), _replacement(where, item))
+
+
+def _replacement(where: Document, document: Document) -> ReplaceOne[Document] | UpdateOne:
+    """Return the write after which the document with this key is the one sent, and which writes nothing where
+    it is already.
+
+    A plain replacement without an `_id` is a write of its own to mongod, oplog entry and all, however equal;
+    the same as a pipeline that keeps the stored `_id` is not.
+    """
+    if "_id" in document:
+        return ReplaceOne(where, document, upsert=True)
+    # $literal: what looks like an expression, "$price", is a value.
+    merged = {"$mergeObjects": [{"_id": "$_id"}, {"$literal": document}]}
+    return UpdateOne(where, [{"$replaceWith": merged}], upsert=True)
 
 
 def _value(document: Document, path: str) -> Any:
@@ -134,12 +152,12 @@ def _value(document: Document, path: str) -> Any:
     return reduce(step, path.split("."), document)
 
 
-def _unstorable(where: Document, document: Document) -> str | None:
+def _unstorable(where: Document, document: Document, options: CodecOptions[Document]) -> str | None:
     """Return why a document would take its whole batch down with it, or None."""
     try:
         if depth(document) > DEPTH_LIMIT:
             return f"nested deeper than {DEPTH_LIMIT} levels"
-        size = len(bson.encode({"q": where, "u": document}, codec_options=READ_OPTIONS))
+        size = len(bson.encode({"q": where, "u": document}, codec_options=options))
     except CODEC_ERRORS as error:
         return f"a value or a key that BSON cannot hold ({type(error).__name__})"
     return f"larger than {DOCUMENT_LIMIT} bytes" if size > DOCUMENT_LIMIT else None

@@ -28,17 +28,12 @@ worst doubles them: 16 MiB, RabbitMQ 4's default `max_message_size`. On Redis ko
 Format = Literal["json", "bson"]
 Document = dict[str, Any]
 
-# Read: UUIDs stay Binary and dates that no datetime can hold become DatetimeMS, so that what is written is
-# what was sent, whatever the client's own options are. Sent: a UUID is stored as the standard subtype 4.
+# Read: dates that no datetime can hold become DatetimeMS, and binary values stay what they were sent as, with
+# one exception: see `decode`. Sent: a UUID is binary of the standard subtype 4.
 READ_OPTIONS: CodecOptions[Document] = CodecOptions(
     tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO
 )
 _SEND_OPTIONS: CodecOptions[Document] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
-_READ_JSON = json_util.JSONOptions(
-    json_mode=json_util.JSONMode.CANONICAL,
-    tz_aware=True,
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-)
 _SEND_JSON = json_util.JSONOptions(
     json_mode=json_util.JSONMode.CANONICAL, uuid_representation=UuidRepresentation.STANDARD
 )
@@ -91,13 +86,29 @@ def encode(documents: Iterable[Mapping[str, Any]], *, format: Format = "json") -
     return "\n".join(lines)
 
 
-def decode(text: str) -> Iterator[Document | Rejected]:
-    """Yield each document of an encoded text, or why it cannot be read; refuse a text beyond the limits."""
+def decode(text: str, *, target: CodecOptions[Document] = READ_OPTIONS) -> Iterator[Document | Rejected]:
+    """Yield each document of an encoded text, or why it cannot be read; refuse a text beyond the limits.
+
+    `target` are the options of the collection that they are for. Where those name a representation of UUIDs,
+    binary of subtype 4 becomes a UUID, which the collection encodes in its own way; else it stays as sent.
+    """
     if not isinstance(text, str):
         raise Refused(f"documents must be the string that encode() makes, not {type(text).__name__}")
     lines = [line for line in text.split("\n") if line.strip()]
     _refuse_excess(len(lines), len(text))
-    return (_document(index, line.strip()) for index, line in enumerate(lines))
+    options = reading(target)
+    return (_document(index, line.strip(), options) for index, line in enumerate(lines))
+
+
+def reading(target: CodecOptions[Document]) -> json_util.JSONOptions:
+    """Return how text and BSON are read that a collection with these options will encode; see `decode`."""
+    has_uuids = target.uuid_representation is not UuidRepresentation.UNSPECIFIED
+    return json_util.JSONOptions(
+        json_mode=json_util.JSONMode.CANONICAL,
+        tz_aware=READ_OPTIONS.tz_aware,
+        datetime_conversion=READ_OPTIONS.datetime_conversion,
+        uuid_representation=UuidRepresentation.STANDARD if has_uuids else UuidRepresentation.UNSPECIFIED,
+    )
 
 
 def depth(value: object) -> int:
@@ -141,11 +152,12 @@ def _is_plain(value: object) -> bool:
     return not isinstance(value, Iterable)
 
 
-def _document(index: int, line: str) -> Document | Rejected:
+def _document(index: int, line: str, options: json_util.JSONOptions) -> Document | Rejected:
     if line[0] == "[":
         return Rejected(index, "an array: each line is one document")
     try:
-        document = json_util.loads(line, json_options=_READ_JSON) if line[0] == "{" else _from_bson(line)
+        is_json = line[0] == "{"
+        document = json_util.loads(line, json_options=options) if is_json else _from_bson(line, options)
     except json.JSONDecodeError as error:
         return Rejected(index, f"not JSON at character {error.pos}")
     except CODEC_ERRORS as error:
@@ -155,5 +167,5 @@ def _document(index: int, line: str) -> Document | Rejected:
     return document
 
 
-def _from_bson(line: str) -> Document:
-    return bson.decode(base64.b64decode(line, validate=True), codec_options=READ_OPTIONS)
+def _from_bson(line: str, options: json_util.JSONOptions) -> Any:
+    return bson.decode(base64.b64decode(line, validate=True), codec_options=options)

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from bson import json_util
+from bson.codec_options import CodecOptions
 from pymongo.collection import Collection
 
-from .documents import CODEC_ERRORS, Document, Refused, decode
+from .documents import CODEC_ERRORS, Document, Refused, decode, reading
 from .hiding import hiding
 from .refusals import guarded
 from .target import MongoTask, collection_of
@@ -39,11 +40,12 @@ def aggregate_into(  # noqa: PLR0913 - a task's arguments are its message
     `documents` is how many `into` holds now, by its metadata.
     """
     fields = [on] if isinstance(on, str) else list(on)
-    stages = [*_stages(pipeline), _merge(into, fields, when_matched)]
+    merge = _merge(into, fields, when_matched)
     if into == source:
         raise Refused("a roll-up reads one collection and writes another: name another `into`")
     started = time.monotonic()
     from_, to = collection_of(self, source, database), collection_of(self, into, database)
+    stages = [*_stages(pipeline, from_.codec_options), merge]
     _refuse_ambiguous(to, fields)
     self.app.mongo.call(lambda: guarded(lambda: _exhaust(from_, stages)), deadline=deadline)
     return {
@@ -54,8 +56,8 @@ def aggregate_into(  # noqa: PLR0913 - a task's arguments are its message
     }
 
 
-def _stages(pipeline: str | list[Document]) -> list[Document]:
-    stages = _read_stages(pipeline) if isinstance(pipeline, str) else pipeline
+def _stages(pipeline: str | list[Document], target: CodecOptions[Document]) -> list[Document]:
+    stages = _read_stages(pipeline, target) if isinstance(pipeline, str) else pipeline
     for place, stage in enumerate(stages):
         if not isinstance(stage, dict) or len(stage) != 1:
             raise Refused(f"stage {place} of the pipeline is not a document with one operator")
@@ -64,11 +66,11 @@ def _stages(pipeline: str | list[Document]) -> list[Document]:
     return list(stages)
 
 
-def _read_stages(text: str) -> list[Any]:
+def _read_stages(text: str, target: CodecOptions[Document]) -> list[Any]:
     if not text.lstrip().startswith("["):
-        return list(decode(text))
+        return list(decode(text, target=target))
     try:
-        stages: list[Any] = json_util.loads(text)
+        stages: list[Any] = json_util.loads(text, json_options=reading(target))
     except CODEC_ERRORS as error:
         kind = type(error).__name__
     else:

@@ -18,6 +18,12 @@ class MongoTask(Protocol):
 
 
 def collection_of(task: MongoTask, name: str, database: str | None) -> Collection[Document]:
-    """Return a collection of `database`, or of the database that the settings name."""
+    """Return a collection of `database`, or of the database that the settings name.
+
+    It writes as the client does: UUIDs in the representation that the URI names, types of the app's own.
+    """
     home = task.db if database is None else task.client[database]
-    return home.get_collection(name, codec_options=READ_OPTIONS)
+    options = home.codec_options.with_options(
+        tz_aware=READ_OPTIONS.tz_aware, datetime_conversion=READ_OPTIONS.datetime_conversion
+    )
+    return home.get_collection(name, codec_options=options)

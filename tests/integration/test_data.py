@@ -14,7 +14,7 @@ from uuid import UUID
 import pymongo
 import pytest
 from bson import DatetimeMS, Decimal128, Int64, ObjectId, Regex
-from bson.binary import UuidRepresentation
+from bson.binary import Binary, UuidRepresentation
 from bson.codec_options import CodecOptions, DatetimeConversion
 from celery import Celery, signals
 from celery.contrib.testing.worker import start_worker
@@ -229,6 +229,105 @@ def test_writes_that_a_majority_did_not_confirm_are_no_result(upsert: Any, mongo
         upsert("c", [{"_id": 1}])
 
 
+# --- upsert_many by a key of one's own: mongod sees no write where nothing changes ---
+
+
+@pytest.fixture
+def by_sku(upsert: Any, db: Any, mongo_client: Any) -> Any:
+    """Upsert into `wares` by `sku`; return the counts and how many entries the oplog has got of it."""
+    db.wares.create_index("sku", unique=True)
+    oplog = mongo_client.local["oplog.rs"]
+
+    def entries() -> int:
+        count: int = oplog.count_documents({"ns": "data.wares", "op": {"$in": ["i", "u"]}})
+        return count
+
+    def by_sku(documents: Any, **options: Any) -> tuple[tuple[int, ...], int]:
+        before = entries()
+        return counts(upsert("wares", documents, key="sku", **options)), entries() - before
+
+    return by_sku
+
+
+def test_the_same_again_by_another_key_writes_nothing(by_sku: Any, db: Any) -> None:
+    batch: list[dict[str, Any]] = [{"sku": n, "price": f"${n}", "tags": [{"a.b": n}]} for n in range(500)]
+    assert by_sku(batch) == ((500, 0, 0, 0, 0), 500)
+    assert by_sku(batch) == ((0, 0, 500, 0, 0), 0)
+    batch[7]["price"] = "$$ROOT"
+    assert by_sku(batch) == ((0, 1, 499, 0, 0), 1)
+    assert db.wares.find_one({"sku": 7}, {"_id": 0}) == batch[7]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        {"sku": 1, "kept": 1},
+        {"sku": 1, "gone": 1, "kept": 2},
+        {"sku": 1, "gone": 1, "kept": Int64(1)},
+        {"sku": 1, "gone": 1, "kept": {"$literal": 1}},
+        {"sku": 1, "kept": 1, "gone": 1},
+        {"sku": 1, "gone": 1, "kept": 1, "new": [None, {"": 0}, {"$set": {"x.y": "$sku"}}]},
+    ],
+    ids=["removed", "changed", "type", "operator", "order", "added"],
+)
+def test_a_difference_of_any_kind_is_one_write_and_the_stored_document_is_the_one_sent(
+    by_sku: Any, db: Any, after: dict[str, Any]
+) -> None:
+    by_sku([{"sku": 1, "gone": 1, "kept": 1}])
+    identity = db.wares.find_one()["_id"]
+    assert by_sku([after]) == ((0, 1, 0, 0, 0), 1)
+    stored = db.wares.find_one()
+    assert list(stored.items()) == [("_id", identity), *after.items()]
+    assert [type(value) for value in stored.values()][1:] == [type(value) for value in after.values()]
+    assert by_sku([after]) == ((0, 0, 1, 0, 0), 0)
+
+
+def test_the_largest_and_the_deepest_document_are_written_by_another_key_too(by_sku: Any, db: Any) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(data.DEPTH_LIMIT - 2):
+        deep = {"a": deep}
+    # As text small enough for a message, as BSON with the name of each element over 15 MiB.
+    large = '{"sku": 2, "a": [' + ",".join(["1"] * 1_370_000) + "]}"
+    text = encode([{"sku": 1, "a": deep}]) + "\n" + large
+    assert by_sku(text) == ((2, 0, 0, 0, 0), 2)
+    assert by_sku(text) == ((0, 0, 2, 0, 0), 0)
+    size = db.wares.aggregate([{"$match": {"sku": 2}}, {"$project": {"size": {"$bsonSize": "$$ROOT"}}}])
+    assert next(size)["size"] > 15 * 1024 * 1024
+
+
+def test_a_document_that_brings_its_own_id_keeps_it(by_sku: Any, db: Any) -> None:
+    assert by_sku([{"_id": 5, "sku": 1}]) == ((1, 0, 0, 0, 0), 1)
+    assert by_sku([{"_id": 5, "sku": 1}]) == ((0, 0, 1, 0, 0), 0)
+    assert by_sku([{"_id": 6, "sku": 1}]) == ((0, 0, 0, 0, 1), 0)
+    assert list(db.wares.find()) == [{"_id": 5, "sku": 1}]
+
+
+# --- UUIDs in the client's own representation ---
+
+
+@pytest.mark.parametrize("representation", ["standard", "pythonLegacy", "javaLegacy", "csharpLegacy"])
+@pytest.mark.parametrize("format", ["json", "bson"])
+def test_uuids_are_written_and_found_as_the_client_writes_them(
+    mongo: LocalServer, app: Celery, upsert: Any, representation: str, format: Any
+) -> None:
+    from worker import use_client
+
+    one, other = UUID("00112233-4455-6677-8899-aabbccddeeff"), UUID(int=5)
+    uri = f"{mongo.uri}?uuidRepresentation={representation}"
+    with (
+        pymongo.MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=10_000) as client,
+        use_client(client),
+    ):
+        own = client["data"]
+        own.ids.insert_one({"_id": one, "n": 1})
+        sent = {"_id": one, "n": 2, "of": [other], "bytes": Binary(one.bytes, 0)}
+        assert counts(upsert("ids", encode([sent], format=format))) == (0, 1, 0, 0, 0)
+        assert list(own.ids.find()) == [{"_id": one, "n": 2, "of": [other], "bytes": one.bytes}]
+        stages = encode([{"$match": {"_id": one}}, {"$set": {"by": other}}], format=format)
+        app.tasks[rollup.AGGREGATE_INTO]("ids", stages, "found")
+        assert own.found.distinct("_id", {"by": other}) == [one]
+
+
 # --- aggregate_into ---
 
 TOTALS = [{"$group": {"_id": "$shop", "total": {"$sum": "$n"}}}]
@@ -348,6 +447,7 @@ class RenewedMeanwhile:
         self.update_many = collection.update_many
         self.delete_many = collection.delete_many
         self.find_one = collection.find_one
+        self.codec_options = collection.codec_options
 
     def get_collection(self, _name: str, **_options: Any) -> RenewedMeanwhile:
         return self

@@ -19,7 +19,7 @@ from pymongo.errors import (
 )
 
 from tasks import data, expiry, rollup
-from tasks.documents import Refused, encode
+from tasks.documents import READ_OPTIONS, Refused, encode
 from tasks.hiding import HiddenRequest
 
 CONTENT = "the content of a document"
@@ -33,6 +33,7 @@ class Answering:
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
         self.operations: list[Any] = []
+        self.codec_options = READ_OPTIONS
         self.write_concern = SimpleNamespace(acknowledged=True)
 
     def get_collection(self, name: str, **options: Any) -> "Answering":
@@ -43,6 +44,9 @@ class Answering:
         if self.error:
             raise self.error
         return SimpleNamespace(bulk_api_result=EMPTY | {"nUpserted": len(operations)})
+
+
+IDLE: Any = SimpleNamespace(db=Answering())
 
 
 def upsert(
@@ -218,12 +222,12 @@ def test_a_roll_up_that_would_write_elsewhere_or_cannot_be_read_is_refused(
     arguments: Any, sentence: Any
 ) -> None:
     with pytest.raises(Refused, match=sentence):
-        rollup.aggregate_into(NOBODY, *arguments)
+        rollup.aggregate_into(IDLE, *arguments)
 
 
 def test_a_roll_up_is_refused_where_matching_is_not_replace_or_merge() -> None:
     with pytest.raises(Refused, match="when_matched must be replace or merge, not fail"):
-        rollup.aggregate_into(NOBODY, "a", [], "b", when_matched="fail")
+        rollup.aggregate_into(IDLE, "a", [], "b", when_matched="fail")
 
 
 @pytest.mark.parametrize(
