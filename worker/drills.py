@@ -97,11 +97,9 @@ class Drills:
 
     @staticmethod
     def gauges(client: Client) -> PoolGauges:
-        """Return the pool of a client now, that of several servers added up."""
-        found = NO_POOL
-        for each in (read_gauges(client) or {}).values():
-            found = each.plus(found)
-        return found
+        """Return the fullest pool of a client now: it has one for each server."""
+        pools = (read_gauges(client) or {}).values()
+        return max(pools, key=lambda pool: (pool.in_use, pool.waiting, pool.size), default=NO_POOL)
 
     @staticmethod
     def classify(error: Exception) -> ErrorClass:

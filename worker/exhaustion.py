@@ -24,7 +24,7 @@ class Exhaustion:
 
     def look(self, now: float, totals: Mapping[str, Any], tasks: Mapping[str, TaskTimes]) -> None:
         """Say what is new. `now` is monotonic seconds, `totals` those of a report, `tasks` times by task."""
-        timeouts, pool = totals["count"]["timeouts"], totals["pool"]
+        timeouts = totals["count"]["timeouts"]
         # An operator may have had the counters begin anew.
         self._unsaid += max(0, timeouts - self._seen if timeouts >= self._seen else timeouts)
         self._seen = timeouts
@@ -33,7 +33,15 @@ class Exhaustion:
         count, self._unsaid, self._quiet_until = self._unsaid, 0, now + PAUSE_SECONDS
         failed = sorted(((times.failed, name) for name, times in tasks.items() if times.failed), reverse=True)
         names = [name for _, name in failed[:_NAMED]]
-        message = "%d operations got no connection in time; %s of %s are in use; of tasks: %s"
-        args = (count, pool["in_use"], pool["max"] or "any number", ", ".join(names) or "none")
-        fields = {"count": count, "in_use": pool["in_use"], "max": pool["max"], "tasks": names}
+        most = totals["pool"]["max"]
+        server, (_, in_use, _) = _fullest(totals["servers"])
+        message = "%d operations got no connection in time; %s of %s to %s are in use; of tasks: %s"
+        args = (count, in_use, most or "any number", server, ", ".join(names) or "none")
+        fields = {"count": count, "server": server, "in_use": in_use, "max": most, "tasks": names}
         events.say(logger, logging.WARNING, Event.POOL_EXHAUSTED, message, *args, **fields)
+
+
+def _fullest(servers: Mapping[str, list[int]]) -> tuple[str, list[int]]:
+    """Return the server with the fullest pool, where operations wait before where they do not."""
+    by_waiting = sorted(servers.items(), key=lambda server: (server[1][2], server[1][1]))
+    return by_waiting[-1] if by_waiting else ("no server", [0, 0, 0])

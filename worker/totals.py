@@ -14,11 +14,16 @@ def add_up(reports: Sequence[Report]) -> dict[str, Any]:
     """Return the totals of these reports, with the reports' own names and units.
 
     `pool`, `rate` and `memory` are sums of now; `count` sums what the processes counted since each began,
-    so it falls where one ends. `pool.max` is None where a pool has no maximum.
+    so it falls where one ends. Of `pool`, min and max are what all processes together keep and may open to
+    one server, max None where a pool has none; max_each is each process's, None where they differ; and usage
+    is the fullest pool's.
     """
     pool = _sums(reports, "pool")
-    if any(report.get("pool", {}).get("max") is None for report in reports):
+    maxima = {report.get("pool", {}).get("max") for report in reports}
+    if None in maxima:
         pool["max"] = None
+    pool["max_each"] = maxima.pop() if len(maxima) == 1 else None
+    pool["usage"] = max(map(usage, reports), default=0.0)
     return {
         "processes": len(reports),
         "pool": pool,
@@ -29,6 +34,21 @@ def add_up(reports: Sequence[Report]) -> dict[str, Any]:
         "rtt": _merged(reports, "rtt"),
         "memory": _sums(reports, "memory"),
     }
+
+
+def by_server(reports: Sequence[Report]) -> dict[str, dict[str, int]]:
+    """Return what the processes that say so have open to each server: processes, size, in_use and waiting."""
+    found: dict[str, dict[str, int]] = {}
+    for report in reports:
+        for server, counts in (report.get("servers") or {}).items():
+            row = found.setdefault(server, dict.fromkeys(("processes", *_BY_SERVER), 0))
+            row["processes"] += 1
+            for name, number in zip(_BY_SERVER, counts, strict=True):
+                row[name] += number
+    return dict(sorted(found.items()))
+
+
+_BY_SERVER = ("size", "in_use", "waiting")
 
 
 def outliers(reports: Sequence[tuple[str, Report]]) -> dict[str, list[dict[str, Any]]]:
@@ -42,9 +62,11 @@ def outliers(reports: Sequence[tuple[str, Report]]) -> dict[str, list[dict[str, 
 
 
 def usage(report: Report) -> float:
-    """Return the part of its maximum that a pool has in use, 0.0 to 1.0; 0.0 where it has no maximum."""
-    pool = report.get("pool", {})
-    return float(pool["in_use"] / pool["max"]) if pool.get("max") else 0.0
+    """Return the share of its maximum that the fullest pool has in use, 0.0 to 1.0; 0.0 without a maximum.
+
+    A process has a pool for each server, and an operation can only take a connection of its server's.
+    """
+    return float(report.get("pool", {}).get("usage") or 0.0)
 
 
 def wait_p99(report: Report) -> float:

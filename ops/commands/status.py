@@ -158,14 +158,14 @@ def _pools(told: Mapping[str, Any]) -> dict[str, Any]:
     pool, wait, rate, count = (totals[name] for name in ("pool", "wait", "rate", "count"))
     ms = tables.milliseconds
     states = [f"{number:,} {state}" for state, number in coverage["counts"].items() if number]
-    most = pool.get("max")
     failed, taken = rate.get("failed", 0.0), rate.get("checked_out", 0.0)
     share = f"{100 * failed / (failed + taken):.2f} %" if failed + taken else "0 %"
     circuits = ", ".join(f"{number:,} {state}" for state, number in sorted(told["circuits"].items()))
     return {
         "processes": f"{coverage['seen']:,} of {coverage['expected']:,} seen: {', '.join(states) or 'none'}",
-        "pools": f"{pool.get('in_use', 0):,} in use, {pool.get('idle', 0):,} idle"
-        f"{f', {most:,} at most' if most else ''}; {pool.get('waiting', 0):,} operations wait",
+        "pools": f"{pool.get('in_use', 0):,} in use, {pool.get('idle', 0):,} idle; the fullest is "
+        f"{pool.get('usage') or 0:.0%} in use; {pool.get('waiting', 0):,} operations wait",
+        "at most": _most(pool, totals["processes"]),
         "waits": ", ".join(
             f"{name} {ms(wait[key]) or tables.NONE}"
             for name, key in (("average", "avg"), ("p50", "p50"), ("p99", "p99"))
@@ -173,6 +173,16 @@ def _pools(told: Mapping[str, Any]) -> dict[str, Any]:
         "checkouts": f"{taken:,.1f}/s, {share} failed; {count.get('timeouts', 0):,} timeouts since the start",
         "circuits": circuits or None,
     }
+
+
+def _most(pool: Mapping[str, Any], processes: int) -> str | None:
+    """Return how many connections the pools of all processes may open to one member."""
+    most, each = pool.get("max"), pool.get("max_each")
+    if not most:
+        return None
+    they = f"{processes:,} process{'es' if processes > 1 else ''}"
+    of = f"{they} x maxPoolSize {each:,}" if each else f"the sum of maxPoolSize of {they}"
+    return f"{most:,} to each member: {of}"
 
 
 def _beat(beat: Mapping[str, Any] | None) -> str:

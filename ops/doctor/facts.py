@@ -58,13 +58,12 @@ class Process:
 
     @property
     def pool(self) -> Report:
-        """Its gauges: size, in_use, waiting, min, max."""
+        """Its gauges: size, in_use, waiting, min, max, usage."""
         return self.part("pool")
 
     @property
     def max_pool(self) -> int | None:
         """maxPoolSize, of one member's pool; None where there is no maximum or nobody tells."""
-        # The report adds up the pools of all members.
         told = self.record.get("options", {}).get("maxPoolSize", self.pool.get("max"))
         return told or None
 

@@ -41,7 +41,7 @@ class Watched:
         sample = {
             "seconds": round(time.monotonic() - self.started, 1),
             "state": None if process is None else str(process.state),
-            **{name: pool.get(name) for name in ("size", "in_use", "waiting", "max")},
+            **{name: pool.get(name) for name in ("size", "in_use", "waiting", "max", "usage")},
             "wait_p99_ms": report.get("wait", {}).get("p99"),
             "timeouts": report.get("count", {}).get("timeouts"),
             "circuit": report.get("circuit"),
@@ -56,7 +56,7 @@ class Watched:
         """Return what was seen in all, as plain JSON types."""
         named = [s for s in self.samples if any(self.member in reason for reason in s["reasons"])]
         return {
-            "was_full": any(s["max"] and s["in_use"] == s["max"] for s in self.samples),
+            "was_full": any((s["usage"] or 0.0) >= 1 for s in self.samples),
             "most_waiting": max((s["waiting"] or 0 for s in self.samples), default=0),
             "was_judged": bool(named),
             "judged": None

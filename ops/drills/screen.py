@@ -198,7 +198,10 @@ def _ms(value: float | None) -> str:
 
 
 def _of(sample: Mapping[str, Any]) -> str:
-    return tables.NONE if sample["in_use"] is None else f"{sample['in_use']}/{sample['max'] or 'any'}"
+    """Return how many connections of how many are in use, in the fullest pool."""
+    if sample["in_use"] is None or not sample["max"]:
+        return tables.NONE if sample["in_use"] is None else f"{sample['in_use']}/any"
+    return f"{round(sample['usage'] * sample['max'])}/{sample['max']}"
 
 
 def _or_none(value: int | None) -> str:

@@ -39,6 +39,7 @@ class Samples:
             "in_use": gauges.in_use,
             "waiting": gauges.waiting,
             "max": gauges.max,
+            "usage": gauges.usage,
             "created": self.load.waits.created - self._created,
             "timeouts": self.load.waits.timeouts - self._timeouts,
             "errors": errors - self._before.errors.total(),

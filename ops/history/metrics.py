@@ -38,7 +38,6 @@ class Metric:
 
 
 _LOST = ("coverage.counts.lost", "coverage.counts.missing")
-_MOST = "totals.pool.max"
 
 CLOSED, CUT_OFF = "circuits.closed", ("circuits.open", "circuits.half-open")
 """Where a snapshot says how many processes reach MongoDB, and how many do not."""
@@ -46,8 +45,9 @@ CLOSED, CUT_OFF = "circuits.closed", ("circuits.open", "circuits.half-open")
 # fmt: off
 METRICS: tuple[Metric, ...] = (
     Metric("operations", "1/s", "Connections taken from the pools.", ("totals.rate.checked_out",), "avg"),
-    Metric("in_use", "connections", "Connections in use.", ("totals.pool.in_use",), limit=_MOST),
-    Metric("connections", "connections", "Open connections.", ("totals.pool.size",), limit=_MOST),
+    Metric("in_use", "connections", "Connections in use.", ("totals.pool.in_use",)),
+    Metric("usage", "share", "How full the fullest pool was: 1 is all in use.", ("totals.pool.usage",)),
+    Metric("connections", "connections", "Open connections, to all members.", ("totals.pool.size",)),
     Metric("waiting", "operations", "Operations that wait for a connection.", ("totals.pool.waiting",)),
     Metric("wait_avg", "ms", "Getting a connection, on average.", ("totals.wait.avg",)),
     Metric("wait_p99", "ms", "What one connection in a hundred took longer to get.", ("totals.wait.p99",)),
@@ -67,7 +67,7 @@ METRICS: tuple[Metric, ...] = (
 
 BY_NAME = {metric.name: metric for metric in METRICS}
 
-USUAL = ("operations", "in_use", "waiting", "wait_p99", "failed", "processes", "cut_off")
+USUAL = ("operations", "in_use", "usage", "waiting", "wait_p99", "failed", "processes", "cut_off")
 """Those that are shown where none is named."""
 
 

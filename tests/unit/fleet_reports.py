@@ -41,6 +41,8 @@ def report(node: str = "w1@h", slot: int = 0, **changes: Any) -> dict[str, Any]:
     }
     for name, value in changes.items():
         told[name] = told[name] | value if isinstance(value, dict) and told.get(name) else value
+    pool = told["pool"]
+    pool.setdefault("usage", pool["in_use"] / pool["max"] if pool["max"] else None)
     return told
 
 

@@ -260,16 +260,17 @@ def test_what_the_fleet_saw_is_told_of_the_process_alone() -> None:
     watched = Watched(None, "drill-1@h/0")
     sample = {
         "max": 5,
-        "in_use": 5,
+        "in_use": 8,
+        "usage": 1.0,
         "waiting": 3,
         "verdict": "degraded",
         "reasons": ["x in 1 process: drill-1@h/0"],
     }
-    watched.samples = [sample, sample | {"in_use": 0, "waiting": None, "reasons": []}]
+    watched.samples = [sample, sample | {"usage": None, "waiting": None, "reasons": []}]
     told = watched.to_dict()
     assert (told["was_full"], told["most_waiting"], told["was_judged"]) == (True, 3, True)
     assert told["judged"] == {"verdict": "degraded", "reasons": sample["reasons"]}
-    watched.samples = [sample | {"in_use": 4, "reasons": ["x in 1 process: w1@h/0"]}]
+    watched.samples = [sample | {"usage": 0.8, "reasons": ["x in 1 process: w1@h/0"]}]
     assert (watched.to_dict()["was_full"], watched.to_dict()["judged"]) == (False, None)
 
 
@@ -366,6 +367,14 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     for is_quiet in (True, False):
         Ticker(quiet=is_quiet).second(sample)
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_connections_in_use_are_those_of_the_fullest_pool(capsys: pytest.CaptureFixture[str]) -> None:
+    """Three members: four connections to one of them, and four to the others."""
+    sample = dict.fromkeys(("p50_ms", "p99_ms", "wait_p99_ms"), None)
+    sample |= dict.fromkeys(("seconds", "per_second", "size", "waiting", "timeouts", "errors"), 0)
+    Ticker(quiet=False).second(sample | {"in_use": 8, "max": 5, "usage": 0.8})
+    assert " 4/5 " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from worker.mongo.task_times import TasksTimes
 
 
 def totals(timeouts: int) -> dict[str, Any]:
-    return {"count": {"timeouts": timeouts}, "pool": {"in_use": 3, "max": 3}}
+    """Of a process whose pool of the primary is full, and which reads from the others."""
+    servers = {"a:1": [3, 3, 0], "b:1": [3, 3, 5], "c:1": [2, 1, 0]}
+    return {"count": {"timeouts": timeouts}, "pool": {"in_use": 7, "max": 3}, "servers": servers}
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[Any]:
@@ -31,9 +33,12 @@ def test_what_is_new_is_said_once_a_minute_with_the_tasks_that_failed(
     exhaustion.look(4 + PAUSE_SECONDS, totals(5), tasks)
     exhaustion.look(6 + 2 * PAUSE_SECONDS, totals(5), tasks)
     first, second = said(caplog)
-    assert first.fields == {"count": 2, "in_use": 3, "max": 3, "tasks": ["shop.sell"]}
+    assert first.fields == {"count": 2, "server": "b:1", "in_use": 3, "max": 3, "tasks": ["shop.sell"]}
     assert second.fields["count"] == 3
-    assert "2 operations got no connection in time; 3 of 3 are in use; of tasks: shop.sell" in first.message
+    assert (
+        "2 operations got no connection in time; 3 of 3 to b:1 are in use; of tasks: shop.sell"
+        in first.message
+    )
 
 
 def test_counters_that_begin_anew_are_no_timeouts(caplog: pytest.LogCaptureFixture) -> None:

@@ -134,7 +134,7 @@ def test_every_metric_stands_in_a_snapshot_as_the_history_keeps_it() -> None:
     values = {path: _at(kept, path) for path in fields(METRICS)}
     unknown = {each.name for each in METRICS if each.value(values) is None}
     assert unknown == {"wait_avg", "wait_p99", "hold_avg", "server_connections", "requeued"}
-    assert BY_NAME["in_use"].most(values) == 400
+    assert BY_NAME["processes"].most(values) == 4
 
 
 def _at(part: Any, path: str) -> Any:
@@ -191,7 +191,7 @@ class Story:
             if 150 <= n < 170:
                 continue
             circuits = {OPEN: 4.0} if 100 <= n < 110 else {CLOSED: 4.0}
-            in_use = {"totals.pool.in_use": n % 7, "totals.pool.max": 400}
+            in_use = {"totals.pool.in_use": n % 7}
             self.values.append(Row(at, at, {**circuits, **in_use, "totals.rate.checked_out": 12.5}))
         return Past(self.now, START, self.now, self.values, [Source("redis", len(self.values))])
 
@@ -210,8 +210,15 @@ def test_the_document_says_what_was_and_what_nobody_saw() -> None:
     assert [(span["kind"], span["seconds"]) for span in body["spans"]] == [("outage", 150), ("gap", 315)]
     assert (body["begins"], body["step_seconds"], body["interval_seconds"]) == (START + 900, 15.0, 15.0)
     (in_use,) = [series for series in body["series"] if series["metric"] == "in_use"]
-    assert (in_use["min"], in_use["max"], in_use["limit"]) == (0, 6, 400)
+    assert (in_use["min"], in_use["max"], in_use["limit"]) == (0, 6, None)
     assert [value for _, value in in_use["points"][:61]] == [None] * 60 + [4]
+
+
+def test_a_metric_that_has_a_maximum_is_told_with_it() -> None:
+    rows = [Row(START + n, START + n, {"coverage.seen": 3.0, "coverage.expected": 4.0}) for n in (0, 15)]
+    past = Past(START + 16, START, START + 16, rows, [Source("redis", len(rows))])
+    (processes,) = build(past, ("processes",))["series"]
+    assert (processes["last"], processes["limit"]) == (3.0, 4.0)
 
 
 @pytest.mark.parametrize("width", [40, 80, 120, 300])

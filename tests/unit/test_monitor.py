@@ -149,7 +149,9 @@ def test_servers_are_counted_apart_and_told_together(monitor):
     b.close(9, "stale")
     assert {name: gauges.in_use for name, gauges in monitor.gauges().items()} == {"a:27017": 0, "b:27018": 1}
     totals = monitor.totals(100.0).to_dict()
-    assert totals["pool"] == {"size": 2, "in_use": 1, "idle": 1, "waiting": 0, "min": 2, "max": 10}
+    pool = {"size": 2, "in_use": 1, "idle": 1, "waiting": 0, "min": 1, "max": 5, "usage": 0.2}
+    assert totals["pool"] == pool
+    assert totals["servers"] == {"a:27017": [1, 0, 0], "b:27018": [1, 1, 0]}
     assert totals["count"] == {
         "created": 2,
         "closed": 1,
@@ -170,9 +172,21 @@ def test_where_one_pool_has_no_limit_the_process_has_none(monitor):
     assert monitor.totals(100.0).pool["max"] is None
 
 
+def test_a_pool_that_is_full_is_full_however_many_servers_there_are(monitor):
+    """Summed over three servers it would be a third full."""
+    listeners = monitor.listeners()
+    full, *_ = [Driver(listeners, address) for address in (A, B, ("c", 27019))]
+    for number in range(5):
+        full.open(number)
+        full.out(number)
+    pool = monitor.totals(100.0).pool
+    assert (pool["in_use"], pool["max"], pool["usage"]) == (5, 5, 1.0)
+
+
 def test_no_server_is_no_connections(monitor):
     totals = monitor.totals(100.0)
-    assert totals.pool == {"size": 0, "in_use": 0, "idle": 0, "waiting": 0, "min": 0, "max": 0}
+    pool = {"size": 0, "in_use": 0, "idle": 0, "waiting": 0, "min": 0, "max": 0, "usage": None}
+    assert (totals.pool, totals.servers) == (pool, {})
     assert totals.wait["n"] == 0
 
 

@@ -41,7 +41,8 @@ def test_totals_are_sums_over_those_who_are_not_lost() -> None:
     document = taken(fleet(*processes, alive=False))
     added = document["totals"]
     assert added["processes"] == 2
-    assert added["pool"] == {"size": 6, "in_use": 4, "idle": 2, "waiting": 8, "min": 2, "max": 200}
+    pool = {"size": 6, "in_use": 4, "idle": 2, "waiting": 8, "min": 2, "max": 200}
+    assert added["pool"] == pool | {"max_each": 100, "usage": 0.02}
     assert (added["count"]["timeouts"], added["count"]["created"]) == (3, 2)
     assert added["rate"]["checked_out"] == 3.0
     assert added["memory"] == {"server": 2 << 20}
@@ -50,7 +51,8 @@ def test_totals_are_sums_over_those_who_are_not_lost() -> None:
 
 def test_a_pool_without_a_maximum_leaves_the_fleet_without_one() -> None:
     unbounded = report(slot=1, pool={"max": None})
-    assert totals.add_up([report(), unbounded])["pool"]["max"] is None
+    pool = totals.add_up([report(), unbounded])["pool"]
+    assert (pool["max"], pool["max_each"]) == (None, None)
     assert totals.usage(unbounded) == 0.0
 
 

@@ -11,7 +11,7 @@ from ops import output
 from ops.commands import status
 from ops.trends import SECONDS, Trends
 from tests.schemas import validated
-from tests.unit.fleet_reports import fleet, node
+from tests.unit.fleet_reports import fleet, node, report, seen
 from tests.unit.test_survey import SILENT, told
 from worker.queues import Queue, Waiting
 
@@ -27,6 +27,8 @@ def test_a_healthy_fleet() -> None:
     assert "MongoDB      MongoDB 8.0.4, database app, answered in 0.40 ms" in lines
     assert "connections  9 used, how many are left is not told" in lines
     assert "processes    4 of 4 seen: 4 live" in lines
+    assert "pools        0 in use, 4 idle; the fullest is 0% in use; 0 operations wait" in lines
+    assert "at most      400 to each member: 4 processes x maxPoolSize 100" in lines
     assert "checkouts    6.0/s, 0.00 % failed; 0 timeouts since the start" in lines
     assert "beat         ticked 2.0 s ago, Scheduler on h" in lines
 
@@ -36,6 +38,14 @@ def test_reasons_stand_below_the_verdict() -> None:
     assert lines[0].startswith("down  deployment test")
     assert lines[1].startswith("  - this machine cannot use MongoDB")
     assert lines[2].startswith("  - 4 of 4 processes are cut off from MongoDB, for 7 s")
+
+
+def test_pools_that_differ_have_no_one_maximum_to_name_and_unlimited_ones_have_none() -> None:
+    unlike = fleet(seen(report(slots=2)), seen(report(slot=1, slots=2, pool={"max": 7, "in_use": 7})))
+    lines = shown(told(fleet=unlike)).splitlines()
+    assert "pools        7 in use, 2 idle; the fullest is 100% in use; 0 operations wait" in lines
+    assert "at most      107 to each member: the sum of maxPoolSize of 2 processes" in lines
+    assert "at most      -" in shown(told(fleet=fleet(*node(pool={"max": None}))))
 
 
 def test_what_was_not_seen_leaves_no_hole() -> None:

@@ -175,7 +175,7 @@ class PoolMonitor:
         """Return all servers' numbers together; `now` is monotonic."""
         counts = list(self._counts.values())
         counted = [each.since_reset(now) for each in counts]
-        return totals(list(self.gauges().values()), counted, [each.last_minute(now) for each in counts])
+        return totals(self.gauges(), counted, [each.last_minute(now) for each in counts])
 
     def get_stats(self, now: float) -> dict[str, dict[str, Any]]:
         """Return the statistics by server, by the keys of `stats.STATS`."""

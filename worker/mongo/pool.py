@@ -17,6 +17,11 @@ class PoolGauges:
     min: int
     max: int | None
 
+    @property
+    def usage(self) -> float | None:
+        """The share of the maximum that is in use, 0.0 to 1.0; None where there is no maximum."""
+        return self.in_use / self.max if self.max else None
+
     def plus(self, other: "PoolGauges") -> "PoolGauges":
         """Return this pool with the connections of another one of the same server, within its own limits."""
         return replace(

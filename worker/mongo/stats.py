@@ -1,5 +1,6 @@
 """The statistics of a pool: every key with its unit, kind, source and meaning, and how it is made."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,11 +128,14 @@ def _histogram(times: Times) -> dict[str, Any]:
 class Totals:
     """One process's pools together: what a row of the board and a report carry. Times are in ms, rates per s.
 
-    `wait`, `use`, `rtt`, `rate` and `wait_buckets` are of the last minute; `count` is since the start or the
-    last reset.
+    Of `pool`, size, in_use, idle and waiting are sums over all servers; min and max are those of each
+    server's pool, and usage is the fullest pool's share of max in use, None without a max. `servers` has
+    size, in_use and waiting by server. `wait`, `use`, `rtt`, `rate` and `wait_buckets` are of the last
+    minute; `count` is since the start or the last reset.
     """
 
-    pool: dict[str, int | None]
+    pool: dict[str, float | None]
+    servers: dict[str, list[int]]
     count: dict[str, int]
     rate: dict[str, float]
     wait: dict[str, float | int | None]
@@ -157,11 +161,12 @@ _COUNTS = (
 )
 
 
-def totals(gauges: list[PoolGauges], counted: list[Change], minutes: list[Change]) -> Totals:
-    """Add up the servers of a process."""
+def totals(gauges: Mapping[str, PoolGauges], counted: list[Change], minutes: list[Change]) -> Totals:
+    """Add up the servers of a process; `gauges` are by server."""
     times = {name: _sum_times([minute.times[name] for minute in minutes]) for name in _TIMES}
     return Totals(
-        pool=_sum_gauges(gauges),
+        pool=_together(list(gauges.values())),
+        servers={name: [each.size, each.in_use, each.waiting] for name, each in gauges.items()},
         count={name: sum(change.counts[name] for change in counted) for name in _COUNTS},
         rate={name: round(sum(minute.rate(name) for minute in minutes), 3) for name in _RATES},
         wait=times["wait"].to_dict(),
@@ -175,8 +180,15 @@ def _sum_times(times: list[Times]) -> Times:
     return sum(times, Times((0,) * BUCKETS))
 
 
-def _sum_gauges(gauges: list[PoolGauges]) -> dict[str, int | None]:
-    names = ("size", "in_use", "idle", "waiting", "min")
-    limits = [gauge.max for gauge in gauges if gauge.max is not None]
-    together: dict[str, int | None] = {name: sum(getattr(gauge, name) for gauge in gauges) for name in names}
-    return together | {"max": sum(limits) if len(limits) == len(gauges) else None}
+def _together(gauges: list[PoolGauges]) -> dict[str, float | None]:
+    names = ("size", "in_use", "idle", "waiting")
+    sums: dict[str, float | None] = {name: sum(getattr(each, name) for each in gauges) for name in names}
+    # A limit is one server's: that of several together would never be reached.
+    limits = [each.max for each in gauges]
+    most = None if None in limits else max((limit for limit in limits if limit is not None), default=0)
+    usage = max((each.usage for each in gauges if each.usage is not None), default=None)
+    return sums | {
+        "min": max((each.min for each in gauges), default=0),
+        "max": most,
+        "usage": None if usage is None else round(usage, 4),
+    }

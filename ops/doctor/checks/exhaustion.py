@@ -137,12 +137,16 @@ def _is_too_small(process: Process) -> bool:
 
 def _shortage(processes: Sequence[Process]) -> Iterator[str]:
     waiting = sum(process.pool.get("waiting") or 0 for process in processes)
-    full = sum(process.pool.get("in_use") or 0 for process in processes)
-    of = sum(process.pool.get("max") or 0 for process in processes)
-    yield f"{waiting} waiting now, {full} of {of} connections in use"
+    worst = max(processes, key=lambda process: process.number("pool", "usage"))
+    yield f"{waiting} waiting now, {_in_use(worst)} connections in use in the fullest pool"
     p99 = most(process.number("wait", "p99") for process in processes)
     timeouts = int(sum(process.number("count", "timeouts") for process in processes))
     yield f"waits in the last minute: p99 up to {p99:,.0f} ms; timeouts so far: {timeouts:,}"
+
+
+def _in_use(process: Process) -> str:
+    limit = process.pool.get("max")
+    return f"{round(process.number('pool', 'usage') * limit)} of {limit}" if limit else "any number of"
 
 
 def _members(processes: Iterable[Process]) -> frozenset[str]:
