@@ -8,11 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
+
+from pymongo.errors import PyMongoError
 
 from . import events, memory
 from .board import Board
@@ -280,7 +282,9 @@ class Mongo:
 
     def check(self) -> dict[str, Any]:
         """Ping under the settings' deadline; return the verdict and what supports it (`Link.check`)."""
-        self.get_client()
+        # The first use makes the link anew. Where no client can be made the ping says why.
+        with suppress(PyMongoError, OSError):
+            self.get_client()
         return self._stamp() | self.link.check()
 
     def pool(self) -> dict[str, Any]:

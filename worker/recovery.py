@@ -2,22 +2,23 @@
 
 | what failed it | late acknowledgement | early acknowledgement |
 |---|---|---|
-| outage; a login that was refused | back to the broker, costs no retry | a copy is sent, costs no retry |
+| in an outage: a transient error, a refused login | back to the broker, no retry | a copy is sent, no retry |
 | a soft time limit while MongoDB is away | likewise | likewise |
-| an operation that got no answer from a server that answers others | a retry | a retry |
-| failover, overload, deadline, closed client | a retry, after a full-jitter delay | a retry |
+| else: a transient error | a retry, after a full-jitter delay | a retry |
 | anything else | fails at once | fails at once |
 
-A retry is one of `max_retries`. A task that is run eagerly has no broker to go back to: it retries. A login
-that was refused is of the process, not of the task, and new credentials mend it: the task waits for them.
+Transient are outage, failover, overload, an exhausted pool, a deadline and a closed client. There is an
+outage where MongoDB does not answer a ping of this process's own client after the error, or did not while
+the task ran. Without one the error is the task's own, as where another cluster is away: a retry is one of
+`max_retries`. A task that is run eagerly has no broker to go back to: it retries. A login that was
+refused is of the process, not of the task, and new credentials mend it: the task waits for them.
 """
 
 import random
 from dataclasses import dataclass
 from enum import StrEnum
 
-from celery.exceptions import SoftTimeLimitExceeded
-from pymongo.errors import NetworkTimeout
+from celery.exceptions import SoftTimeLimitExceeded, TaskPredicate
 
 from .mongo.classify import ErrorClass, is_login_refused
 
@@ -50,26 +51,40 @@ class Terms:
     can_retry: bool
 
 
-def cause(error: BaseException, error_class: ErrorClass, *, is_away: bool) -> ErrorClass:
-    """Return the class of what failed a task: a soft time limit that strikes while MongoDB is away is the
-    outage's, whose end the task has waited for.
-    """
-    return ErrorClass.OUTAGE if is_away and isinstance(error, SoftTimeLimitExceeded) else error_class
+def is_of_celery(error: BaseException) -> bool:
+    """Say whether an error says itself what becomes of the task, whatever was handled when it was raised."""
+    return isinstance(error, (TaskPredicate, SoftTimeLimitExceeded))
 
 
-def is_outage(error: BaseException, error_class: ErrorClass) -> bool:
-    """Say whether the error is about the process's link to MongoDB, and not about this task."""
+def can_wait(error: BaseException, error_class: ErrorClass) -> bool:
+    """Say whether the error is one that a task waits out, should there be an outage."""
     is_login = error_class is ErrorClass.AUTH and is_login_refused(error)
-    return error_class is ErrorClass.OUTAGE or is_login
+    return error_class.is_transient or is_login or isinstance(error, SoftTimeLimitExceeded)
 
 
-def way(error: BaseException, error_class: ErrorClass, terms: Terms, *, is_back: bool) -> Way:
-    """Return how the task goes on; `is_back`: MongoDB answers the process again, some moments later."""
-    # Sent, and no answer for the socket's timeout, by a server that answers a ping: it is the operation.
-    is_its_own = is_back and isinstance(error, NetworkTimeout)
-    if terms.waits and is_outage(error, error_class) and not is_its_own:
+def needs_ping(error: BaseException, error_class: ErrorClass) -> bool:
+    """Say whether only a ping can tell if there is an outage, where no heartbeat has noticed one.
+
+    An overloaded server answers, a ping waits in the same full pool, a closed client was the process's own
+    doing, and a time limit leaves no time.
+    """
+    asked = (ErrorClass.OUTAGE, ErrorClass.FAILOVER, ErrorClass.DEADLINE, ErrorClass.AUTH)
+    return error_class in asked and can_wait(error, error_class)
+
+
+def way(error_class: ErrorClass, terms: Terms, *, is_away: bool) -> Way:
+    """Return how the task goes on; `is_away`: it waits out an outage."""
+    if is_away:
         return wait(terms)
     return Way.RETRY if error_class.is_transient and terms.can_retry else Way.FAIL
+
+
+def reason(error: BaseException, error_class: ErrorClass, *, is_away: bool) -> str:
+    """Return why the task goes on as it does."""
+    if not is_away or error_class is ErrorClass.OUTAGE:
+        return str(error_class)
+    name = type(error).__name__ if error_class is ErrorClass.FOREIGN else error_class
+    return f"{name} in an outage"
 
 
 def wait(terms: Terms) -> Way:
@@ -77,12 +92,9 @@ def wait(terms: Terms) -> Way:
     return Way.REQUEUE if terms.acks_late else Way.RESEND
 
 
-def hold_seconds(elapsed: float, *, has_timed_out: bool, ping_seconds: float) -> float:
-    """Return how long a task that failed waits at most for the circuit to close, `elapsed` since its start.
-
-    One whose operation timed out waits for the verdict of a ping: it says what timed out.
-    """
-    return max(HOLD_SECONDS - elapsed, ping_seconds if has_timed_out else 0.0, 0.0)
+def hold_seconds(elapsed: float) -> float:
+    """Return how long a task that failed `elapsed` seconds after its start waits for the circuit to close."""
+    return max(HOLD_SECONDS - elapsed, 0.0)
 
 
 def pause_seconds() -> float:

@@ -84,9 +84,12 @@ class Reporter:
 
     def _reconnect(self) -> None:
         # Closed by somebody before the process ends: nothing to look after.
-        if self._mongo.holder.client is not None:
+        if self._mongo.holder.state == "closed":
+            return
+        # Where it was just seen to be away the attempt is for the next turn.
+        if self._mongo.link.settle():
             self._mongo.link.reconnect()
-            self._mongo.warn_of_foreign()
+        self._mongo.warn_of_foreign()
 
     def _show(self) -> None:
         """Tick every 2 s, also where attempts to reconnect come faster; at once where the circuit moved, or
@@ -108,7 +111,8 @@ class Reporter:
         """Seconds to the next step: sooner where a reconnection attempt is due before the next tick."""
         pause = max(self._show_at - time.monotonic(), 0.01)
         due_in = self._mongo.link.due_in()
-        return pause if due_in is None or self._mongo.holder.client is None else min(pause, max(due_in, 0.01))
+        is_closed = self._mongo.holder.state == "closed"
+        return pause if due_in is None or is_closed else min(pause, max(due_in, 0.01))
 
 
 def _jittered() -> float:

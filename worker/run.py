@@ -5,7 +5,6 @@ import time
 from typing import Any
 
 from celery.exceptions import Ignore, Reject, Retry
-from pymongo.errors import NetworkTimeout
 from redis import RedisError
 
 from . import events, recovery
@@ -13,12 +12,16 @@ from .attempts import Admission
 from .deliveries import StillRunningError
 from .errors import DeadLetteredError
 from .events import Event
+from .mongo.classify import ErrorClass
 from .mongo.work import current_work
 from .process import Mongo
 from .recovery import Terms, Way
 from .requeue import BackToBroker
 
 logger = logging.getLogger("celery_pymongo.task")
+
+# What a ping may take where the task's own end is nearer, out of the time that is left for its error.
+_PING_SECONDS = 0.1
 
 
 class Run:
@@ -57,10 +60,10 @@ class Run:
         if isinstance(error, BackToBroker):
             # A retry of the task's own that could not be sent, or its letter.
             return
-        link, terms = self._mongo.link, self._terms()
-        error_class = recovery.cause(error, link.observe(error), is_away=not link.circuit.is_closed)
-        is_back = terms.waits and recovery.is_outage(error, error_class) and self._is_back(error)
-        way = recovery.way(error, error_class, terms, is_back=is_back)
+        failed_at, terms = time.monotonic(), self._terms()
+        error_class = self._observe(error)
+        is_away = terms.waits and self._is_away(error, error_class, failed_at)
+        way = recovery.way(error_class, terms, is_away=is_away)
         if way is not Way.FAIL and not may_run_again(self._task, self._mongo):
             if self._task.request.is_eager:
                 # No message: the error stands.
@@ -70,7 +73,7 @@ class Run:
                 self.end()
             raise dead from error
         self.end(is_done=way is Way.FAIL and not _asks_again(error))
-        self._go_on(way, str(error_class), error)
+        self._go_on(way, recovery.reason(error, error_class, is_away=is_away), error)
 
     def _wait_for_mongo(self) -> None:
         """Go back to the broker, after a moment, where MongoDB is known to be away."""
@@ -79,14 +82,23 @@ class Run:
             return
         self._go_on(recovery.wait(self._terms()), f"MongoDB is away ({link.error})")
 
-    def _is_back(self, error: Exception) -> bool:
+    def _observe(self, error: Exception) -> ErrorClass:
+        return ErrorClass.FOREIGN if recovery.is_of_celery(error) else self._mongo.link.observe(error)
+
+    def _is_away(self, error: Exception, error_class: ErrorClass, failed_at: float) -> bool:
+        """Say whether an outage has to do with the error; then the slot is kept for a moment."""
+        link = self._mongo.link
+        if not recovery.can_wait(error, error_class):
+            return False
+        # An outage that ended while the task ran will do, but not for a soft time limit that strikes later.
+        since = failed_at if recovery.is_of_celery(error) else self._began
+        if not link.circuit.was_open_since(since):
+            within = max(self._seconds_to_end(), _PING_SECONDS)
+            if not recovery.needs_ping(error, error_class) or link.answers(failed_at, within=within):
+                return False
         time.sleep(min(recovery.pause_seconds(), self._seconds_to_end()))
-        seconds = recovery.hold_seconds(
-            time.monotonic() - self._began,
-            has_timed_out=isinstance(error, NetworkTimeout),
-            ping_seconds=self._mongo.settings.ping_timeout_seconds,
-        )
-        return self._hold(seconds)
+        self._hold(recovery.hold_seconds(time.monotonic() - self._began))
+        return True
 
     def _interrupted(self) -> None:
         """Note that the process is told to end in the middle of the run, as a cold shutdown does."""

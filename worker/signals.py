@@ -150,8 +150,7 @@ class Lifecycle:
             self._refuse_foreign()
         elif self._reporter is None:
             # Not so under solo, where worker_process_init came before.
-            self._mongo.enter_process(self._mongo.place)
-            self._start_reporter()
+            self._enter(self._mongo.place)
         if self._mongo.board is not None and self._mongo.board.path is None:
             message = "no file for the board, neither in shared memory nor in the temporary folder"
             events.say(logger, logging.WARNING, Event.BOARD_PRIVATE, message)
@@ -178,8 +177,7 @@ class Lifecycle:
             self._attach_board()
         # A spawned child has heard no worker_init.
         kind = "prefork" if _is_spawned_child() else self._kind
-        self._mongo.enter_process(Place(sender, kind=kind))
-        self._start_reporter()
+        self._enter(Place(sender, kind=kind))
 
     def worker_process_shutdown(self, **_kwargs: Any) -> None:
         """In a child that ends, but not by SIGKILL."""
@@ -244,6 +242,15 @@ class Lifecycle:
             # Garbage that is frozen would stay for ever.
             gc.collect()
             gc.freeze()
+
+    def _enter(self, place: Place) -> None:
+        """Make the client, and start the reporter even where it cannot be made yet, as while a file that its
+        options name is away: the first use makes it, and until then the reporter says why there is none.
+        """
+        try:
+            self._mongo.enter_process(place)
+        finally:
+            self._start_reporter()
 
     def _start_reporter(self) -> None:
         settings = self._mongo.settings

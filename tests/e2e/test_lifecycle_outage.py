@@ -130,7 +130,7 @@ def test_a_message_that_expires_in_an_outage_is_counted(node: Node, site: Site) 
     ("failure", "pattern"),
     [
         ({"errorCode": 10107}, r"task\.retry: .*write.* met failover"),
-        ({"closeConnection": True}, r"task\.requeued: .*write.*: outage"),
+        ({"closeConnection": True}, r"task\.retry: .*write.* met outage"),
     ],
     ids=["not primary", "connection closed"],
 )

@@ -57,7 +57,7 @@ FAULTS: Mapping[str, Fault] = {
         "full pool",
         strikes.fill_pool,
         6,
-        r"task\.retry: .* met overload",
+        r"task\.retry: .* met exhausted pool",
         settings={"MONGODB_MAX_POOL_SIZE": "2", "MONGODB_WAIT_QUEUE_TIMEOUT_MS": "300"},
     ),
     "redis-kill": Fault(

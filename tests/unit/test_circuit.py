@@ -127,3 +127,25 @@ def test_threads_that_fail_and_succeed_at_once_see_as_many_openings_as_closings(
     opened = sum(change.before is CLOSED for change in made)
     closed = sum(change.after is CLOSED for change in made)
     assert opened - closed == (not circuit.is_closed)
+
+
+def test_an_outage_is_remembered_after_its_end() -> None:
+    circuit = Circuit()
+    assert not circuit.was_open_since(0.0)
+    circuit.fail(10.0, "x")
+    assert circuit.was_open_since(99.0)
+    circuit.probe(11.0)
+    assert circuit.was_open_since(99.0)
+    circuit.succeed(12.0, "ping")
+    assert [circuit.was_open_since(moment) for moment in (9.0, 11.0, 12.0, 12.1)] == [True, True, True, False]
+
+
+def test_an_open_circuit_is_waited_for() -> None:
+    circuit = Circuit()
+    assert not circuit.wait_open(0.0)
+    circuit.fail(10.0, "x")
+    assert circuit.wait_open(0.0)
+    circuit.probe(11.0)
+    assert circuit.wait_open(0.0)
+    circuit.succeed(12.0, "ping")
+    assert not circuit.wait_open(0.0)

@@ -3,13 +3,18 @@
 import importlib
 import inspect
 import pkgutil
+import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
 import bson
+import dns.exception
+import dns.message
+import dns.name
+import dns.resolver
 import gridfs
 import pymongo
 import pytest
@@ -17,12 +22,16 @@ from bson.errors import InvalidBSON, InvalidDocument
 from hypothesis import given
 from hypothesis import strategies as st
 from pymongo import errors, helpers_shared
+from pymongo.client_session_shared import _make_timeout_error
+from pymongo.pool_options import PoolOptions
 from pymongo.pool_shared import _PoolClosedError
+from pymongo.synchronous import pool, srv_resolver
 
 from worker.mongo import classify as module
-from worker.mongo.classify import ErrorClass, classify, driver_attempts
+from worker.mongo.classify import ErrorClass, classify, driver_attempts, is_login_refused, may_be_outage
 
 OUTAGE, FAILOVER, OVERLOAD = ErrorClass.OUTAGE, ErrorClass.FAILOVER, ErrorClass.OVERLOAD
+EXHAUSTED = ErrorClass.EXHAUSTED
 DEADLINE, AUTH, CONFIG = ErrorClass.DEADLINE, ErrorClass.AUTH, ErrorClass.CONFIG
 CLOSED, DATA, FOREIGN = ErrorClass.CLOSED, ErrorClass.DATA, ErrorClass.FOREIGN
 
@@ -59,7 +68,7 @@ BARE: dict[str, ErrorClass] = {
     "PyMongoError": DATA,
     "ServerSelectionTimeoutError": OUTAGE,
     "WTimeoutError": DEADLINE,
-    "WaitQueueTimeoutError": OVERLOAD,
+    "WaitQueueTimeoutError": EXHAUSTED,
     "WriteConcernError": DATA,
     "WriteError": DATA,
     "_OperationCancelled": OUTAGE,
@@ -105,6 +114,20 @@ def labelled(kind: type[errors.PyMongoError], *labels: str) -> errors.PyMongoErr
     for label in labels:
         error._add_error_label(label)
     return error
+
+
+def error_of(operation: Callable[[], object]) -> Exception:
+    """Return what it raises."""
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - the caller judges it
+        operation()
+    return raised.value
+
+
+def raiser(error: Exception) -> Any:
+    def fail(*_args: Any, **_options: Any) -> None:
+        raise error
+
+    return fail
 
 
 def test_every_exception_of_pymongo_has_been_judged() -> None:
@@ -164,14 +187,42 @@ def test_what_the_driver_retries_is_transient_and_was_tried_twice_and_is_no_outa
 @pytest.mark.parametrize(
     "error",
     [
-        labelled(errors.NetworkTimeout, "SystemOverloadedError", "RetryableError"),
-        labelled(errors.AutoReconnect, "SystemOverloadedError", "RetryableError", "RetryableWriteError"),
         coded(462, "SystemOverloadedError", "RetryableError", "NoWritesPerformed"),
         coded(2, "SystemOverloadedError"),
+        labelled(errors.NotPrimaryError, "SystemOverloadedError"),
     ],
 )
-def test_the_overload_label_wins_over_code_and_type(error: errors.PyMongoError) -> None:
+def test_the_overload_label_of_a_server_that_answers_wins_over_code_and_type(
+    error: errors.PyMongoError,
+) -> None:
     assert classify(error) is OVERLOAD
+
+
+def connecting(cause: Exception) -> Exception:
+    """Return what PyMongo's pool makes of an error of the socket on which it connects, labels and all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "_configured_socket_interface", raiser(cause))
+        return error_of(pool.Pool(("127.0.0.1", 27017), PoolOptions()).connect)
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        ConnectionRefusedError(111, "Connection refused"),
+        ConnectionResetError(104, "Connection reset by peer"),
+        TimeoutError("timed out"),
+        OSError(113, "No route to host"),
+        socket.gaierror(-3, "Temporary failure in name resolution"),
+        socket.gaierror(-2, "Name or service not known"),
+    ],
+    ids=repr,
+)
+def test_a_connection_that_cannot_be_made_is_an_outage_whatever_the_driver_labels_it(
+    cause: Exception,
+) -> None:
+    error: Any = connecting(cause)
+    assert error.has_error_label("SystemOverloadedError") is not isinstance(cause, socket.gaierror)
+    assert classify(error) is OUTAGE
 
 
 @pytest.mark.parametrize("label", ["RetryableWriteError", "RetryableError", "TransientTransactionError"])
@@ -272,7 +323,8 @@ def test_the_drivers_own_attempts_are_counted(error: errors.PyMongoError, attemp
 
 
 def test_what_a_person_has_to_mend_is_not_transient() -> None:
-    assert {c for c in ErrorClass if c.is_transient} == {OUTAGE, FAILOVER, OVERLOAD, DEADLINE, CLOSED}
+    transient = {OUTAGE, FAILOVER, OVERLOAD, EXHAUSTED, DEADLINE, CLOSED}
+    assert {c for c in ErrorClass if c.is_transient} == transient
 
 
 @pytest.mark.parametrize(
@@ -290,6 +342,187 @@ def test_what_a_person_has_to_mend_is_not_transient() -> None:
 def test_an_encryption_error_is_what_encryption_met(cause: Exception, expected: ErrorClass) -> None:
     assert classify(errors.EncryptionError(cause)) is expected
     assert classify(errors.EncryptedCollectionError(cause, {})) is expected
+
+
+# -- the cause is in the cause ---------------------------------------------------------------------
+
+
+def of_dns(kind: Any, **options: Any) -> Exception:
+    """Return an error of dnspython's, whose constructors have no types."""
+    error: Exception = kind(**options)
+    return error
+
+
+def resolving(cause: Exception) -> Exception:
+    """Return what PyMongo makes of an error of the lookup that `mongodb+srv` begins with."""
+    client: Any = pymongo.MongoClient("mongodb+srv://cluster0.shop.test/", connect=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(srv_resolver, "_resolve", raiser(cause))
+        return error_of(lambda: client.admin.command("ping"))
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (of_dns(dns.resolver.NoNameservers), OUTAGE),  # SERVFAIL, REFUSED
+        (of_dns(dns.resolver.LifetimeTimeout, timeout=10.0, errors=[]), OUTAGE),
+        (of_dns(dns.exception.Timeout), OUTAGE),
+        (of_dns(dns.resolver.NoResolverConfiguration), OUTAGE),
+        (OSError(101, "Network is unreachable"), OUTAGE),
+        (of_dns(dns.resolver.NXDOMAIN), CONFIG),
+        # The name has no SRV record.
+        (of_dns(dns.resolver.NoAnswer, response=dns.message.QueryMessage()), CONFIG),
+        (of_dns(dns.resolver.YXDOMAIN), CONFIG),
+        (of_dns(dns.name.LabelTooLong), CONFIG),
+        (of_dns(dns.name.EmptyLabel), CONFIG),
+        (UnicodeError("x"), CONFIG),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_a_dns_that_does_not_answer_is_an_outage_and_a_name_that_does_not_exist_is_not(
+    cause: Exception, expected: ErrorClass
+) -> None:
+    assert classify(resolving(cause)) is expected
+
+
+class OrderError(Exception):
+    """An error of a task's own."""
+
+
+def raised_from(error: Exception) -> Exception:
+    own = OrderError("not saved")
+    own.__cause__ = error
+    return own
+
+
+def raised_while_handling(error: Exception) -> Exception:
+    def save() -> None:
+        try:
+            raise error
+        except type(error):
+            raise OrderError("not saved")  # noqa: B904 - as much code does
+
+    return error_of(save)
+
+
+def raised_in_place_of(error: Exception) -> Exception:
+    def save() -> None:
+        try:
+            raise error
+        except type(error):
+            raise OrderError("not saved") from None
+
+    return error_of(save)
+
+
+SHUTTING_DOWN = errors.WriteConcernError("Replication is being shut down", 91)
+REFUSED = errors.ServerSelectionTimeoutError("refused")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (REFUSED, OUTAGE),
+        (SHUTTING_DOWN, FAILOVER),
+        (errors.DuplicateKeyError("x", 11000), DATA),
+        (coded(18), AUTH),
+        (InvalidDocument("x"), DATA),
+        (resolving(of_dns(dns.resolver.NoNameservers)), OUTAGE),
+        (KeyError("x"), FOREIGN),
+    ],
+    ids=repr,
+)
+def test_an_error_of_other_code_has_the_class_of_what_it_was_made_of(
+    error: Exception, expected: ErrorClass
+) -> None:
+    for own in (raised_from(error), raised_while_handling(error), raised_from(raised_from(error))):
+        assert classify(own) is expected
+        assert is_login_refused(own) is (expected is AUTH)
+        assert driver_attempts(own) == driver_attempts(error)
+    assert classify(raised_in_place_of(error)) is FOREIGN
+
+
+def test_a_chain_of_causes_that_bites_its_tail_ends() -> None:
+    first, second = OrderError("x"), OrderError("y")
+    first.__cause__, second.__cause__ = second, first
+    assert classify(first) is FOREIGN
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ([REFUSED, SHUTTING_DOWN], OUTAGE),
+        ([REFUSED, ValueError("x")], FOREIGN),
+        ([SHUTTING_DOWN, errors.DuplicateKeyError("x", 11000)], DATA),
+        ([ExceptionGroup("inner", [REFUSED]), raised_from(REFUSED)], OUTAGE),
+        ([coded(18), REFUSED], AUTH),
+    ],
+)
+def test_a_group_of_errors_is_what_the_first_that_no_retry_mends_is(
+    parts: list[Exception], expected: ErrorClass
+) -> None:
+    group = ExceptionGroup("several", parts)
+    assert classify(group) is classify(raised_from(group)) is expected
+    assert may_be_outage(group) is (expected in (OUTAGE, AUTH))
+
+
+def in_transaction(error: errors.PyMongoError) -> errors.PyMongoError:
+    """Return what `with_transaction` makes of its last error when its time is over."""
+    timeout = _make_timeout_error(error)
+    timeout.__cause__ = error
+    return timeout
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (in_transaction(coded(112, "TransientTransactionError")), OUTAGE),  # a ping says that it is none
+        (errors.PyMongoError("some text"), DATA),
+        (errors.InvalidOperation("some text"), DATA),
+    ],
+)
+def test_what_the_driver_makes_of_an_error_of_its_own(error: Exception, expected: ErrorClass) -> None:
+    assert classify(error) is expected
+
+
+@pytest.mark.parametrize("kind", [errors.PyMongoError, errors.OperationFailure, errors.ConfigurationError])
+def test_an_error_of_the_drivers_that_says_nothing_by_itself_has_its_causes_class(
+    kind: type[errors.PyMongoError],
+) -> None:
+    error, coded_error = kind("some text"), coded(11000)
+    error.__cause__ = coded_error.__cause__ = REFUSED
+    assert classify(error) is OUTAGE
+    assert classify(coded_error) is DATA
+    error.__cause__ = coded(13)
+    assert classify(error) is BARE[kind.__name__]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [errors.AutoReconnect("x"), coded(10107), labelled(errors.AutoReconnect, "RetryableWriteError")],
+    ids=repr,
+)
+def test_a_bulk_write_of_a_client_that_an_error_ended_is_that_error(error: Exception) -> None:
+    ended = errors.ClientBulkWriteException({"error": error, "writeErrors": []}, False)
+    assert classify(ended) is classify(error)
+    assert driver_attempts(ended) == driver_attempts(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (REFUSED, True),
+        (errors.NetworkTimeout("x"), True),
+        (coded(18), True),
+        (coded(13), False),
+        (SHUTTING_DOWN, False),
+        (errors.WaitQueueTimeoutError("x"), False),
+        (OSError("x"), False),
+    ],
+    ids=repr,
+)
+def test_what_a_ping_has_to_explain(error: Exception, expected: bool) -> None:
+    assert may_be_outage(error) is expected
 
 
 LABELS = st.lists(

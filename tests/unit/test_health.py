@@ -88,7 +88,7 @@ def test_a_ping_keeps_an_earlier_deadline_around_it() -> None:
         (errors.ServerSelectionTimeoutError("refused"), Verdict.DOWN, ErrorClass.OUTAGE),
         (errors.NetworkTimeout("slow"), Verdict.DOWN, ErrorClass.OUTAGE),
         (errors.OperationFailure("bad auth", 18), Verdict.DOWN, ErrorClass.AUTH),
-        (errors.WaitQueueTimeoutError("full"), Verdict.DEGRADED, ErrorClass.OVERLOAD),
+        (errors.WaitQueueTimeoutError("full"), Verdict.DEGRADED, ErrorClass.EXHAUSTED),
         (errors.NotPrimaryError("election"), Verdict.DEGRADED, ErrorClass.FAILOVER),
         (errors.ExecutionTimeout("slow", 50), Verdict.DEGRADED, ErrorClass.DEADLINE),
         (OSError("too many open files"), Verdict.UNKNOWN, ErrorClass.FOREIGN),
@@ -195,3 +195,8 @@ def test_connections_that_the_user_may_not_see_are_unknown_and_no_error(
     status: Any, expected: dict[str, int] | None
 ) -> None:
     assert health.server_connections(client(status), timeout_seconds=2) == expected
+
+
+def test_a_name_that_is_yet_to_be_looked_up_has_no_port() -> None:
+    client: Any = MongoClient("mongodb+srv://cluster0.shop.test/", connect=False)
+    assert health.topology(client)["members"] == {"cluster0.shop.test": "Unknown"}

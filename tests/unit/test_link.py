@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -84,6 +85,11 @@ class World:
         else:
             self.listener.failed(monitoring.ServerHeartbeatFailedEvent(0.001, error, A))
 
+    def lose(self) -> None:
+        """Lose the only server there is."""
+        self.heartbeat()
+        self.heartbeat(errors.AutoReconnect("reset"))
+
     def listen(self) -> None:
         self.listener = self.link.listener()
 
@@ -103,15 +109,14 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_an_outage_is_said_once_and_so_is_its_end(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    for _ in range(3):
-        assert world.link.observe(REFUSED) is ErrorClass.OUTAGE
-    world.heartbeat()
-    world.heartbeat(errors.AutoReconnect("reset"))
-    world.replies = [{"ok": 1}, {"ok": 1}]
+    world.replies = [REFUSED, REFUSED, {"ok": 1}, {"ok": 1}]
+    world.link.ping()
+    world.link.ping()
+    world.lose()
     world.link.ping()
     world.link.ping()
     assert said(caplog) == [Event.CIRCUIT_OPENED, Event.CIRCUIT_CLOSED]
-    assert "MongoDB cannot be reached: ServerSelectionTimeoutError" in caplog.text
+    assert "MongoDB cannot be reached: ServerSelectionTimeoutError: a:27017: refused" in caplog.text
 
 
 def test_a_lost_heartbeat_opens_the_circuit_and_wakes_the_reporter(world: World) -> None:
@@ -124,7 +129,7 @@ def test_a_lost_heartbeat_opens_the_circuit_and_wakes_the_reporter(world: World)
 
 
 def test_a_heartbeat_that_succeeds_makes_the_next_attempt_due(world: World) -> None:
-    world.link.observe(REFUSED)
+    world.lose()
     world.replies = [REFUSED]
     world.link.reconnect()
     due_in = world.link.due_in()
@@ -138,7 +143,8 @@ def test_a_heartbeat_that_succeeds_makes_the_next_attempt_due(world: World) -> N
 
 def test_a_server_that_is_there_and_refuses_logins_is_not_asked_at_each_heartbeat(world: World) -> None:
     refused = errors.OperationFailure("authentication failed", 18)
-    world.link.observe(refused)
+    world.replies = [refused]
+    world.link.ping()
     world.heartbeat()
     world.replies = [refused]
     world.link.reconnect()
@@ -165,7 +171,7 @@ def test_what_is_no_outage_leaves_the_circuit_closed(world: World, error: Except
 
 
 def test_a_probe_that_fails_in_any_way_opens_the_circuit_again(world: World) -> None:
-    world.link.observe(REFUSED)
+    world.lose()
     world.replies = [FULL]
     attempt = world.link.reconnect()
     assert attempt is not None
@@ -174,7 +180,7 @@ def test_a_probe_that_fails_in_any_way_opens_the_circuit_again(world: World) -> 
 
 
 def test_a_failed_attempt_says_when_the_next_is_due(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    world.link.observe(REFUSED)
+    world.lose()
     world.replies = [REFUSED]
     world.link.reconnect()
     assert said(caplog)[-1] == Event.RECONNECT_FAILED
@@ -182,11 +188,11 @@ def test_a_failed_attempt_says_when_the_next_is_due(world: World, caplog: pytest
 
 
 def test_a_health_check_that_ends_the_outage_ends_its_backoff(world: World) -> None:
-    world.link.observe(REFUSED)
+    world.lose()
     world.replies = [REFUSED, {"ok": 1}, REFUSED]
     world.link.reconnect()
     world.link.ping()
-    world.link.observe(REFUSED)
+    world.lose()
     attempt = world.link.reconnect()
     assert attempt is not None
     assert attempt.number == 1
@@ -217,7 +223,7 @@ def test_an_error_of_a_client_that_is_replaced_already_replaces_nothing(world: W
 
 def test_a_probe_that_the_shutdown_overtakes_opens_no_client(world: World) -> None:
     """The reporter is in the middle of a ping when the client is closed, and it is the process's end."""
-    world.link.observe(REFUSED)
+    world.lose()
     world.holder.open()
 
     def closed_meanwhile(name: str) -> Any:
@@ -238,7 +244,7 @@ def test_a_refused_login_replaces_the_client_where_the_credentials_changed(
     world: World, caplog: pytest.LogCaptureFixture, can_renew: bool
 ) -> None:
     world.can_renew = can_renew
-    world.link.observe(REFUSED)
+    world.lose()
     world.replies = [BAD_AUTH, {"ok": 1}]
     attempt = world.link.reconnect()
     assert attempt is not None
@@ -270,7 +276,7 @@ def test_a_check_that_fails_gives_the_reason(world: World) -> None:
     world.replies = [FULL]
     report = world.link.check()
     assert (report["verdict"], report["server"]) == ("degraded", None)
-    assert report["reasons"] == ["overload: WaitQueueTimeoutError: no connection"]
+    assert report["reasons"] == ["exhausted pool: WaitQueueTimeoutError: no connection"]
 
 
 def test_the_server_is_asked_anew_which_it_is_after_an_outage(world: World) -> None:
@@ -283,7 +289,7 @@ def test_the_server_is_asked_anew_which_it_is_after_an_outage(world: World) -> N
 def test_of_many_failed_attempts_ever_fewer_are_told_and_recorded(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.link.observe(REFUSED)
+    world.lose()
     world.replies = [REFUSED] * 20
     for _ in range(20):
         world.link.reconnect(force=True)
@@ -382,7 +388,7 @@ def fail(world: World, monkeypatch: pytest.MonkeyPatch, *, after: float) -> None
 def test_an_outage_that_lasts_too_long_is_said_once_by_the_prober_and_trying_goes_on(
     world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.link.observe(REFUSED)
+    world.lose()
     fail(world, monkeypatch, after=11.0)
     assert Event.RECONNECT_GIVEN_UP not in said(caplog)
     world.company.prober = True
@@ -392,7 +398,7 @@ def test_an_outage_that_lasts_too_long_is_said_once_by_the_prober_and_trying_goe
     assert world.link.due_in() is not None
     world.replies = [{"ok": 1}]
     world.link.ping()
-    world.link.observe(REFUSED)
+    world.lose()
     fail(world, monkeypatch, after=11.0)
     assert said(caplog).count(Event.RECONNECT_GIVEN_UP) == 2
 
@@ -413,12 +419,143 @@ def test_why_the_circuit_is_open_is_known_by_its_class(world: World) -> None:
     assert world.link.error_class is None
 
 
-def test_the_servers_overload_is_counted_and_a_full_pool_is_not(world: World) -> None:
-    world.link.observe(FULL)
+LABELS = {"errorLabels": ["SystemOverloadedError", "RetryableError"]}
+
+
+@pytest.mark.parametrize("error", [FULL, errors.AutoReconnect("refused", LABELS)], ids=repr)
+def test_a_full_pool_and_a_connection_that_fails_are_no_overload_of_the_server(
+    world: World, error: Exception
+) -> None:
+    world.link.observe(error)
+    world.replies = [error]
+    world.link.ping()
     assert (world.link.overloads, world.link.overloaded_at) == (0, None)
+
+
+def test_the_servers_overload_is_counted(world: World) -> None:
     world.replies = [errors.OperationFailure("busy", 462)]
     world.link.ping()
     world.link.observe(errors.OperationFailure("busy", 462))
     assert world.link.overloads == 2
     assert world.link.overloaded_at is not None
+    assert world.link.circuit.is_closed
+
+
+# --- an error, and what a ping says of it ---
+
+
+@pytest.mark.parametrize("error", [REFUSED, BAD_AUTH, errors.NetworkTimeout("timed out")], ids=repr)
+def test_an_error_alone_leaves_the_circuit_closed_and_has_the_reporter_ask(
+    world: World, error: Exception
+) -> None:
+    """It may be another client's, another cluster's, or this operation's alone."""
+    world.link.observe(error)
+    assert world.link.circuit.is_closed
+    assert world.link.wake.is_set()
+    assert world.asked == []
+    world.replies = [{"ok": 1}]
+    assert world.link.settle()
+    assert world.link.settle()
+    assert world.asked == ["ping"]
+
+
+@pytest.mark.parametrize("error", [REFUSED, BAD_AUTH], ids=repr)
+def test_a_ping_that_fails_after_an_error_opens_the_circuit(world: World, error: Exception) -> None:
+    world.link.observe(error)
+    world.replies = [error]
+    assert not world.link.settle()
+    assert world.link.circuit.state is CircuitState.OPEN
+    assert world.link.error_class in (ErrorClass.OUTAGE, ErrorClass.AUTH)
+
+
+def test_nothing_is_asked_where_the_circuit_is_open_already(world: World) -> None:
+    """Hundreds of tasks that fail at once cost no ping."""
+    world.lose()
+    world.link.observe(REFUSED)
+    assert not world.link.answers(time.monotonic())
+    assert world.asked == []
+
+
+def test_one_ping_answers_for_all_errors_before_it(world: World) -> None:
+    failed_at = time.monotonic()
+    world.replies = [{"ok": 1}, {"ok": 1}]
+    assert [world.link.answers(failed_at) for _ in range(3)] == [True] * 3
+    assert world.asked == ["ping"]
+    assert world.link.answers(time.monotonic())
+    assert world.asked == ["ping"] * 2
+
+
+def test_a_server_that_shuts_down_is_asked_until_another_is_primary(world: World) -> None:
+    stopping = errors.OperationFailure("shutting down", 91)
+    world.replies = [stopping, errors.NotPrimaryError("x"), {"ok": 1}]
+    assert world.link.answers(time.monotonic())
+    world.replies = [stopping, REFUSED]
+    assert not world.link.answers(time.monotonic())
+    assert not world.link.circuit.is_closed
+
+
+def test_a_primary_that_is_not_found_in_a_pings_time_is_an_outage(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.link, "_timeout_seconds", 0.1)
+    world.replies = [errors.NotPrimaryError("x")] * 100
+    assert not world.link.answers(time.monotonic())
+    assert world.link.circuit.state is CircuitState.OPEN
+
+
+@pytest.mark.parametrize(
+    "error", [FULL, errors.OperationFailure("busy", 462), errors.ExecutionTimeout("slow", 50)], ids=repr
+)
+def test_a_server_that_is_slow_or_busy_and_a_pool_that_is_full_are_not_away(
+    world: World, error: Exception
+) -> None:
+    world.replies = [error]
+    assert world.link.answers(time.monotonic())
+    assert world.link.circuit.is_closed
+
+
+def test_a_ping_that_had_little_time_says_nothing_to_the_circuit(world: World) -> None:
+    world.replies = [REFUSED]
+    assert not world.link.answers(time.monotonic(), within=0.1)
+    assert world.link.circuit.is_closed
+
+
+def test_after_the_processs_end_nothing_is_asked(world: World) -> None:
+    world.holder.open()
+    world.holder.close()
+    assert not world.link.answers(time.monotonic())
+    assert world.asked == []
+
+
+def dns_away() -> errors.ConfigurationError:
+    """Return what PyMongo makes of a DNS that cannot be asked."""
+    error = errors.ConfigurationError("no route to the DNS")
+    error.__cause__ = OSError(101, "Network is unreachable")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "is_open"),
+    [
+        (dns_away(), True),
+        (errors.ConfigurationError("no such option"), False),
+        (OSError(2, "no file"), False),
+    ],
+    ids=repr,
+)
+def test_a_client_that_cannot_be_made_is_told_as_what_stands_in_its_way_and_made_later(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception, is_open: bool
+) -> None:
+    def refuse() -> Client:
+        raise error
+
+    monkeypatch.setattr(world.holder, "_build", refuse)
+    report = world.link.check()
+    assert report["verdict"] != "ok"
+    assert type(error).__name__ in report["reasons"][0]
+    assert report["topology"] == {"type": "Unknown", "primary": None, "members": {}}
+    assert world.link.circuit.is_closed is not is_open
+    monkeypatch.undo()
+    world.replies = [{"ok": 1}]
+    assert world.link.reconnect(force=True) is not None
     assert world.link.circuit.is_closed

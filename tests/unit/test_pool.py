@@ -102,3 +102,9 @@ def test_the_round_trip_time_is_that_of_the_servers_that_answered(client: Client
 def test_gauges_of_two_pools_of_a_server_are_added_within_the_limits_of_the_first() -> None:
     together = PoolGauges(3, 1, 2, 4, 1, 5).plus(PoolGauges(2, 2, 0, 1, 0, 9))
     assert together == PoolGauges(5, 3, 2, 5, 1, 5)
+
+
+def test_a_client_that_has_not_looked_its_name_up_has_no_pools() -> None:
+    """Which is not to say that PyMongo keeps no counters any more."""
+    client: Any = MongoClient("mongodb+srv://cluster0.shop.test/", connect=False)
+    assert read_gauges(client) == {}

@@ -16,6 +16,7 @@ from worker.attribution import Attribution
 from worker.board import Board
 from worker.board_row import Command
 from worker.events import Event
+from worker.mongo import health
 from worker.mongo.circuit import Change, CircuitState
 from worker.mongo.health import Ping, Verdict
 from worker.presence import Presence
@@ -253,13 +254,17 @@ def test_only_the_first_living_process_introduces_its_node(world: World) -> None
     assert len(world.publisher.introduced) == 1
 
 
-def test_a_report_says_why_a_process_is_cut_off_and_that_the_server_was_overloaded(world: World) -> None:
+def test_a_report_says_why_a_process_is_cut_off_and_that_the_server_was_overloaded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     presence = world.enter()
     presence.tick(10.0)
     assert not {"cause", "overload", "held", "leak", "foreign"} & set(world.publisher.reports[-1])
     overloaded = errors.OperationFailure("busy", 462)
     world.mongo.link.observe(overloaded)
-    world.mongo.link.observe(errors.OperationFailure("bad auth", 18))
+    refused = health.failed(errors.OperationFailure("bad auth", 18))
+    monkeypatch.setattr(health, "ping", lambda client, *, timeout_seconds: refused)
+    world.mongo.link.ping()
     presence.tick(12.0)
     told = world.publisher.reports[-1]
     assert (told["cause"], told["count"]["overloads"]) == ("auth", 1)

@@ -15,7 +15,6 @@ from pymongo import MongoClient, _csot, errors, monitoring
 from worker import process
 from worker.errors import ClientClosedError, ClientInMainError, SettingsError, TwoCopiesError
 from worker.events import Event
-from worker.mongo.circuit import CircuitState
 from worker.mongo.guard import is_closed
 from worker.process import Mongo, Place
 from worker.settings import Settings, load_settings
@@ -89,7 +88,7 @@ def test_a_call_runs_the_operation_and_observes_its_errors() -> None:
         process.call(lambda: (_ for _ in ()).throw(errors.DuplicateKeyError("x", 11000)))
 
 
-def test_an_outage_that_the_very_first_operation_meets_opens_the_circuit() -> None:
+def test_an_outage_that_the_very_first_operation_meets_is_the_new_links_to_settle() -> None:
     """The operation opens the client, and with it a link that was not there when the call began."""
 
     def operation() -> None:
@@ -98,7 +97,7 @@ def test_an_outage_that_the_very_first_operation_meets_opens_the_circuit() -> No
 
     with pytest.raises(errors.ServerSelectionTimeoutError):
         process.call(operation, attempts=1)
-    assert process.current().link.circuit.state is CircuitState.OPEN
+    assert process.current().link.wake.is_set()
     process.current().close()
 
 
@@ -169,7 +168,7 @@ def test_a_new_process_starts_its_story_anew(mongo: Mongo, monkeypatch: pytest.M
     """What a fork copied, counters and an open circuit, is the parent's."""
     mongo.get_client()
     before = mongo.monitor
-    mongo.link.observe(REFUSED)
+    mongo.link.circuit.fail(0.0, "heartbeat")
     monkeypatch.setattr(os, "getpid", lambda: 4711)
     mongo.holder.forget()
     mongo.get_client()

@@ -5,17 +5,14 @@ from celery.exceptions import SoftTimeLimitExceeded
 from pymongo import errors
 
 from worker import recovery
-from worker.mongo.classify import ErrorClass, classify
+from worker.mongo.classify import classify
 from worker.recovery import Terms, Way, way
 
 LATE = Terms(acks_late=True, waits=True, can_retry=True)
 EARLY = Terms(acks_late=False, waits=True, can_retry=True)
 SPENT = Terms(acks_late=True, waits=True, can_retry=False)
-EAGER = Terms(acks_late=True, waits=False, can_retry=True)
 
-NOBODY = errors.ServerSelectionTimeoutError("nobody")
-RESET = errors.AutoReconnect("reset")
-SILENT = errors.NetworkTimeout("timed out")
+NO_SERVER = errors.ServerSelectionTimeoutError("refused")
 BAD_LOGIN = errors.OperationFailure("Authentication failed.", 18)
 BAD_ATLAS_LOGIN = errors.OperationFailure("bad auth : authentication failed", 8000)
 NO_ATLAS_ROLE = errors.OperationFailure("user is not allowed to do action [update] on [app.orders]", 8000)
@@ -23,58 +20,81 @@ NO_ROLE = errors.OperationFailure("not allowed", 13)
 
 
 @pytest.mark.parametrize(
-    ("error", "is_back", "ways"),
+    ("error", "is_away", "ways"),
     [
-        (NOBODY, False, (Way.REQUEUE, Way.RESEND, Way.REQUEUE, Way.RETRY)),
-        (RESET, True, (Way.REQUEUE, Way.RESEND, Way.REQUEUE, Way.RETRY)),
-        (SILENT, False, (Way.REQUEUE, Way.RESEND, Way.REQUEUE, Way.RETRY)),
-        (SILENT, True, (Way.RETRY, Way.RETRY, Way.FAIL, Way.RETRY)),
-        (BAD_LOGIN, False, (Way.REQUEUE, Way.RESEND, Way.REQUEUE, Way.FAIL)),
-        (BAD_ATLAS_LOGIN, False, (Way.REQUEUE, Way.RESEND, Way.REQUEUE, Way.FAIL)),
-        (NO_ATLAS_ROLE, False, (Way.FAIL, Way.FAIL, Way.FAIL, Way.FAIL)),
-        (NO_ROLE, False, (Way.FAIL, Way.FAIL, Way.FAIL, Way.FAIL)),
-        (errors.NotPrimaryError("x"), False, (Way.RETRY, Way.RETRY, Way.FAIL, Way.RETRY)),
-        (errors.WaitQueueTimeoutError("x"), True, (Way.RETRY, Way.RETRY, Way.FAIL, Way.RETRY)),
-        (errors.ExecutionTimeout("x", 50), True, (Way.RETRY, Way.RETRY, Way.FAIL, Way.RETRY)),
-        (errors.DuplicateKeyError("x", 11000), True, (Way.FAIL, Way.FAIL, Way.FAIL, Way.FAIL)),
-        (errors.ConfigurationError("x"), False, (Way.FAIL, Way.FAIL, Way.FAIL, Way.FAIL)),
-        (OSError(18, "not MongoDB's"), False, (Way.FAIL, Way.FAIL, Way.FAIL, Way.FAIL)),
+        (NO_SERVER, True, (Way.REQUEUE, Way.RESEND, Way.REQUEUE)),
+        (NO_SERVER, False, (Way.RETRY, Way.RETRY, Way.FAIL)),
+        (BAD_LOGIN, True, (Way.REQUEUE, Way.RESEND, Way.REQUEUE)),
+        (BAD_LOGIN, False, (Way.FAIL, Way.FAIL, Way.FAIL)),
+        (errors.NotPrimaryError("x"), True, (Way.REQUEUE, Way.RESEND, Way.REQUEUE)),
+        (errors.NotPrimaryError("x"), False, (Way.RETRY, Way.RETRY, Way.FAIL)),
+        (errors.WaitQueueTimeoutError("x"), False, (Way.RETRY, Way.RETRY, Way.FAIL)),
+        (errors.DuplicateKeyError("x", 11000), False, (Way.FAIL, Way.FAIL, Way.FAIL)),
+        (errors.ConfigurationError("x"), False, (Way.FAIL, Way.FAIL, Way.FAIL)),
+        (OSError(18, "not MongoDB's"), False, (Way.FAIL, Way.FAIL, Way.FAIL)),
     ],
     ids=repr,
 )
 def test_each_error_has_one_way_for_each_kind_of_task(
-    error: Exception, is_back: bool, ways: tuple[Way, ...]
+    error: Exception, is_away: bool, ways: tuple[Way, ...]
 ) -> None:
-    found = [way(error, classify(error), terms, is_back=is_back) for terms in (LATE, EARLY, SPENT, EAGER)]
+    found = [way(classify(error), terms, is_away=is_away) for terms in (LATE, EARLY, SPENT)]
     assert found == list(ways)
+
+
+@pytest.mark.parametrize(
+    ("error", "can_wait", "needs_ping"),
+    [
+        (NO_SERVER, True, True),
+        (errors.AutoReconnect("reset"), True, True),
+        (errors.NetworkTimeout("timed out"), True, True),
+        (errors.NotPrimaryError("x"), True, True),
+        (errors.WriteConcernError("Replication is being shut down", 91), True, True),
+        (errors.ExecutionTimeout("x", 50), True, True),
+        (BAD_LOGIN, True, True),
+        (BAD_ATLAS_LOGIN, True, True),
+        (errors.OperationFailure("busy", 462), True, False),
+        (errors.WaitQueueTimeoutError("x"), True, False),
+        (errors.InvalidOperation("Cannot use MongoClient after close"), True, False),
+        (SoftTimeLimitExceeded(), True, False),
+        (NO_ATLAS_ROLE, False, False),
+        (NO_ROLE, False, False),
+        (errors.DuplicateKeyError("x", 11000), False, False),
+        (errors.ConfigurationError("x"), False, False),
+        (ValueError("x"), False, False),
+        (OSError(18, "not MongoDB's"), False, False),
+    ],
+    ids=repr,
+)
+def test_what_an_outage_may_have_to_do_with_and_what_only_a_ping_tells(
+    error: Exception, can_wait: bool, needs_ping: bool
+) -> None:
+    assert recovery.can_wait(error, classify(error)) is can_wait
+    assert recovery.needs_ping(error, classify(error)) is needs_ping
+
+
+def test_a_code_of_other_code_is_no_refused_login() -> None:
+    error = ValueError("x")
+    error.code = 18  # type: ignore[attr-defined] # as errors of other libraries have one
+    assert not recovery.can_wait(error, classify(error))
 
 
 @pytest.mark.parametrize(
     ("error", "is_away", "expected"),
     [
-        (SoftTimeLimitExceeded(), True, ErrorClass.OUTAGE),
-        (SoftTimeLimitExceeded(), False, ErrorClass.FOREIGN),
-        (ValueError(), True, ErrorClass.FOREIGN),
+        (NO_SERVER, True, "outage"),
+        (NO_SERVER, False, "outage"),
+        (errors.NotPrimaryError("x"), True, "failover in an outage"),
+        (errors.NotPrimaryError("x"), False, "failover"),
+        (SoftTimeLimitExceeded(), True, "SoftTimeLimitExceeded in an outage"),
     ],
 )
-def test_a_soft_time_limit_is_the_outages_while_it_lasts(
-    error: Exception, is_away: bool, expected: ErrorClass
-) -> None:
-    assert recovery.cause(error, classify(error), is_away=is_away) is expected
+def test_the_reason_says_no_more_than_is_known(error: Exception, is_away: bool, expected: str) -> None:
+    assert recovery.reason(error, classify(error), is_away=is_away) == expected
 
 
-def test_a_code_of_somebody_elses_is_no_refused_login() -> None:
-    error = ValueError("x")
-    error.code = 18  # type: ignore[attr-defined] # as errors of other libraries have one
-    assert not recovery.is_outage(error, ErrorClass.FOREIGN)
-
-
-def test_a_slot_is_kept_for_the_rest_of_a_second_or_for_the_verdict_of_a_ping() -> None:
-    held = [
-        recovery.hold_seconds(elapsed, has_timed_out=timed_out, ping_seconds=2.0)
-        for elapsed, timed_out in ((0.25, False), (5.0, False), (20.0, True), (0.0, True))
-    ]
-    assert held == [0.75, 0.0, 2.0, 2.0]
+def test_a_slot_is_kept_for_the_rest_of_a_second() -> None:
+    assert [recovery.hold_seconds(elapsed) for elapsed in (0.0, 0.25, 5.0)] == [1.0, 0.75, 0.0]
 
 
 def test_what_goes_back_pauses_for_a_moment_of_its_own() -> None:

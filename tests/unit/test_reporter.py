@@ -21,13 +21,15 @@ class Process:
         self.report: dict[str, Any] = {"verdict": "ok", "server": "MongoDB 8.0", "latency_ms": 1.5}
         self.fails: set[str] = set()
         self.happened = threading.Condition()
-        self.holder = SimpleNamespace(client=object())
+        self.holder = SimpleNamespace(state="open")
+        self.answers = True
         self.watch = SimpleNamespace(run_if_stale=lambda: self._step("watch"))
         self.settings = SimpleNamespace(ping_timeout_seconds=2.0, mongodb_database="app")
         self.due_in: float | None = None
         self.is_redis_away = False
         self.link = SimpleNamespace(
             wake=threading.Event(),
+            settle=lambda: self.answers,
             reconnect=lambda: self._step("reconnect"),
             due_in=lambda: self.due_in,
             circuit=SimpleNamespace(state="closed"),
@@ -180,8 +182,25 @@ def test_it_looks_again_when_an_attempt_is_due_and_at_each_tick(
     assert reporter._pause() == pytest.approx(pause, rel=0.11)
 
 
+def test_an_outage_that_an_error_led_to_is_shown_before_the_first_attempt(
+    process: Process, reporter: Reporter
+) -> None:
+    process.answers = False
+    reporter._reconnect()
+    assert process.steps == ["foreign"]
+    process.answers = True
+    reporter._reconnect()
+    assert process.steps == ["foreign", "reconnect", "foreign"]
+
+
+def test_it_looks_after_a_client_that_could_not_be_made_yet(process: Process, reporter: Reporter) -> None:
+    process.holder.state = "not open"
+    reporter._reconnect()
+    assert process.steps == ["reconnect", "foreign"]
+
+
 def test_it_rests_where_the_client_was_closed(process: Process, reporter: Reporter) -> None:
-    process.holder.client = None
+    process.holder.state = "closed"
     process.due_in = 0.0
     reporter._reconnect()
     assert process.steps == []

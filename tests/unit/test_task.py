@@ -16,7 +16,6 @@ from redis import ConnectionError
 from worker import process, recovery
 from worker.errors import DeadLetteredError, NotInstalledError
 from worker.installer import install
-from worker.mongo.circuit import CircuitState
 from worker.mongo.work import Work, current_work
 from worker.process import Mongo, task_ends_at
 from worker.requeue import BackToBroker
@@ -27,6 +26,7 @@ FAKE = {"app": "the database"}
 DUPLICATE = errors.DuplicateKeyError("dup key", 11000)
 ELECTION = errors.NotPrimaryError("not primary")
 NOBODY = errors.ServerSelectionTimeoutError("nobody")
+CLOSED_CLIENT = errors.InvalidOperation("Cannot use MongoClient after close")
 BAD_LOGIN = errors.OperationFailure("Authentication failed.", 18)
 
 
@@ -51,6 +51,8 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     # A moment that a slot is kept for: here nobody comes back meanwhile.
     monkeypatch.setattr(recovery, "HOLD_SECONDS", 0.0)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    # What a ping finds after an error.
+    monkeypatch.setattr(mongo.link, "answers", lambda since, *, within: True)
     with mongo.use_client(FAKE):
         yield app
     mongo.close()
@@ -70,6 +72,11 @@ def traced(task: Any, *args: Any, **request: Any) -> Any:
         return task(*args)
     finally:
         task.pop_request()
+
+
+def lose(app: Celery) -> None:
+    """Open the circuit."""
+    app.mongo.link.circuit.fail(time.monotonic(), "heartbeat")
 
 
 def raising(error: Exception) -> Any:
@@ -331,82 +338,164 @@ def test_a_retry_is_said_without_the_arguments(app: Celery, caplog: pytest.LogCa
     assert "the argument" not in caplog.text
 
 
-def test_an_outage_that_a_task_meets_opens_the_circuit(app: Celery) -> None:
-    with pytest.raises(Reject):
-        traced(make(app, raising(NOBODY)))
-    assert app.mongo.link.circuit.state is CircuitState.OPEN
-
-
 # -- outages ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [NOBODY, errors.AutoReconnect("reset"), BAD_LOGIN], ids=repr)
+class OrderError(Exception):
+    """An error of the task's own."""
+
+
+def wrapped(error: Exception) -> Exception:
+    """Return the task's own error, raised from another."""
+    own = OrderError("could not be saved")
+    own.__cause__ = error
+    return own
+
+
+SHUTTING_DOWN = errors.WriteConcernError("Replication is being shut down", 91)
+OUTAGES = [
+    NOBODY,
+    errors.AutoReconnect("reset"),
+    errors.NetworkTimeout("timed out"),
+    BAD_LOGIN,
+    ELECTION,
+    SHUTTING_DOWN,
+    errors.ExecutionTimeout("slow", 50),
+    wrapped(NOBODY),
+    ExceptionGroup("both", [NOBODY, SHUTTING_DOWN]),
+]
+
+
+@pytest.mark.parametrize("error", OUTAGES, ids=repr)
 @pytest.mark.parametrize("retries", [0, 10])
+@pytest.mark.parametrize("is_known", [True, False], ids=["open before", "opened by the ping"])
 def test_a_task_that_meets_an_outage_goes_back_to_the_broker_and_costs_no_retry(
-    app: Celery, error: Exception, retries: int
+    app: Celery, monkeypatch: pytest.MonkeyPatch, error: Exception, retries: int, is_known: bool
 ) -> None:
+    monkeypatch.setattr(app.mongo.link, "answers", lambda since, *, within: False)
+
+    def body(self: Any) -> None:
+        if is_known:
+            lose(app)
+        raise error
+
     with pytest.raises(Reject) as reject:
-        traced(make(app, raising(error)), retries=retries)
+        traced(make(app, body), retries=retries)
     assert reject.value.requeue
     assert reject.value.__suppress_context__
     assert app.mongo.requeued == 1
 
 
-def test_a_task_does_not_begin_while_mongodb_is_known_to_be_away(app: Celery) -> None:
-    app.mongo.link.observe(NOBODY)
-    seen: list[int] = []
-    with pytest.raises(Reject, match="MongoDB is away"):
-        traced(make(app, lambda self: seen.append(1)))
-    assert seen == []
-
-
-def test_a_task_begins_once_the_circuit_closes(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
-    app.mongo.link.observe(NOBODY)
-    monkeypatch.setattr(app.mongo.link, "wait_closed", lambda seconds: True)
-    assert traced(make(app, lambda self: "done")) == "done"
-
-
-def test_a_task_that_does_not_wait_begins_all_the_same_and_keeps_its_error(app: Celery) -> None:
-    app.mongo.link.observe(NOBODY)
-    task = make(app, raising(NOBODY), waits_out_outages=False, max_retries=0)
-    with pytest.raises(errors.ServerSelectionTimeoutError):
-        traced(task)
-
-
-def test_an_eager_task_has_no_broker_to_go_back_to(app: Celery) -> None:
-    with pytest.raises(Retry):
-        traced(make(app, raising(NOBODY)), is_eager=True)
-
-
-def test_a_task_called_like_a_function_keeps_its_error_in_an_outage(app: Celery) -> None:
-    app.mongo.link.observe(NOBODY)
-    with pytest.raises(errors.ServerSelectionTimeoutError):
-        make(app, raising(NOBODY))()
-
-
-def test_an_operation_without_an_answer_is_retried_where_the_server_answers_a_ping(
-    app: Celery, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [errors.WaitQueueTimeoutError("full"), CLOSED_CLIENT], ids=repr)
+def test_an_error_of_the_process_itself_waits_where_the_circuit_is_open_and_asks_for_no_ping(
+    app: Celery, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """Else a query that always takes longer than the socket's timeout would run for ever."""
-    held: list[float] = []
+    monkeypatch.setattr(app.mongo.link, "answers", lambda since, *, within: pytest.fail("a ping"))
 
-    def wait_closed(seconds: float) -> bool:
-        held.append(seconds)
+    def body(self: Any, is_lost: bool) -> None:
+        if is_lost:
+            lose(app)
+        raise error
+
+    task = make(app, body)
+    with pytest.raises(Retry):
+        traced(task, False)
+    with pytest.raises(Reject):
+        traced(task, True)
+
+
+def test_an_outage_that_is_over_before_its_error_comes_costs_no_retry_either(app: Celery) -> None:
+    def body(self: Any, is_lost: bool) -> None:
+        if is_lost:
+            lose(app)
+            app.mongo.link.circuit.succeed(time.monotonic(), "ping")
+        raise NOBODY
+
+    task = make(app, body)
+    with pytest.raises(Reject):
+        traced(task, True)
+    with pytest.raises(Retry):
+        traced(task, False)
+
+
+@pytest.mark.parametrize("error", [e for e in OUTAGES if e is not BAD_LOGIN], ids=repr)
+def test_an_error_is_the_tasks_own_where_a_ping_is_answered(app: Celery, error: Exception) -> None:
+    """As another cluster's, or one of a read preference that no member serves: else it would never end."""
+    task = make(app, raising(error))
+    with pytest.raises(Retry) as retry:
+        traced(task)
+    assert retry.value.exc is error
+    with pytest.raises(type(error)):
+        traced(task, retries=10)
+    assert app.mongo.link.circuit.is_closed
+    assert app.mongo.requeued == 0
+
+
+def test_another_clusters_refused_login_fails_at_once(app: Celery) -> None:
+    with pytest.raises(errors.OperationFailure):
+        traced(make(app, raising(BAD_LOGIN)))
+
+
+@pytest.mark.parametrize("error", [DUPLICATE, ValueError("x"), wrapped(DUPLICATE)], ids=repr)
+def test_an_error_that_no_retry_mends_stands_in_an_outage_too(app: Celery, error: Exception) -> None:
+    def body(self: Any) -> None:
+        lose(app)
+        raise error
+
+    with pytest.raises(type(error)):
+        traced(make(app, body))
+
+
+@pytest.mark.parametrize("own", [Retry("x"), Reject("x", requeue=False), Ignore()], ids=repr)
+def test_what_a_task_says_itself_of_its_next_run_is_taken_at_its_word(app: Celery, own: Exception) -> None:
+    own.__context__ = NOBODY
+
+    def body(self: Any) -> None:
+        lose(app)
+        raise own
+
+    with pytest.raises(type(own)) as raised:
+        traced(make(app, body))
+    assert raised.value is own
+
+
+def test_a_soft_time_limit_is_no_outage_though_it_strikes_in_the_handling_of_an_error(app: Celery) -> None:
+    """As where the driver sleeps before it tries again."""
+    limit = SoftTimeLimitExceeded()
+    limit.__context__ = NOBODY
+    with pytest.raises(SoftTimeLimitExceeded):
+        traced(make(app, raising(limit)))
+
+
+def test_a_soft_time_limit_that_strikes_in_an_outage_costs_no_retry(app: Celery) -> None:
+    def body(self: Any) -> None:
+        lose(app)
+        raise SoftTimeLimitExceeded
+
+    with pytest.raises(Reject, match="SoftTimeLimitExceeded in an outage"):
+        traced(make(app, body))
+
+
+def test_a_ping_takes_no_more_time_than_the_task_has(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+
+    def answers(since: float, *, within: float) -> bool:
+        given.append(within)
         return True
 
-    monkeypatch.setattr(app.mongo.link, "wait_closed", wait_closed)
-    task = make(app, raising(errors.NetworkTimeout("timed out")))
-    with pytest.raises(Retry):
-        traced(task)
-    assert held == [app.mongo.settings.ping_timeout_seconds]
-    with pytest.raises(errors.NetworkTimeout):
-        traced(task, retries=10)
+    monkeypatch.setattr(app.mongo.link, "answers", answers)
+    task = make(app, raising(NOBODY))
+    for limit in (None, 20.0, 0.01):
+        with pytest.raises(Retry):
+            traced(task, timelimit=[limit, None])
+    assert given == [float("inf"), pytest.approx(19, abs=1), 0.1]
 
 
 def test_where_the_message_is_acknowledged_early_a_copy_is_sent_that_keeps_the_retries(
     app: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rejected message would be lost."""
+    monkeypatch.setattr(app.mongo.link, "answers", lambda since, *, within: False)
     task = make(app, raising(NOBODY), acks_late=False)
     sent: list[dict[str, Any]] = []
 
@@ -425,6 +514,7 @@ def test_what_goes_back_is_said_without_the_arguments(app: Celery, caplog: pytes
     caplog.set_level("INFO")
 
     def body(self: Any, secret: str) -> None:
+        lose(app)
         raise NOBODY
 
     with pytest.raises(Reject):
@@ -573,7 +663,7 @@ def test_the_scheduled_tasks_are_not_retried(app: Celery) -> None:
 
 def test_a_reconnection_is_attempted_only_in_an_outage(app: Celery) -> None:
     assert run(app, "mongo.reconnect.attempt", server())["attempt"] is None
-    app.mongo.link.observe(NOBODY)
+    lose(app)
     report = run(app, "mongo.reconnect.attempt", server({"ok": 1}))
     assert report["attempt"]["connected"] is True
     assert report["circuit"] == "closed"

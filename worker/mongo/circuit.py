@@ -36,8 +36,11 @@ class Circuit:
         self._lock = threading.Lock()
         self._state = CircuitState.CLOSED
         self._outage_since: float | None = None
+        # When the last outage ended; None before the first did.
+        self._closed_at: float | None = None
         self._closed = threading.Event()
         self._closed.set()
+        self._left_closed = threading.Event()
 
     @property
     def state(self) -> CircuitState:
@@ -54,6 +57,15 @@ class Circuit:
         # Read once: another thread may end the outage meanwhile, or have taken its `now` before ours.
         since = self._outage_since
         return 0.0 if since is None else max(0.0, now - since)
+
+    def was_open_since(self, moment: float) -> bool:
+        """Say whether there was an outage at or after this moment: one that lasts, or that ended later."""
+        closed_at = self._closed_at
+        return not self.is_closed or (closed_at is not None and closed_at >= moment)
+
+    def wait_open(self, seconds: float) -> bool:
+        """Wait until the circuit is not closed, for so many seconds at most; say whether it is not."""
+        return self._left_closed.wait(max(0.0, seconds))
 
     def wait_closed(self, seconds: float) -> bool:
         """Wait until the circuit is closed, for so many seconds at most; say whether it is."""
@@ -80,9 +92,11 @@ class Circuit:
                 return None
             self._state = after
             if after is CircuitState.CLOSED:
-                self._outage_since = None
+                self._outage_since, self._closed_at = None, now
+                self._left_closed.clear()
                 self._closed.set()
             else:
                 self._outage_since = now if self._outage_since is None else self._outage_since
                 self._closed.clear()
+                self._left_closed.set()
         return Change(before, after, lasted, reason)

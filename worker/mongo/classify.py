@@ -2,20 +2,28 @@
 
 | class | what it is | what the caller does |
 |---|---|---|
-| outage | no server selectable, refused, connection lost, network timeout | opens the circuit; tried again |
+| outage | no server selectable, refused, connection lost, network timeout, DNS silent | tried again |
 | failover | not primary, interrupted, a write conflict, a helper of encryption away | tried again, soon |
-| overload | the wait queue timed out, the server says that it is overloaded | tried again, later |
+| overload | the server says that it is overloaded | tried again, later |
+| exhausted pool | the process's own pool had no connection in time | tried again, later |
 | deadline | the operation's own time ran out, or its write concern's | tried again if there is time |
 | closed client | the object was closed | replaced, tried again |
 | auth | credentials or a role refused | fails at once; new credentials are read from the settings |
-| config | URI, options, TLS, a write concern that nobody can satisfy | fails at once |
+| config | URI, options, TLS, an unknown SRV name, a write concern that cannot be satisfied | fails at once |
 | data | the server refused this operation on these data, or they cannot be encoded | fails at once |
 | foreign | not MongoDB's; an OSError too, since the driver wraps those of its sockets | fails at once |
+
+An outage may be another client's, or of this operation alone: a ping of the process's own client decides.
+
+The cause is in the cause: an error of other code that was raised from one of MongoDB's, or while it was
+handled, has its class, and so has one of PyMongo's that says nothing by itself. Of a group of errors, as
+of the parts of a bulk write, the first that no retry mends decides, since the whole would run again.
 
 Whether a write may have happened all the same is another question: see `writes`.
 """
 
 import ssl
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Any
 
@@ -31,7 +39,9 @@ class ErrorClass(StrEnum):
     FAILOVER = "failover"
     """The server lives but is not the primary now, or interrupted the operation: retry soon."""
     OVERLOAD = "overload"
-    """The pool or the server has no room: retry later, with jitter."""
+    """The server has no room: retry later, with jitter."""
+    EXHAUSTED = "exhausted pool"
+    """This process's own pool has no connection left: retry later, with jitter."""
     DEADLINE = "deadline"
     """The operation's own time ran out: retry if there is time."""
     AUTH = "auth"
@@ -52,7 +62,10 @@ class ErrorClass(StrEnum):
 
 
 _TRANSIENT = frozenset(
-    {ErrorClass.OUTAGE, ErrorClass.FAILOVER, ErrorClass.OVERLOAD, ErrorClass.DEADLINE, ErrorClass.CLOSED}
+    {
+        *(ErrorClass.OUTAGE, ErrorClass.FAILOVER, ErrorClass.OVERLOAD, ErrorClass.EXHAUSTED),
+        *(ErrorClass.DEADLINE, ErrorClass.CLOSED),
+    }
 )
 
 # Server error codes: mongodb/mongo, src/mongo/base/error_codes.yml. A server that sends a code is there,
@@ -75,10 +88,14 @@ _RETRYABLE_LABELS = ("RetryableWriteError", "RetryableError", "TransientTransact
 # What OpenSSL says where one side does not trust, or does not speak, the other's TLS.
 _TLS_MISTAKES = ("certificate verify failed", "wrong version number", "certificate required", "unknown ca")
 
+# What dnspython raises where the DNS has answered, or need not be asked: there is no such name or record, or
+# it cannot be a name. All else that it raises is a DNS that does not answer.
+_NO_SUCH_NAME = frozenset({"NXDOMAIN", "NoAnswer", "YXDOMAIN", "SyntaxError", "FormError", "IDNAException"})
+
 # Order matters: NetworkTimeout, ServerSelectionTimeoutError and NotPrimaryError are all subclasses of
 # AutoReconnect, which is a ConnectionFailure; the first match wins.
 _BY_TYPE: tuple[tuple[type[BaseException], ErrorClass], ...] = (
-    (errors.WaitQueueTimeoutError, ErrorClass.OVERLOAD),
+    (errors.WaitQueueTimeoutError, ErrorClass.EXHAUSTED),
     (errors.NotPrimaryError, ErrorClass.FAILOVER),
     (errors.ExecutionTimeout, ErrorClass.DEADLINE),
     (errors.WTimeoutError, ErrorClass.DEADLINE),
@@ -95,33 +112,37 @@ _BY_TYPE: tuple[tuple[type[BaseException], ErrorClass], ...] = (
 
 
 def classify(error: BaseException) -> ErrorClass:
-    """Return the class of an error that an operation raised.
+    """Return the class of an error that an operation raised, or that was made of one.
 
-    A label or a server code says more than a type, so they are asked first.
+    A label or a server code says more than a type, so they are asked first; but a connection that could not
+    be made or was lost is that, whatever the driver labels it.
     """
-    if not isinstance(error, errors.PyMongoError):
-        return _by_type(error)
-    if error.has_error_label("SystemOverloadedError"):
-        return ErrorClass.OVERLOAD
-    if _is_closed_client(error):
-        return ErrorClass.CLOSED
-    if isinstance(error, errors.ConnectionFailure) and _is_tls_mistake(error):
-        return ErrorClass.CONFIG
-    if isinstance(error, (errors.BulkWriteError, errors.ClientBulkWriteException)):
-        return _by_parts(error)
-    told = ErrorClass.AUTH if is_login_refused(error) else _by_code(getattr(error, "code", None))
-    return told or _by_label(error) or _by_cause(error) or _by_type(error)
+    cause = _of_mongodb(error)
+    if isinstance(cause, BaseExceptionGroup):
+        return _worst(map(classify, cause.exceptions))
+    return _class_of(cause) if isinstance(cause, errors.PyMongoError) else _by_type(cause)
+
+
+def may_be_outage(error: BaseException) -> bool:
+    """Say whether an error can be that MongoDB is away from its client, or does not let it in.
+
+    It is not said that the client is this process's own: a ping tells.
+    """
+    return classify(error) is ErrorClass.OUTAGE or is_login_refused(error)
 
 
 def is_login_refused(error: BaseException) -> bool:
     """Say whether the user or the password was refused, rather than one operation for want of a role."""
-    # A refused login makes the driver forget the server until its next heartbeat. Whoever waits for it until
-    # then gets a selection error, which carries the reason as text only.
-    text = str(error)
+    cause = _of_mongodb(error)
+    if isinstance(cause, BaseExceptionGroup):
+        return any(map(is_login_refused, cause.exceptions))
+    # A refused login makes the driver forget the server until its next heartbeat. An operation that waits
+    # for it until then gets a selection error, which carries the reason as text only.
+    text = str(cause)
     codes = _LOGIN_CODES | {_ATLAS_CODE} if _ATLAS_LOGIN in text else _LOGIN_CODES
-    if isinstance(error, errors.ServerSelectionTimeoutError):
+    if isinstance(cause, errors.ServerSelectionTimeoutError):
         return any(f"'code': {code}," in text for code in codes)
-    return getattr(error, "code", None) in codes
+    return isinstance(cause, errors.PyMongoError) and getattr(cause, "code", None) in codes
 
 
 def driver_attempts(error: BaseException) -> int:
@@ -131,12 +152,60 @@ def driver_attempts(error: BaseException) -> int:
     `max_adaptive_retries`). Whoever retries on top counts these as spent, so that attempts add up
     instead of multiplying. A read that met a network error twice looks like one that met it once.
     """
-    if not isinstance(error, errors.PyMongoError):
+    cause = _of_mongodb(error)
+    if not isinstance(cause, errors.PyMongoError):
         return 1
+    if cause.has_error_label("SystemOverloadedError"):
+        return 3 if cause.has_error_label("RetryableError") else 1
+    is_retried = isinstance(cause, errors.NotPrimaryError) or getattr(cause, "code", None) in _FAILOVER_CODES
+    return 2 if is_retried or cause.has_error_label("RetryableWriteError") else 1
+
+
+def _of_mongodb(error: BaseException) -> BaseException:
+    """Return the first error of the driver's that this one is, or was made of; itself where there is none.
+
+    A group of errors is returned as it is: each of its errors has causes of its own. So is a bulk write whose
+    parts say what became of it; where another error ended it, it is that one.
+    """
+    for cause in _causes(error):
+        ended_by = cause.error if isinstance(cause, errors.ClientBulkWriteException) else None
+        if isinstance(ended_by, BaseException):
+            return _of_mongodb(ended_by)
+        if isinstance(cause, (errors.PyMongoError, BSONError, BaseExceptionGroup)):
+            return cause
+    return error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from or in the handling of, and so on, as tracebacks show it."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        yield cause
+        seen.add(id(cause))
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+
+
+def _worst(classes: Iterable[ErrorClass]) -> ErrorClass:
+    """Return the first class that no retry mends, else the first."""
+    found = list(classes)
+    return next((each for each in found if not each.is_transient), found[0])
+
+
+def _class_of(error: errors.PyMongoError) -> ErrorClass:
+    if _is_closed_client(error):
+        return ErrorClass.CLOSED
+    if isinstance(error, errors.ConnectionFailure) and _is_tls_mistake(error):
+        return ErrorClass.CONFIG
+    if _by_type(error) is ErrorClass.OUTAGE:
+        # Before the labels: since 4.17 the driver gives that of an overload to each connection that fails.
+        return ErrorClass.AUTH if is_login_refused(error) else ErrorClass.OUTAGE
     if error.has_error_label("SystemOverloadedError"):
-        return 3 if error.has_error_label("RetryableError") else 1
-    is_retried = isinstance(error, errors.NotPrimaryError) or getattr(error, "code", None) in _FAILOVER_CODES
-    return 2 if is_retried or error.has_error_label("RetryableWriteError") else 1
+        return ErrorClass.OVERLOAD
+    if isinstance(error, (errors.BulkWriteError, errors.ClientBulkWriteException)):
+        return _by_parts(error)
+    by_code = ErrorClass.AUTH if is_login_refused(error) else _by_code(getattr(error, "code", None))
+    return by_code or _by_label(error) or _by_cause(error) or _by_type(error)
 
 
 def _by_code(code: int | None) -> ErrorClass | None:
@@ -160,23 +229,44 @@ def _by_label(error: errors.PyMongoError) -> ErrorClass | None:
 
 
 def _by_parts(error: errors.BulkWriteError | errors.ClientBulkWriteException) -> ErrorClass:
-    """Return the class of a bulk write: what made it end, or the first part that no retry mends."""
+    """Return the class of a bulk write by what became of its parts."""
     details: Any = error.details
-    if isinstance(details.get("error"), BaseException):
-        return classify(details["error"])
     parts = [*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]
-    classes = [_by_code(part.get("code")) or ErrorClass.DATA for part in parts]
-    lasting = (error_class for error_class in classes if not error_class.is_transient)
-    return next(lasting, classes[0] if classes else ErrorClass.DATA)
+    return _worst([_by_code(part.get("code")) or ErrorClass.DATA for part in parts] or [ErrorClass.DATA])
 
 
 def _by_cause(error: errors.PyMongoError) -> ErrorClass | None:
+    """Return the class of what made the driver raise an error that says nothing by itself."""
+    if isinstance(error, errors.EncryptionError):
+        return _by_encryption(error.cause)
+    cause = error.__cause__
+    if cause is None or getattr(error, "code", None) is not None:
+        return None
+    if isinstance(error, errors.ConfigurationError) and _is_dns_away(cause):
+        return ErrorClass.OUTAGE
+    found = classify(cause)
+    return found if found.is_transient else None
+
+
+def _by_encryption(cause: BaseException) -> ErrorClass | None:
     """Return the class of what encryption met on its way to the key vault, mongocryptd or the key service."""
-    cause = classify(error.cause) if isinstance(error, errors.EncryptionError) else ErrorClass.FOREIGN
-    if cause is ErrorClass.FOREIGN:
+    found = classify(cause)
+    if found is ErrorClass.FOREIGN:
         return None
     # What cannot be reached may be the key service alone: no reason to call MongoDB away.
-    return ErrorClass.FAILOVER if cause is ErrorClass.OUTAGE else cause
+    return ErrorClass.FAILOVER if found is ErrorClass.OUTAGE else found
+
+
+def _is_dns_away(cause: BaseException) -> bool:
+    """Say whether the DNS did not answer the lookup that `mongodb+srv` begins with.
+
+    By names: PyMongo imports dnspython where such a URI is used, and it would cost all others their start.
+    """
+    kinds = type(cause).__mro__
+    if isinstance(cause, OSError):
+        return True
+    is_of_dns = any(kind.__module__ == "dns.exception" for kind in kinds)
+    return is_of_dns and not any(kind.__name__ in _NO_SUCH_NAME for kind in kinds)
 
 
 def _by_type(error: BaseException) -> ErrorClass:

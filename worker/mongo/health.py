@@ -29,6 +29,7 @@ _TIMEOUTS = re.compile(r" \(configured timeouts:[^)]*\)")
 
 _VERDICTS = {
     ErrorClass.OVERLOAD: Verdict.DEGRADED,
+    ErrorClass.EXHAUSTED: Verdict.DEGRADED,
     ErrorClass.FAILOVER: Verdict.DEGRADED,
     ErrorClass.DEADLINE: Verdict.DEGRADED,
     ErrorClass.FOREIGN: Verdict.UNKNOWN,
@@ -65,13 +66,17 @@ def ping(client: Client, *, timeout_seconds: float) -> Ping:
         with pymongo.timeout(timeout_seconds + _believed_round_trip(client)):
             client.admin.command("ping")
     except (PyMongoError, OSError) as error:
-        error_class = classify(error)
-        verdict = _VERDICTS.get(error_class, Verdict.DOWN)
-        return Ping(verdict, None, error_class, describe(error))
+        return failed(error)
     seconds = time.monotonic() - started
     if seconds > timeout_seconds:
         return Ping(Verdict.DEGRADED, None, ErrorClass.DEADLINE, f"answered after {seconds:.1f} s")
     return Ping(Verdict.OK, round(seconds * 1000, 2))
+
+
+def failed(error: BaseException) -> Ping:
+    """Return what an error says of the server, in the place of an answer."""
+    error_class = classify(error)
+    return Ping(_VERDICTS.get(error_class, Verdict.DOWN), None, error_class, describe(error))
 
 
 def _believed_round_trip(client: Client) -> float:
@@ -104,8 +109,10 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:300]
 
 
-def topology(client: Client) -> dict[str, Any]:
+def topology(client: Client | None) -> dict[str, Any]:
     """Return what the driver knows of the deployment now: type, primary and members. No I/O."""
+    if client is None:
+        return {"type": "Unknown", "primary": None, "members": {}}
     description = client.topology_description
     servers = description.server_descriptions()
     primary = next((a for a, s in servers.items() if s.is_writable), None)
@@ -154,4 +161,6 @@ def server_connections(client: Client, *, timeout_seconds: float) -> dict[str, i
 
 
 def _host(address: tuple[str, int | None]) -> str:
-    return f"{address[0]}:{address[1]}"
+    host, port = address
+    # A name that is yet to be looked up, as of mongodb+srv, has none, and neither has a socket's file.
+    return host if port is None else f"{host}:{port}"

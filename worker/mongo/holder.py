@@ -50,6 +50,11 @@ class ClientHolder:
         """The open client of this process, or None. Opens nothing."""
         return self._client
 
+    @property
+    def present(self) -> Any:
+        """What `get()` returns where it opens nothing, else None."""
+        return self._overrides[-1] if self._overrides else self._client
+
     def get(self) -> Any:
         """Return the client of this process, opened on first use.
 

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pymongo.errors import WaitQueueTimeoutError
+from pymongo.errors import PyMongoError
 
 from .. import events
 from ..events import Event
 from . import health
 from .backoff import Backoff
 from .circuit import Change, Circuit, CircuitState
-from .classify import ErrorClass, classify, is_login_refused
+from .classify import ErrorClass, classify, may_be_outage
 from .company import Alone, Company
 from .flight import Kind
 from .guard import is_closed
@@ -27,6 +27,12 @@ logger = logging.getLogger("celery_pymongo.link")
 
 # A ping takes no role: refused, it is the login that fails, and the reconnector reads the secrets again.
 _UNUSABLE = (ErrorClass.OUTAGE, ErrorClass.AUTH)
+
+# Where the server's process is gone a heartbeat fails within milliseconds, and a ping would wait for another
+# server until its deadline: so the heartbeat is waited for first.
+_HEARTBEAT_SECONDS = 0.05
+# Between two pings of a server that is no primary, or shuts down: another may be elected meanwhile.
+_ELECTION_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,10 @@ class Done:
 
 
 class Link:
-    """Feeds the circuit from heartbeats, pings and errors, and runs the reconnector.
+    """Feeds the circuit from heartbeats and pings, and runs the reconnector.
+
+    An operation's error does not move the circuit: it may be of another client, another cluster, or of this
+    operation alone. It is a reason to ping.
 
     `renew` is asked whether a client with other credentials can be made now; `timeout_seconds` bounds each
     ping. `wake` is set when the circuit opens and when a server shows up again. `on_change` hears of each
@@ -90,9 +99,14 @@ class Link:
         self.error: str | None = None
         # Why the circuit is not closed, as far as an error said more than that nobody answers.
         self.error_class: ErrorClass | None = None
-        # Operations that the server, or the way to it, had no room for; when the last was (monotonic).
+        # Operations that the server refused since it is overloaded; when the last was (monotonic).
         self.overloads = 0
         self.overloaded_at: float | None = None
+        # When an error was seen that a ping has to explain, and when the last ping that was answered began.
+        self._doubted_at: float | None = None
+        self._answered_at = float("-inf")
+        # One ping at a time is enough for all that doubt.
+        self._asking = threading.Lock()
         self._server: str | None = None
         self.wake = threading.Event()
         self.circuit = Circuit()
@@ -111,26 +125,80 @@ class Link:
         return Heartbeats(self._lost, self._found)
 
     def observe(self, error: BaseException) -> ErrorClass:
-        """Classify an error that an operation raised, and let the circuit know. Returns the class."""
+        """Classify an error that an operation raised, and return the class.
+
+        Where MongoDB may be away from this process the reporter is woken to `settle` it.
+        """
         error_class = classify(error)
-        if error_class is ErrorClass.OUTAGE or is_login_refused(error):
-            self._fail(error_class, type(error).__name__)
-        # Want of a connection is the pool's own trouble.
-        if error_class is ErrorClass.OVERLOAD and not isinstance(error, WaitQueueTimeoutError):
+        if may_be_outage(error) and self.circuit.is_closed:
+            self._doubted_at = time.monotonic()
+            self.wake.set()
+        if error_class is ErrorClass.OVERLOAD:
             self._overloaded()
         if error_class is ErrorClass.CLOSED:
             self._replace(error_class)
         return error_class
 
+    def settle(self) -> bool:
+        """Ask whether MongoDB is away where an error gave reason to since the last call; say whether it
+        answers as far as is known.
+        """
+        doubted_at, self._doubted_at = self._doubted_at, None
+        return doubted_at is None or self.answers(doubted_at)
+
+    def answers(self, since: float, *, within: float = float("inf")) -> bool:
+        """Say whether MongoDB answers this process's own client, after an error at `since` (monotonic).
+
+        By a ping that began later, one at a time; the circuit hears of it. False at once while the circuit is
+        not closed, or where the client was closed for good. It takes a ping's deadline, or `within` seconds
+        where that is less: then no answer says nothing to the circuit. Twice as long where another thread is
+        in the middle of a ping.
+        """
+        seconds = min(within, self._timeout_seconds)
+        if self.circuit.wait_open(min(_HEARTBEAT_SECONDS, seconds)) or self._holder.state == "closed":
+            return False
+        if not self._asking.acquire(timeout=2 * seconds):
+            return False
+        try:
+            return self._ask(since, seconds)
+        finally:
+            self._asking.release()
+
+    def _ask(self, since: float, seconds: float) -> bool:
+        ends_at = time.monotonic() + seconds
+        while self.circuit.is_closed and self._answered_at < since:
+            result = self._ping(max(ends_at - time.monotonic(), 0.001))
+            if result.error_class is ErrorClass.FAILOVER and time.monotonic() < ends_at:
+                self.circuit.wait_open(_ELECTION_SECONDS)
+            elif result.error_class is ErrorClass.FAILOVER or result.error_class in _UNUSABLE:
+                if seconds >= self._timeout_seconds:
+                    self._fail(result.error_class, str(result.error))
+                return False
+            elif not result.is_answered:
+                # Too slow, overloaded, or this process's pool is full: all but away.
+                return True
+        return self.circuit.is_closed
+
     def ping(self) -> health.Ping:
         """Ping the server under the deadline; the circuit hears of it. Never raises for MongoDB's errors."""
-        result = health.ping(self._holder.get(), timeout_seconds=self._timeout_seconds)
-        now = time.monotonic()
-        if result.is_answered:
-            self.succeeded_at = now
-            self._say_change(self.circuit.succeed(now, "ping"))
-        elif result.error_class in _UNUSABLE or self.circuit.state is CircuitState.HALF_OPEN:
+        result = self._ping(self._timeout_seconds)
+        is_probe = self.circuit.state is CircuitState.HALF_OPEN
+        if not result.is_answered and (is_probe or result.error_class in _UNUSABLE):
             self._fail(result.error_class, str(result.error))
+        return result
+
+    def _ping(self, seconds: float) -> health.Ping:
+        """Ping under a deadline; an answer closes the circuit."""
+        began = time.monotonic()
+        try:
+            client = self._holder.get()
+        except (PyMongoError, OSError) as error:
+            # Its options cannot be had now: a name that does not resolve, a file that is not there.
+            return health.failed(error)
+        result = health.ping(client, timeout_seconds=seconds)
+        if result.is_answered:
+            self._answered_at, self.succeeded_at = began, time.monotonic()
+            self._say_change(self.circuit.succeed(self.succeeded_at, "ping"))
         if result.error_class is ErrorClass.OVERLOAD:
             self._overloaded()
         return result
@@ -144,16 +212,15 @@ class Link:
     def check(self) -> dict[str, Any]:
         """Ping, and return verdict, reasons, latency in ms, server, topology, circuit and outage in s."""
         result = self.ping()
-        client = self._holder.get()
         if result.is_answered and self._server is None:
-            self._server = health.server_label(client, timeout_seconds=self._timeout_seconds)
+            self._server = health.server_label(self._holder.get(), timeout_seconds=self._timeout_seconds)
         return {
             "verdict": result.verdict,
             "reasons": [f"{result.error_class}: {result.error}"] if result.error_class else [],
             "latency_ms": result.latency_ms,
             "error_class": result.error_class,
             "server": self._server,
-            "topology": health.topology(client),
+            "topology": health.topology(self._holder.present),
             "circuit": self.circuit.state,
             "outage_seconds": round(self.circuit.outage_seconds(time.monotonic()), 3),
         }

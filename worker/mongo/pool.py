@@ -44,7 +44,9 @@ def read_gauges(client: Client) -> dict[str, PoolGauges] | None:
     made from events drift when a signal interrupts a checkout.
     """
     try:
-        servers = client._topology._servers
+        topology: Any = client._topology
+        # There is none before the first operation has looked a mongodb+srv name up.
+        servers = {} if topology is None else topology._servers
         return {f"{host}:{port}": _gauges(server.pool) for (host, port), server in list(servers.items())}
     except AttributeError:
         return None

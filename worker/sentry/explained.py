@@ -3,10 +3,9 @@
 import re
 from collections.abc import Collection, Iterator
 
-from pymongo.errors import ConnectionFailure, NotPrimaryError, PyMongoError, WaitQueueTimeoutError
+from pymongo.errors import PyMongoError
 
-from ..mongo.classify import ErrorClass, classify
-from ..recovery import is_outage
+from ..mongo.classify import may_be_outage
 
 _SERVER = re.compile(r"(?<![\w.])\[?([\w.-]+|[0-9A-Fa-f:]+)\]?:(\d{2,5})\b")
 _PLACE = re.compile(r"\('([^']+)', (\d{1,5})\)")
@@ -19,20 +18,9 @@ def is_explained(error: BaseException | None, servers: Collection[str]) -> bool:
     raised while such an error was handled is not explained by it: it is a fault of the handling.
     """
     return any(
-        isinstance(one, PyMongoError) and _is_of_the_link(one) and not _is_about_others(str(one), servers)
+        isinstance(one, PyMongoError) and may_be_outage(one) and not _is_about_others(str(one), servers)
         for one in _causes(error)
     )
-
-
-def _is_of_the_link(error: PyMongoError) -> bool:
-    error_class = classify(error)
-    # Since 4.17 the driver calls a connection that could not be made an overload, also where nobody listens.
-    is_refused = (
-        error_class is ErrorClass.OVERLOAD
-        and isinstance(error, ConnectionFailure)
-        and not isinstance(error, (WaitQueueTimeoutError, NotPrimaryError))
-    )
-    return is_refused or is_outage(error, error_class)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
