@@ -21,7 +21,8 @@ TESTS = ROOT / "tests"
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from ops.local.identify import ASK  # noqa: E402  # needs the line above
+from ops.local import rabbit as rabbitmq  # noqa: E402  # needs the line above
+from ops.local.identify import ASK  # noqa: E402  # as above
 from ops.local.servers import LocalServer, mongo_server, redis_server  # noqa: E402  # as above
 
 UNIT_TIMEOUT_SECONDS = 10
@@ -101,6 +102,32 @@ def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     """A Redis server for this module's tests; a test that kills it starts it again."""
     yield from _serve("redis", redis_server, tmp_path_factory.mktemp("redis"))
+
+
+VHOSTS = [f"t{number}" for number in range(40)]
+
+
+@pytest.fixture(scope="session")
+def rabbit_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rabbitmq.RabbitServer]:
+    """The one RabbitMQ of this process's tests. Where there is none they are skipped, or fail where
+    TESTS_NEED_RABBITMQ is set, as in CI.
+    """
+    if not rabbitmq.is_installed():
+        reason = "no rabbitmq-server on the PATH: apt-get install rabbitmq-server"
+        (pytest.fail if os.environ.get("TESTS_NEED_RABBITMQ") else pytest.skip)(reason)
+    with rabbitmq.RabbitServer(tmp_path_factory.mktemp("rabbitmq"), vhosts=VHOSTS) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _unused_vhosts() -> list[str]:
+    return list(VHOSTS)
+
+
+@pytest.fixture
+def rabbit(rabbit_node: rabbitmq.RabbitServer, _unused_vhosts: list[str]) -> str:
+    """The URL of a virtual host that no test has used."""
+    return rabbit_node.url(_unused_vhosts.pop())
 
 
 @pytest.fixture

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
+import amqp
 import pymongo
 import redis
+from amqp.exceptions import AMQPError
 from pymongo.errors import OperationFailure
 
 
@@ -67,4 +70,22 @@ def ask_redis(uri: str) -> str:
     return f"Redis {info['redis_version']}"
 
 
-ASK: dict[str, Callable[[str], str]] = {"mongo": ask_mongo, "redis": ask_redis}
+def ask_rabbit(uri: str) -> str:
+    """Which server answers at `uri`.
+
+    Raises:
+        OSError: not yet.
+    """
+    parts = urlsplit(uri)
+    connection = amqp.Connection(
+        f"{parts.hostname}:{parts.port}", parts.username, parts.password, connect_timeout=2, read_timeout=2
+    )
+    try:
+        with connection:
+            about = connection.server_properties
+    except AMQPError as error:
+        raise ConnectionError("it listens and does not serve yet") from error
+    return f"{about['product']} {about['version']}"
+
+
+ASK: dict[str, Callable[[str], str]] = {"mongo": ask_mongo, "redis": ask_redis, "rabbitmq": ask_rabbit}

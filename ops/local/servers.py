@@ -148,7 +148,7 @@ class LocalServer:
             raise ServerError(f"{self.name} ended at its start, see {self.log}")
         if not _listens(self.port):
             return False
-        with suppress(PyMongoError, RedisError):
+        with suppress(PyMongoError, RedisError, OSError):
             self.label = (self._ask or ASK[self.name])(self.uri)
             return True
         return False

@@ -1,0 +1,41 @@
+"""An app of one's own on any broker of kombu's, with `install(app)`.
+
+BROKERS_URL and BROKERS_BACKEND are its broker and result backend, BROKERS_CONF is JSON: Celery settings.
+"""
+
+import json
+import os
+import time
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_ready
+
+from worker import MongoTask, install
+
+app = Celery("brokers", broker=os.environ["BROKERS_URL"], backend=os.environ.get("BROKERS_BACKEND"))
+app.conf.update(task_default_queue="shop", broker_connection_retry_on_startup=True)
+app.conf.update(json.loads(os.environ.get("BROKERS_CONF", "{}")))
+install(app)
+
+
+@app.task(bind=True, base=MongoTask)
+def save(self: MongoTask, key: Any) -> Any:
+    """Upsert one document, and count how often it was written."""
+    self.db.orders.update_one({"_id": key}, {"$inc": {"n": 1}}, upsert=True)
+    return key
+
+
+@app.task(bind=True, base=MongoTask)
+def nap(self: MongoTask, key: Any, seconds: float) -> Any:
+    """Hold the slot for a while, then upsert one document."""
+    time.sleep(seconds)
+    self.db.orders.update_one({"_id": key}, {"$inc": {"n": 1}}, upsert=True)
+    return key
+
+
+@worker_ready.connect
+def send_to_oneself(**_kwargs: Any) -> None:
+    """Send what BROKERS_SEND names (task ids by task name): the memory transport reaches no other process."""
+    for name, task_id in json.loads(os.environ.get("BROKERS_SEND", "{}")).items():
+        app.send_task(name, ("own",) if name.endswith("save") else (), task_id=task_id)
