@@ -140,7 +140,7 @@ def command(
                 # processes takes a fifth of its time. One that takes as long as it takes needs the collector.
                 gc.disable()
             try:
-                answer = _run(lambda: function(call, **kwargs))
+                answer = _run(app, lambda: function(call, **kwargs))
             except Problem as problem:
                 problem.show()
                 answer, code = None, problem.exit_code
@@ -206,7 +206,7 @@ def emit(ctx: click.Context, answer: Answer, *, as_json: bool) -> None:
     output.show(output.render(answer.renderable, on_terminal=on_terminal, has_color=has_color))
 
 
-def _run(function: Callable[[], Answer | None]) -> Answer | None:
+def _run(app: Any, function: Callable[[], Answer | None]) -> Answer | None:
     """Run a command's function; what servers do to it ends in one line."""
     try:
         return function()
@@ -215,7 +215,7 @@ def _run(function: Callable[[], Answer | None]) -> Answer | None:
     except click.ClickException:
         raise
     except Exception as error:  # noqa: BLE001 - raised again, but for those of servers, which become one line
-        raise problem_of(error) or error from None
+        raise problem_of(app, error) or error from None
 
 
 def _close(call: Call) -> bool:
@@ -238,16 +238,18 @@ def _leave(ctx: click.Context, code: int, *, was_open: bool) -> None:
     ctx.exit(code)
 
 
-def problem_of(error: Exception) -> Problem | None:
+def problem_of(app: Any, error: Exception) -> Problem | None:
     """Return what to tell a person of an error of a server's, in one line; None where it is another's."""
     from kombu.exceptions import OperationalError
-    from pymongo.errors import PyMongoError
+    from pymongo.errors import OperationFailure, PyMongoError
     from redis.exceptions import RedisError
 
-    # The class alone: texts name hosts, and those of operations may quote documents.
-    name = type(error).__name__
+    if isinstance(error, OperationFailure):
+        return Unseen(f"MongoDB refuses it ({app.mongo.reason(error)})")
     if isinstance(error, PyMongoError):
-        return Unseen(f"MongoDB does not answer ({name})")
+        return Unseen(f"MongoDB does not answer: {app.mongo.reason(error)}")
+    # The class alone: what their texts quote is not known.
+    name = type(error).__name__
     if isinstance(error, OperationalError):
         return Unseen(f"the broker does not answer ({name})")
     if isinstance(error, (RedisError, ConnectionError, TimeoutError)):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .frame import Answer, Call
 from .problems import Unseen
 from .rounds import wanted_nodes
+from .text import agree, count_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -79,7 +80,7 @@ def render(told: Mapping[str, Any]) -> "RenderableType":
 
     rows = told["nodes"]
     verb = "paused" if told["schema"].startswith("pause") else "resumed"
-    count = sum(one["done"] for one in rows)
+    done = sum(one["done"] for one in rows)
     lines = [
         (
             one["node"],
@@ -91,6 +92,8 @@ def render(told: Mapping[str, Any]) -> "RenderableType":
     ]
     what = told["queue"] or "the gated queues"
     return tables.sections(
-        tables.headline(told["verdict"], f"{count:,} of {len(rows):,} nodes have {verb} {what}"),
+        tables.headline(
+            told["verdict"], f"{count_of(done, len(rows), 'node')} {agree(done, 'has', 'have')} {verb} {what}"
+        ),
         tables.table(("NODE", verb.upper(), "LEAVES ALONE", "WHY NOT"), lines),
     )

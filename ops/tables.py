@@ -9,6 +9,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from .text import count
+
 STYLES = {
     "ok": "green",
     "degraded": "yellow",
@@ -113,7 +115,7 @@ def table(
 
 def listed(made: Listing, *, shown: int, of: int, what: str) -> RenderableType:
     """Return a table, with a line that says how many rows there are more."""
-    return made if shown == of else Group(made, Text(f"and {of - shown:,} {what} more", style="dim"))
+    return made if shown == of else Group(made, Text(f"and {count(of - shown, what)} more", style="dim"))
 
 
 def cell(value: Cell) -> RenderableType:

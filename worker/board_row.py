@@ -33,6 +33,7 @@ from .mongo import flight
 from .mongo.circuit import CircuitState
 from .mongo.flight import FlightRecorder
 from .report import MAX_BYTES
+from .text import shorten_bytes
 
 _STATES = ("empty", "open", "closed")
 _EMPTY, _OPEN, _CLOSED = range(3)
@@ -147,8 +148,9 @@ class Row:
     def set_work(self, name: str, task_id: str) -> None:
         """Say which task runs from now on."""
         number = next(self._works)
-        cut, cut_id = name.encode("utf-8", "replace"), task_id.encode("utf-8", "replace")
-        _WORK.pack_into(self._buffer, _WORK_AT, number, time.monotonic(), cut, cut_id, number)
+        shown = shorten_bytes(name, _NAME_BYTES).encode("utf-8", "replace")
+        cut_id = task_id.encode("utf-8", "replace")
+        _WORK.pack_into(self._buffer, _WORK_AT, number, time.monotonic(), shown, cut_id, number)
 
     def clear_work(self) -> None:
         """Say that no task runs."""

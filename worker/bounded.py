@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable
 from typing import TypeVar
 
+from .text import shorten
+
 T = TypeVar("T")
 
 _NAME = 120
@@ -22,4 +24,4 @@ def fit(items: Iterable[T], limit: int) -> list[T]:
 
 def cut(name: str) -> str:
     """Return a name in at most 120 characters."""
-    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+    return shorten(name, _NAME)

@@ -9,6 +9,7 @@ from . import events, post_mortem
 from .events import Event
 from .fleet import Fleet, Process, State, node_of
 from .post_mortem import PostMortem
+from .text import count
 
 if TYPE_CHECKING:
     from .board import Board
@@ -61,6 +62,8 @@ def _flight(report: Mapping[str, Any], board: "Board | None") -> list[dict[str, 
 def _say_node(name: str, claimed: Sequence[PostMortem], now: float) -> None:
     tasks = sorted({mortem.task["name"] for mortem in claimed if mortem.task})
     silence = now - max(mortem.seen or 0.0 for mortem in claimed)
-    message = "%s: all of its %d processes are lost, the last was heard %.0f s ago; running: %s"
-    args = (name, len(claimed), silence, ", ".join(tasks) or "nothing")
+    message = "%s: %s lost, the last was heard %.0f s ago; running: %s"
+    number = len(claimed)
+    who = "its one process is" if number == 1 else f"all of its {count(number, 'process')} are"
+    args = (name, who, silence, ", ".join(tasks) or "nothing")
     events.say(logger, logging.ERROR, Event.NODE_LOST, message, *args, node=name, tasks=tasks)

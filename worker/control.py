@@ -13,6 +13,7 @@ from . import node_view, pauses
 from .board import Board
 from .board_row import Command
 from .node_view import Now
+from .text import count
 
 _NO_BOARD = {"error": "this worker has no board"}
 
@@ -105,7 +106,7 @@ def _request(state: Any, command: Command, *, when: str) -> dict[str, Any]:
     found = [slot for slot in node_view.slots(board) if slot.is_alive]
     for slot in found:
         board.rows[slot.number].request(command)
-    return {"ok": f"asked {len(found)} processes; each obeys {when}"}
+    return {"ok": f"asked {count(len(found), 'process')}; each obeys {when}"}
 
 
 def _board(state: Any) -> Board | None:

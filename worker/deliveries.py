@@ -17,6 +17,7 @@ from .errors import DeadLetteredError
 from .events import Event
 from .process import Mongo, current_slot
 from .redis_client import connect
+from .text import count
 
 if TYPE_CHECKING:
     from .registry import Registry
@@ -185,5 +186,5 @@ def is_redelivered(task: Any) -> bool:
 
 def _words(letter: Letter) -> str:
     if letter.reason == Admission.POISON:
-        return f"its process was killed {letter.forced} times in the middle of it"
+        return f"its process was killed {count(letter.forced, 'time')} in the middle of it"
     return "it may have written, and must not run twice" + (f" ({letter.error})" if letter.error else "")

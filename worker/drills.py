@@ -101,15 +101,14 @@ class Drills:
         pools = (read_gauges(client) or {}).values()
         return max(pools, key=lambda pool: (pool.in_use, pool.waiting, pool.size), default=NO_POOL)
 
+    def reason(self, error: Exception) -> str:
+        """Return what a person may be told of an error of the driver's."""
+        return self._mongo.reason(error)
+
     @staticmethod
     def classify(error: Exception) -> ErrorClass:
         """Return the class of an error of the driver's."""
         return classify(error)
-
-    @staticmethod
-    def describe(error: Exception) -> str:
-        """Return what may be told of an error of the connection."""
-        return health.describe(error)
 
     def server(self, client: Client) -> str | None:
         """Return which server answers, and its version."""

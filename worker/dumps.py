@@ -5,6 +5,7 @@ from typing import Any
 
 from . import events
 from .events import Event
+from .text import count_of
 
 logger = logging.getLogger("celery_pymongo.flight")
 
@@ -44,8 +45,8 @@ class Dumps:
 def say(records: list[dict[str, Any]], why: str) -> None:
     """Log the newest records in a text log, all of them in a JSON log."""
     shown = "".join(line(record) for record in records[-_SHOWN:])
-    message = "%s; the last %d of %d records:%s"
-    args = (why, min(_SHOWN, len(records)), len(records), shown)
+    message = "%s; the last %s:%s"
+    args = (why, count_of(min(_SHOWN, len(records)), len(records), "record"), shown)
     events.say(logger, logging.WARNING, Event.FLIGHT_DUMPED, message, *args, reason=why, records=records)
 
 

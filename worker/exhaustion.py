@@ -7,6 +7,7 @@ from typing import Any
 from . import events
 from .events import Event
 from .mongo.task_times import TaskTimes
+from .text import count
 
 logger = logging.getLogger("celery_pymongo.monitor")
 
@@ -30,14 +31,15 @@ class Exhaustion:
         self._seen = timeouts
         if not self._unsaid or now < self._quiet_until:
             return
-        count, self._unsaid, self._quiet_until = self._unsaid, 0, now + PAUSE_SECONDS
+        unsaid, self._unsaid, self._quiet_until = self._unsaid, 0, now + PAUSE_SECONDS
         failed = sorted(((times.failed, name) for name, times in tasks.items() if times.failed), reverse=True)
         names = [name for _, name in failed[:_NAMED]]
         most = totals["pool"]["max"]
         server, (_, in_use, _) = _fullest(totals["servers"])
-        message = "%d operations got no connection in time; %s of %s to %s are in use; of tasks: %s"
-        args = (count, in_use, most or "any number", server, ", ".join(names) or "none")
-        fields = {"count": count, "server": server, "in_use": in_use, "max": most, "tasks": names}
+        message = "%s got no connection in time; %s of %s to %s are in use; of tasks: %s"
+        operations, shown = count(unsaid, "operation"), ", ".join(names) or "none"
+        args = (operations, in_use, most or "any number", server, shown)
+        fields = {"count": unsaid, "server": server, "in_use": in_use, "max": most, "tasks": names}
         events.say(logger, logging.WARNING, Event.POOL_EXHAUSTED, message, *args, **fields)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .fleet import Fleet, Process, State
 from .mongo.health import Verdict
+from .text import agree, count, count_of, names
 
 if TYPE_CHECKING:
     from .queues import Queue
@@ -22,7 +23,6 @@ VOUCH_SECONDS = 12.0
 MISSING_SECONDS = 15.0
 """How long a slot may be empty: Celery often replaces a child only at its next look, every 5 s."""
 
-_NAMES = 10
 _BY_SEVERITY = (Verdict.DOWN, Verdict.DEGRADED, Verdict.OK, Verdict.UNKNOWN)
 
 Since = Mapping[str, Mapping[str, float]]
@@ -60,8 +60,8 @@ def liveness(fleet: Fleet | None, since: Since) -> Layer:
     lost = fleet.names(State.LOST)
     missing = [slot for slot in fleet.missing if fleet.at - empty.get(slot, fleet.at) >= MISSING_SECONDS]
     verdict = Verdict.DEGRADED if fleet.present else Verdict.DOWN
-    found = [f"{count(lost, fleet.expected)} lost: {names(lost)}"] if lost else []
-    found += [f"{count(missing, fleet.expected)} missing: {names(missing)}"] if missing else []
+    found = [f"{_are(lost, fleet.expected)} lost: {names(lost)}"] if lost else []
+    found += [f"{_are(missing, fleet.expected)} missing: {names(missing)}"] if missing else []
     return Layer(verdict if found else Verdict.OK, found)
 
 
@@ -91,7 +91,7 @@ def circuits(among: Sequence[Process], *, of: int | None = None) -> Layer:
         return Layer(Verdict.OK if among else Verdict.UNKNOWN)
     longest = max(p.report.get("outage") or 0.0 for p in away)
     members = [p.member for p in away]
-    reason = f"{count(members, of or len(among))} cut off from MongoDB, for {longest:.0f} s: {names(members)}"
+    reason = f"{_are(members, of or len(among))} cut off from MongoDB, for {longest:.0f} s: {names(members)}"
     return Layer(Verdict.DOWN if len(away) == len(among) else Verdict.DEGRADED, [reason])
 
 
@@ -117,7 +117,7 @@ def consuming(fleet: Fleet | None, queues: "Mapping[str, Queue] | None") -> Laye
 
 
 def _waiting(name: str, queue: "Queue", *, consumed: set[str] | None, gate: str | None) -> str | None:
-    messages = f"{queue.depth} message{'s' if queue.depth > 1 else ''} in {name}"
+    messages = f"{count(queue.depth, 'message')} in {name}"
     if consumed is not None and name not in consumed:
         return f"nobody consumes the {messages}" + (f": the gate is closed ({gate})" if gate else "")
     if queue.age is not None and queue.age > MESSAGE_SECONDS:
@@ -152,17 +152,10 @@ def beat(silence: float | None) -> Layer:
 # --- sentences ----------------------------------------------------------------------------------------
 
 
-def count(members: Sequence[str], of: int) -> str:
-    """Return '2 of 8 processes are'."""
-    return f"{len(members)} of {of} processes {'is' if len(members) == 1 else 'are'}"
-
-
 def processes(members: Collection[str]) -> str:
     """Return how many processes these are, and which."""
-    return f"{len(members)} process{'es' if len(members) > 1 else ''}: {names(members)}"
+    return f"{count(len(members), 'process')}: {names(members)}"
 
 
-def names(members: Collection[str]) -> str:
-    """Return at most ten of the names, and how many there are more."""
-    shown = ", ".join(list(members)[:_NAMES])
-    return shown if len(members) <= _NAMES else f"{shown} and {len(members) - _NAMES} more"
+def _are(members: Sequence[str], of: int) -> str:
+    return f"{count_of(len(members), of, 'process')} {agree(len(members), 'is', 'are')}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from . import uris
+from .text import shorten
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -56,7 +57,7 @@ def build(
         "acks_late": bool(conf.task_acks_late),
         "nofile": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "before_fork": [],
-        "risks": [risk[:_LINE] for risk in risks[:_LINES]],
+        "risks": [shorten(risk, _LINE) for risk in risks[:_LINES]],
     }
 
 

@@ -15,6 +15,7 @@ from pymongo.errors import PyMongoError
 from redis import RedisError
 
 from .history import Entry, History
+from .mongo.reasons import summary
 
 Pick = Literal["max", "min", "avg"]
 
@@ -126,7 +127,7 @@ def _read_older(
                 there.database.client.admin.command("ping")
             rows = _added_up(there, asked.fields, since=past.since, until=until, width=width)
     except (PyMongoError, OSError) as error:
-        source.problem = f"no answer ({type(error).__name__})"
+        source.problem = f"no answer ({summary(error)})"
         rows = []
     past.sources.append(source)
     _note(source, rows)

@@ -19,6 +19,7 @@ from .post_mortem import PostMortem
 from .process import Mongo, current_slot
 from .process_identity import boot_id, born
 from .publisher import Publisher
+from .text import shorten
 
 logger = logging.getLogger("celery_pymongo.monitor")
 
@@ -165,7 +166,7 @@ class Presence:
             circuit=str(link.circuit.state),
             outage=round(link.circuit.outage_seconds(now), 1),
             ok=None if succeeded_at is None else round(now - succeeded_at, 1),
-            error=None if link.error is None else link.error[:40],
+            error=None if link.error is None else shorten(link.error, report.ERROR_LENGTH),
             server=link.server,
             uss=self._memory(now),
             totals=mongo.monitor.totals(now).to_dict(),
@@ -184,7 +185,7 @@ class Presence:
             "cause": None if link.circuit.is_closed else link.error_class,
             "held": mongo.suspicion.held(now),
             "leak": mongo.suspicion.left(),
-            "foreign": foreign[0].site[-_SITE:] if foreign else None,
+            "foreign": shorten(foreign[0].site, _SITE, keep_end=True) if foreign else None,
             "overload": None if overloaded_at is None else round(now - overloaded_at, 1),
         }
 
@@ -200,7 +201,12 @@ class Presence:
         if not works:
             return None
         seconds = round(now - works[0].started_at, 1)
-        return {"name": works[0].name[:80], "id": works[0].id, "seconds": seconds, "running": len(works)}
+        return {
+            "name": shorten(works[0].name, 80),
+            "id": works[0].id,
+            "seconds": seconds,
+            "running": len(works),
+        }
 
     def _memory(self, now: float) -> int | None:
         if now >= self._uss_due:

@@ -32,10 +32,12 @@ from .mongo.holder import Client, ClientHolder
 from .mongo.link import Link
 from .mongo.monitor import PoolMonitor
 from .mongo.pool import read_gauges
+from .mongo.reasons import summary
 from .mongo.suspicion import Suspicion
 from .mongo.work import Work
 from .settings import Settings, load_settings, settings_warnings
 from .siblings import Company as Siblings
+from .text import count
 
 T = TypeVar("T")
 logger = logging.getLogger("celery_pymongo.client")
@@ -184,6 +186,11 @@ class Mongo:
             driver=settings.operation_deadline_seconds or driver_ms / 1000,
         )
 
+    @staticmethod
+    def reason(error: BaseException) -> str:
+        """Return what a person may be told of an error of the driver's; see `reasons.summary`."""
+        return summary(error)
+
     # -- lifecycle ---------------------------------------------------------------------------------
 
     def enter_main(self, node: str) -> None:
@@ -269,8 +276,9 @@ class Mongo:
     def _say_closed(self, seconds: float, budget_seconds: float, gauges: Any) -> None:
         counters = self.monitor.totals(time.monotonic()).count
         self._record(Kind.CLIENT_CLOSED, seconds, "")
-        message = "closed in %.1f ms; %d connections created, %d checkouts"
-        numbers = (seconds * 1000, counters["created"], counters["checked_out"])
+        message = "closed in %.1f ms; %s created, %s"
+        made, used = count(counters["created"], "connection"), count(counters["checked_out"], "checkout")
+        numbers = (seconds * 1000, made, used)
         fields = {"counters": counters, "pools": gauges}
         events.say(logger, logging.INFO, Event.CLIENT_CLOSED, message, *numbers, **fields)
         if seconds > budget_seconds and self.link.circuit.is_closed:

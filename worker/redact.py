@@ -2,6 +2,8 @@
 
 import re
 
+from .text import shorten
+
 HIDDEN = "***"
 
 _SCHEMES = frozenset(
@@ -52,7 +54,7 @@ def redact_uri(uri: str) -> str:
 def redact_value(value: str) -> str:
     """Return `value` fit for a message: URIs redacted, what is long cut."""
     shown = redact_uri(value) if "@" in value or "://" in value else value
-    return shown if len(shown) <= 100 else f"{shown[:97]}..."
+    return shorten(shown, 100)
 
 
 def is_shown_option(name: str) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .memory import SERVER_BYTES_PER_CONNECTION
+from .text import shorten
 
 if TYPE_CHECKING:
     from .mongo.link import Done
@@ -21,7 +22,8 @@ _SPARE = (
 DONE_SECONDS = 60.0
 """How long a report says what came of what an operator asked for: whoever asked has read it by then."""
 
-_ERROR_LENGTH = 80
+ERROR_LENGTH = 120
+"""Of the reason why MongoDB cannot be used, or did not answer: a host, its port, and what the driver met."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def done(now: float, **what: "Done | None") -> dict[str, Any]:
             "n": one.number,
             "ms": one.latency_ms,
             "replaced": one.replaced,
-            "error": None if one.error is None else one.error[:_ERROR_LENGTH],
+            "error": None if one.error is None else shorten(one.error, ERROR_LENGTH),
         }
         for name, one in fresh.items()
     }

@@ -11,6 +11,7 @@ from .events import Event
 from .mongo import health
 from .mongo.circuit import CircuitState
 from .mongo.link import Done
+from .mongo.reasons import reason
 from .presence import Presence
 from .process import Mongo
 from .sentry import Agent
@@ -64,7 +65,7 @@ class Reporter:
         try:
             step()
         except Exception as error:  # noqa: BLE001 - monitoring may fail in any way; the thread goes on
-            text = health.describe(error)
+            text = reason(error)
             if self._errors.get(step.__name__) != text and not self._stopping.is_set():
                 args = (step.__name__.strip("_"), text)
                 events.say(logger, logging.WARNING, Event.REPORTER_ERROR, "%s: %s", *args)

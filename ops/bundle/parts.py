@@ -117,7 +117,7 @@ def _command(call: Call, commands: click.Group, words: tuple[str, ...]) -> Calla
         except click.ClickException as problem:
             return Part(name, why=problem.format_message(), code=problem.exit_code)
         except Exception as error:
-            told = problem_of(error)
+            told = problem_of(call.app, error)
             if told is None:
                 raise
             return Part(name, why=told.message, code=told.exit_code)

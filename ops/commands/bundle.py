@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..frame import Answer, Call, command
+from ..text import count
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -69,6 +70,6 @@ def render(document: Mapping[str, Any]) -> "RenderableType":
     table = tables.table(("PART", "SIZE", "SECONDS", "WHY NOT"), rows, right=("SIZE",))
     line = (
         f"{document['file']}: {tables.size(document['bytes'])}, for its owner alone; "
-        f"{searched['files']} files searched for {searched['secrets']} secrets, none found"
+        f"{count(searched['files'], 'file')} searched for {count(searched['secrets'], 'secret')}, none found"
     )
     return tables.sections(table, line)

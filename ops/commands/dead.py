@@ -10,6 +10,7 @@ import click
 from ..frame import Answer, Call, command
 from ..group import Group
 from ..problems import Problem, UsageProblem
+from ..text import count
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -102,10 +103,10 @@ def _chosen(deliveries: Any, ids: Sequence[str], *, is_all: bool) -> list[str]:
     return list(ids) or [letter.id for letter in deliveries.letters.letters()]
 
 
-def _is_sure(count: int) -> bool:
+def _is_sure(number: int) -> bool:
     if not sys.stdin.isatty():
         return False
-    return click.confirm(f"drop {_letters(count)} for good?", err=True)
+    return click.confirm(f"drop {count(number, 'dead letter')} for good?", err=True)
 
 
 def _told(schema: str, done: Sequence[str], missing: Sequence[str]) -> Answer:
@@ -133,14 +134,14 @@ def render_letter(told: Mapping[str, Any]) -> "RenderableType":
 def render_done(told: Mapping[str, Any]) -> str:
     """Return what was done, and to which letters it could not be."""
     verb = {"dead-requeue/1": "sent again", "dead-drop/1": "dropped"}[told["schema"]]
-    line = f"{_letters(len(told['done']))} {verb}"
+    line = f"{count(len(told['done']), 'dead letter')} {verb}"
     return line + (f"\n{_unknown(told['missing'])}" if told["missing"] else "")
 
 
 def _row(letter: Mapping[str, Any]) -> tuple[str, ...]:
     from .. import tables
 
-    reason = letter["reason"] + (f" ({letter['forced']} times)" if letter["forced"] else "")
+    reason = letter["reason"] + (f" ({count(letter['forced'], 'time')})" if letter["forced"] else "")
     process = f"{letter['node']}/{letter['slot']}"
     at = tables.moment(letter["at"])
     return (letter["id"], letter["task"], reason, at, process, letter["error"] or "")
@@ -148,7 +149,3 @@ def _row(letter: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _unknown(ids: Sequence[str]) -> str:
     return f"no dead letter {', '.join(ids)}; `mongo dead list` names those there are"
-
-
-def _letters(count: int) -> str:
-    return f"{count} dead letter{'' if count == 1 else 's'}"

@@ -33,7 +33,7 @@ def render(told: Mapping[str, Any]) -> "RenderableType":
     from rich.text import Text
 
     from .. import tables
-    from ..doctor.words import count
+    from ..text import count
 
     number = len(told["findings"]) + sum(told["left_out"].values())
     counts = count(number, "finding") if number else "no findings"

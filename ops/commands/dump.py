@@ -8,6 +8,7 @@ import click
 
 from ..frame import Answer, Call, command
 from ..problems import UsageProblem
+from ..text import count
 
 
 @command(seconds=None)
@@ -37,4 +38,4 @@ def dump(call: Call, collection: str, database: str | None, output: Path | None)
 
 def render(told: Mapping[str, Any]) -> str:
     """Return how many documents were written."""
-    return f"{told['documents']:,} documents of {told['collection']}"
+    return f"{count(told['documents'], 'document')} of {told['collection']}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .. import flights
 from ..frame import Answer, Call, command
 from ..rounds import node_option, wanted_nodes
+from ..text import count
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -103,10 +104,10 @@ def render(told: Mapping[str, Any]) -> "RenderableType":
     from .. import tables
 
     totals = told["totals"]
-    count = totals["leaks"] - totals["false_alarms"]
+    left = totals["leaks"] - totals["false_alarms"]
     line = (
-        f"{count:,} left open ({totals['leaks']:,} in all, {totals['false_alarms']:,} came back), "
-        f"{totals['long_holds']:,} long holds, in {told['processes_seen']:,} processes"
+        f"{left:,} left open ({totals['leaks']:,} in all, {totals['false_alarms']:,} came back), "
+        f"{count(totals['long_holds'], 'long hold')}, in {count(told['processes_seen'], 'process')}"
     )
     tasks = [
         (

@@ -8,6 +8,7 @@ import click
 
 from ..frame import Answer, Call, command
 from ..problems import Problem
+from ..text import count
 
 
 @command(seconds=None)
@@ -48,9 +49,10 @@ def load(call: Call, **options: Any) -> Answer:
 
 def render(told: Mapping[str, Any]) -> str:
     """Return the sum of the load, and where the rest is."""
+    rows, duplicates = count(told["read"], "row"), count(told["duplicates"], "duplicate")
     line = (
-        f"{told['file']} into {told['collection']}: {told['read']:,} rows read = {told['written']:,} written "
-        f"({told['inserted']:,} new) + {told['unchanged']:,} unchanged + {told['duplicates']:,} duplicates "
+        f"{told['file']} into {told['collection']}: {rows} read = {told['written']:,} written "
+        f"({told['inserted']:,} new) + {told['unchanged']:,} unchanged + {duplicates} "
         f"+ {told['rejected']:,} rejected, in {told['seconds']:.1f} s"
     )
     return line + (f"\nnot written, with reasons: {told['rejects']}" if told["rejects"] else "")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..frame import Answer, Call, command
 from ..rounds import Row, ask_all, node_option
+from ..text import count_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -75,7 +76,7 @@ def render(told: Mapping[str, Any]) -> "RenderableType":
     ]
     return tables.sections(
         tables.headline(
-            told["verdict"], f"MongoDB answered {told['answered']:,} of {told['asked']:,} processes"
+            told["verdict"], f"MongoDB answered {count_of(told['answered'], told['asked'], 'process')}"
         ),
         tables.table(head, rows, right=head[3:]),
         failures(told["processes"]),

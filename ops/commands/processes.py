@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..frame import Answer, Call, command
+from ..text import count
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -127,11 +128,13 @@ def render(told: Mapping[str, Any]) -> "RenderableType":
     rows = told["processes"]
     if not rows:
         return (
-            "no process reports" if not told["total"] else f"none of {told['total']:,} processes is like that"
+            "no process reports"
+            if not told["total"]
+            else f"none of {count(told['total'], 'process')} is like that"
         )
     numbers = ("AGE", "FOR", "WAIT P99", "LAST SUCCESS", "MEMORY")
     made = tables.table(tuple(_COLUMNS.values()), map(_cells, rows), right=numbers, spare=_SPARE)
-    return tables.listed(made, shown=len(rows), of=told["matching"], what="processes")
+    return tables.listed(made, shown=len(rows), of=told["matching"], what="process")
 
 
 def _cells(row: Row) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ import click
 
 from ..frame import Answer, Call, command
 from ..rounds import Row, ask_all, node_option
+from ..text import agree, count_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -58,13 +59,14 @@ def render(told: Mapping[str, Any]) -> "RenderableType":
     from .. import tables
 
     processes = told["processes"]
-    count = sum(row["reconnected"] for row in processes)
-    what = "have a new client that reaches MongoDB" if told["replace"] else "reach MongoDB"
+    number = sum(row["reconnected"] for row in processes)
+    verb = agree(number, "has", "have"), agree(number, "reaches", "reach")
+    what = f"{verb[0]} a new client that reaches MongoDB" if told["replace"] else f"{verb[1]} MongoDB"
     rows = [
         (row["node"], str(row["slot"]), tables.yes(row["reconnected"]), row["error"] or row["why"] or "")
         for row in processes
     ]
     return tables.sections(
-        tables.headline(told["verdict"], f"{count:,} of {len(processes):,} processes {what}"),
+        tables.headline(told["verdict"], f"{count_of(number, len(processes), 'process')} {what}"),
         tables.table(("NODE", "SLOT", "RECONNECTED", "WHY NOT"), rows),
     )

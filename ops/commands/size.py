@@ -7,6 +7,7 @@ import click
 
 from ..frame import Answer, Call, command
 from ..problems import UsageProblem
+from ..text import count
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -112,7 +113,7 @@ def _fleet(fleet: Mapping[str, Any]) -> str:
         if fleet["limit"] is None
         else f"it takes {fleet['limit']:,} by {fleet['limit_source']}: {fleet['share']:.1%} of it"
     )
-    return f"{fleet['recommended']:,} connections to {members}{now}; {limit}"
+    return f"{count(fleet['recommended'], 'connection')} to {members}{now}; {limit}"
 
 
 def _guide(guide: Mapping[str, Any]) -> "RenderableType":

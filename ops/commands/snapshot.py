@@ -84,7 +84,7 @@ def _nodes(told: Mapping[str, Any]) -> "RenderableType":
         for name, row in told["nodes"]["rows"].items()
     ]
     made = tables.table(head, rows, spare=("POOL", "BY REPORTS", "AT SERVER"))
-    return tables.listed(made, shown=len(rows), of=told["nodes"]["count"], what="nodes")
+    return tables.listed(made, shown=len(rows), of=told["nodes"]["count"], what="node")
 
 
 _TITLES = {"in_use": "POOL IN USE", "wait_p99_ms": "WAIT P99", "timeouts": "TIMEOUTS"}

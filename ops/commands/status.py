@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..frame import Answer, Call, command
+from ..text import agree, count
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -113,7 +114,7 @@ def _headline(told: Mapping[str, Any]) -> "RenderableType":
         f"  {tables.since(told['since'], told['at'])}" if told["since"] is not None else "",
     )
     reasons, more = told["reasons"][:_REASONS], len(told["reasons"]) - _REASONS
-    shown = [*reasons, f"and {more} reasons more"] if more > 0 else reasons
+    shown = [*reasons, f"and {count(more, 'reason')} more"] if more > 0 else reasons
     return Group(line, tables.bullets(shown)) if shown else line
 
 
@@ -155,22 +156,25 @@ def _pools(told: Mapping[str, Any]) -> dict[str, Any]:
     from .. import tables
 
     totals, coverage = told["totals"], told["coverage"]
-    pool, wait, rate, count = (totals[name] for name in ("pool", "wait", "rate", "count"))
+    pool, wait, rate, counters = (totals[name] for name in ("pool", "wait", "rate", "count"))
     ms = tables.milliseconds
     states = [f"{number:,} {state}" for state, number in coverage["counts"].items() if number]
+    waiting = pool.get("waiting", 0)
     failed, taken = rate.get("failed", 0.0), rate.get("checked_out", 0.0)
     share = f"{100 * failed / (failed + taken):.2f} %" if failed + taken else "0 %"
     circuits = ", ".join(f"{number:,} {state}" for state, number in sorted(told["circuits"].items()))
     return {
         "processes": f"{coverage['seen']:,} of {coverage['expected']:,} seen: {', '.join(states) or 'none'}",
         "pools": f"{pool.get('in_use', 0):,} in use, {pool.get('idle', 0):,} idle; the fullest is "
-        f"{pool.get('usage') or 0:.0%} in use; {pool.get('waiting', 0):,} operations wait",
+        f"{pool.get('usage') or 0:.0%} in use; {count(waiting, 'operation')} "
+        f"{agree(waiting, 'waits', 'wait')}",
         "at most": _most(pool, totals["processes"]),
         "waits": ", ".join(
             f"{name} {ms(wait[key]) or tables.NONE}"
             for name, key in (("average", "avg"), ("p50", "p50"), ("p99", "p99"))
         ),
-        "checkouts": f"{taken:,.1f}/s, {share} failed; {count.get('timeouts', 0):,} timeouts since the start",
+        "checkouts": f"{taken:,.1f}/s, {share} failed; {count(counters.get('timeouts', 0), 'timeout')} since "
+        "the start",
         "circuits": circuits or None,
     }
 
@@ -180,7 +184,7 @@ def _most(pool: Mapping[str, Any], processes: int) -> str | None:
     most, each = pool.get("max"), pool.get("max_each")
     if not most:
         return None
-    they = f"{processes:,} process{'es' if processes > 1 else ''}"
+    they = count(processes, "process")
     of = f"{they} x maxPoolSize {each:,}" if each else f"the sum of maxPoolSize of {they}"
     return f"{most:,} to each member: {of}"
 
@@ -210,7 +214,7 @@ def _nodes(nodes: Mapping[str, Any]) -> "RenderableType":
         for name, row in list(nodes["rows"].items())[:_NODES]
     ]
     made = tables.table(head, rows, spare=("POOL", "SIZE", "WAITING"))
-    return tables.listed(made, shown=len(rows), of=nodes["count"], what="nodes")
+    return tables.listed(made, shown=len(rows), of=nodes["count"], what="node")
 
 
 def _queues(queues: Mapping[str, Any]) -> "RenderableType":
@@ -221,4 +225,4 @@ def _queues(queues: Mapping[str, Any]) -> "RenderableType":
         for name, queue in list(queues.items())[:_QUEUES]
     ]
     made = tables.table(("QUEUE", "WAITING", "OLDEST", "GATE"), rows, right=("OLDEST",))
-    return tables.listed(made, shown=len(rows), of=len(queues), what="queues")
+    return tables.listed(made, shown=len(rows), of=len(queues), what="queue")

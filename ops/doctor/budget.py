@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..text import count
 from .facts import Facts, Node, Process
-from .words import count
 
 MONITORING = 2
 """Sockets beside the pool that a client holds to each member."""

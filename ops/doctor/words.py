@@ -2,19 +2,14 @@
 
 from collections.abc import Collection, Iterable
 
+from .. import text
+
 _NAMES = 5
 
 
 def names(members: Collection[str]) -> str:
     """Return the first five of the names, sorted, and how many there are more."""
-    ordered = sorted(members)
-    shown = ", ".join(ordered[:_NAMES])
-    return shown if len(ordered) <= _NAMES else f"{shown} and {len(ordered) - _NAMES} more"
-
-
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """Return '1 process' or '4,096 processes'."""
-    return f"{number:,} {noun if number == 1 else plural or _plural(noun)}"
+    return text.names(sorted(members), _NAMES)
 
 
 def seconds(duration: float) -> str:
@@ -30,7 +25,3 @@ def seconds(duration: float) -> str:
 def most(values: Iterable[float]) -> float:
     """Return the largest; 0.0 of none."""
     return max(values, default=0.0)
-
-
-def _plural(noun: str) -> str:
-    return f"{noun}es" if noun.endswith("s") else f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"

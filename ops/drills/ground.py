@@ -129,7 +129,7 @@ def ground(mongo: Any, terms: Terms) -> Iterator[Ground]:
     settings, drills = mongo.settings, mongo.drills
     name = safety.database(terms.database, settings.mongodb_database)
     with drills.client({}, concurrency=1) as client:
-        site.connect(client, drills.describe)
+        site.connect(client, drills.reason)
         marks = safety.production(
             site.hosts_of(client), deployment=settings.deployment, environment=settings.sentry_environment
         )
@@ -143,4 +143,4 @@ def ground(mongo: Any, terms: Terms) -> Iterator[Ground]:
                 f"MongoDB refuses the drill (code {error.code}); its user needs readWrite on {name}"
             ) from None
         except (PyMongoError, OSError) as error:
-            raise Unreachable(f"MongoDB stopped answering ({type(error).__name__})") from None
+            raise Unreachable(f"MongoDB stopped answering: {drills.reason(error)}") from None

@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from .. import tables
+from ..text import count
 
 _BAR = 36
 _HEAD = "   S   OPS/S  P50 MS  P99 MS  WAIT P99  OPEN  IN USE  WAITING  TIMEOUTS  ERRORS"
@@ -100,7 +101,8 @@ def exhaust(document: Mapping[str, Any]) -> RenderableType:
     told = tables.facts(
         {
             "process": f"{process['member']} (pid {process['pid']})",
-            "pool": f"{pool['maxPoolSize']} connections for {document['threads']} operations at once",
+            "pool": f"{count(pool['maxPoolSize'], 'connection')} for "
+            f"{count(document['threads'], 'operation')} at once",
             "seen full": "yes" if document["was_full"] else "no: the fleet never saw all of it in use",
             "most waiting": document["most_waiting"],
             "judged": "no check of the fleet's own ran meanwhile, or it had no complaint of it"
@@ -115,14 +117,14 @@ def exhaust(document: Mapping[str, Any]) -> RenderableType:
 
 def _load(document: Mapping[str, Any]) -> RenderableType:
     latency, wait, made = document["latency_ms"], document["wait_ms"], document["connections"]
-    errors = ", ".join(f"{count:,} {name}" for name, count in document["errors"].items())
+    errors = ", ".join(f"{number:,} {name}" for name, number in document["errors"].items())
     asked = f" of {document['asked']:,}" if "asked" in document else ""
     return tables.facts(
         {
             "done": f"{document['done']:,}{asked} in {document['seconds']:.1f} s, "
             f"{document['per_second']:,.0f} a second, {document['in_flight']:.1f} at a time",
             "latency": _times(latency),
-            "wait": f"{_times(wait)}, {document['wait_timeouts']} timeouts",
+            "wait": f"{_times(wait)}, {count(document['wait_timeouts'], 'timeout')}",
             "connections": f"{made['created']} made, {made['most_in_use']} in use at most of "
             f"{document['pool']['maxPoolSize']}, {made['most_waiting']} waiting at most",
             "errors": errors or "none",
@@ -151,12 +153,14 @@ def _shortages(document: Mapping[str, Any]) -> RenderableType | None:
     for side in document["configurations"]:
         pool, most = side["connections"], side["options"].get("maxPoolSize")
         if most and pool["most_in_use"] >= most and pool["most_waiting"]:
-            spread = f"{side['name']}: all {most} in use, up to {pool['most_waiting']} operations waited"
+            spread = (
+                f"{side['name']}: all {most} in use, up to {count(pool['most_waiting'], 'operation')} waited"
+            )
             lines.append(f"{spread}, {side['wait_timeouts']} timed out" if side["wait_timeouts"] else spread)
     lines += [
-        f"{side['name']}: {count:,} errors ({name})"
+        f"{side['name']}: {count(number, 'error')} ({name})"
         for side in document["configurations"]
-        for name, count in side["errors"].items()
+        for name, number in side["errors"].items()
     ]
     return tables.bullets(lines) if lines else None
 
@@ -167,7 +171,7 @@ def _foot(document: Mapping[str, Any]) -> Text:
 
 def _told(document: Mapping[str, Any]) -> Iterable[str]:
     held = f", each held for {document['hold_ms']} ms by the server" if document["hold_ms"] else ""
-    yield f"{document['threads']} operations at once{held}"
+    yield f"{count(document['threads'], 'operation')} at once{held}"
     yield from _rounds(document)
     yield f"server: {document['server'] or 'unknown'}"
     database = document["database"]
@@ -179,8 +183,8 @@ def _told(document: Mapping[str, Any]) -> Iterable[str]:
 def _rounds(document: Mapping[str, Any]) -> Iterator[str]:
     if "rounds" in document:
         yield (
-            f"{document['rounds']} rounds of {document['turn_seconds']:g} s; a bar's ratio is to yours "
-            "of the same round: the median (least to most)"
+            f"{count(document['rounds'], 'round')} of {document['turn_seconds']:g} s; a bar's ratio is to "
+            "yours of the same round: the median (least to most)"
         )
 
 

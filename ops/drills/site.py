@@ -120,9 +120,9 @@ def hosts_of(client: Any) -> list[str]:
     return [host for host, _ in client.topology_description.server_descriptions()]
 
 
-def connect(client: Any, describe: Any) -> None:
+def connect(client: Any, reason: Any) -> None:
     """Ping the server; raise Unreachable with what is wrong."""
     try:
         client.admin.command("ping")
     except (PyMongoError, OSError) as error:
-        raise Unreachable(f"MongoDB does not answer: {describe(error)}") from None
+        raise Unreachable(f"MongoDB does not answer: {reason(error)}") from None

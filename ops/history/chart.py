@@ -12,6 +12,7 @@ from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from .. import tables
+from ..text import count
 
 HEIGHT = 3
 """Lines of a chart."""
@@ -175,7 +176,9 @@ def _told(document: Mapping[str, Any]) -> Iterator[Text]:
 
 def _origin(document: Mapping[str, Any]) -> str:
     told = [
-        f"{source['rows']:,} rows from {source['name']}" for source in document["sources"] if source["rows"]
+        f"{count(source['rows'], 'row')} from {source['name']}"
+        for source in document["sources"]
+        if source["rows"]
     ]
     step, interval = (tables.duration(document[name]) for name in ("step_seconds", "interval_seconds"))
     seen = ", ".join(told) or "no snapshot in this time"

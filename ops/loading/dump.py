@@ -13,6 +13,7 @@ import bson
 from pymongo.errors import PyMongoError
 
 from ..problems import Problem
+from ..text import count
 from .codec import READ_OPTIONS, Document, Refused, shown
 from .place import collection_of
 
@@ -33,12 +34,12 @@ def dump(app: Any, collection: str, *, database: str | None, output: Path | None
                 write(line)
                 done += 1
     except PyMongoError as error:
-        kind = type(error).__name__
-        raise Problem(f"MongoDB is away or refused ({kind}) after {done:,} documents") from None
+        why = app.mongo.reason(error)
+        raise Problem(f"MongoDB is away or refused ({why}) after {count(done, 'document')}") from None
     except BrokenPipeError:
-        raise Problem(f"the reader closed the pipe after {done:,} documents") from None
+        raise Problem(f"the reader closed the pipe after {count(done, 'document')}") from None
     except OSError as error:  # of the last bytes too, which are written when the file is closed
-        raise Problem(f"cannot write: {error.strerror}, after {done:,} documents") from None
+        raise Problem(f"cannot write: {error.strerror}, after {count(done, 'document')}") from None
     return done
 
 

@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import Any
 
 from ..problems import InputProblem, Problem
+from ..text import agree, count
 from .batches import Sorter
 from .columns import named_types
 from .flight import Flight, Target, refuse_app
@@ -179,7 +180,9 @@ class _Load:
             raise Problem(f"{outcome.file} was changed while it was read; load it again")
         elif counts.accounted != counts.read:
             self._journal.remove()
-            raise Problem(f"{counts.read - counts.accounted:,} rows are not accounted for; load it again")
+            missing = counts.read - counts.accounted
+            verb = agree(missing, "is", "are")
+            raise Problem(f"{count(missing, 'row')} {verb} not accounted for; load it again")
 
     def _land_within(self, seconds: float) -> None:
         under_way = self._flight.batches

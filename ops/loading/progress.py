@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import click
 
+from ..text import count
 from .journal import Progress
 
 _LINE_SECONDS = 5.0
@@ -70,7 +71,7 @@ class Screen:
         eta = "" if left is None else f", {_duration(left)} left"
         rejected = f", {counts.rejected:,} rejected" if counts.rejected else ""
         share = 100 * progress.end / max(total, 1)
-        return f"{share:.0f} %: {counts.read:,} rows{rejected}, {self._rate.rows:,.0f} rows/s{eta}"
+        return f"{share:.0f} %: {count(counts.read, 'row')}{rejected}, {self._rate.rows:,.0f} rows/s{eta}"
 
 
 class Rate:

@@ -8,7 +8,7 @@ import pymongo
 import redis
 from pymongo.errors import PyMongoError
 
-from worker.mongo import health
+from worker.mongo.reasons import reason
 from worker.redact import redact_uri
 from worker.settings import Settings
 
@@ -42,7 +42,7 @@ def _check_mongo(settings: Settings) -> None:
         with pymongo.MongoClient[dict[str, Any]](uri.get_secret_value(), **options) as client:
             client.admin.command("ping")
     except PyMongoError as error:
-        raise ServerError(f"MONGODB_URI: {uri} cannot be used: {health.describe(error)}") from None
+        raise ServerError(f"MONGODB_URI: {uri} cannot be used: {reason(error)}") from None
 
 
 def _check_redis(settings: Settings) -> None:

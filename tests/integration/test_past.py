@@ -135,7 +135,7 @@ def test_while_mongodb_is_away_redis_has_the_last_days_and_it_takes_no_longer_th
         found = ask(history, nobody["celery_pymongo"]["history_default"], seconds=1)
         assert time.monotonic() - started < 3
     assert len(found.rows) == 40
-    assert found.sources[1].problem == "no answer (ServerSelectionTimeoutError)"
+    assert str(found.sources[1].problem).startswith("no answer (127.0.0.1:")
 
 
 def test_with_neither_nothing_is_known_and_both_say_why(settings: Settings) -> None:

@@ -19,7 +19,7 @@ from celery.bin.base import CLIContext
 from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
 from kombu.exceptions import OperationalError
-from pymongo.errors import ServerSelectionTimeoutError
+from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
 from redis.exceptions import AuthenticationError
 
 from ops.cli import mongo
@@ -27,6 +27,7 @@ from ops.commands.schema import schemas
 from ops.frame import Answer, Call, command
 from ops.group import Group
 from tests.schemas import SCHEMAS, validated
+from worker.process import Mongo
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"pymongo", "bson", "rich", "pydantic", "redis", "sqlite3", "sentry_sdk"}
@@ -161,7 +162,8 @@ def say(call: Call, verdict: str) -> Answer:
 ERRORS: dict[str, BaseException] = {
     "redis": AuthenticationError("invalid username-password pair for app:secret@host"),
     "broker": OperationalError("redis://:secret@host"),
-    "mongodb": ServerSelectionTimeoutError("secret@host"),
+    "mongodb": ServerSelectionTimeoutError("h:27017: [Errno 111] Connection refused, Timeout: 2s"),
+    "refused": OperationFailure("duplicate {secret: 1}", 13),
     "interrupt": KeyboardInterrupt(),
     "bug": ValueError("a bug"),
 }
@@ -226,12 +228,14 @@ def test_a_person_and_a_program_are_told_the_same():
     [
         ("redis", 3, "mongo: Redis does not answer (AuthenticationError)\n"),
         ("broker", 3, "mongo: the broker does not answer (OperationalError)\n"),
-        ("mongodb", 3, "mongo: MongoDB does not answer (ServerSelectionTimeoutError)\n"),
+        ("mongodb", 3, "mongo: MongoDB does not answer: h:27017: Connection refused\n"),
+        ("refused", 3, "mongo: MongoDB refuses it (OperationFailure, code 13)\n"),
         ("interrupt", 130, "mongo: interrupted\n"),
     ],
 )
-def test_what_a_server_does_is_one_line_without_its_words(what: str, code: int, line: str):
-    result = run(app_with(object()), "fail", what, group=toys)
+def test_what_a_server_does_is_one_line_without_its_data(what: str, code: int, line: str):
+    mongo = SimpleNamespace(reason=Mongo.reason)
+    result = run(app_with(mongo), "fail", what, group=toys)
     assert (result.exit_code, result.output) == (code, line)
 
 

@@ -102,7 +102,7 @@ def test_a_reconnection_is_asked_of_the_processes_that_live(board, arguments, co
 def test_a_ping_is_asked_of_the_processes_that_live(board):
     begin(board, 0)
     begin(board, 1, pid=NOBODY)
-    assert ask(board, "mongo_ping") == {"ok": "asked 1 processes; each obeys at its next tick"}
+    assert ask(board, "mongo_ping") == {"ok": "asked 1 process; each obeys at its next tick"}
     assert [row.taken() for row in board.rows] == [[Command.PING], [], []]
 
 

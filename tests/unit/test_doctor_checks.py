@@ -59,7 +59,7 @@ CASES: dict[str, tuple[Facts, str]] = {
         with_topology(primary=None, members={"m1:27017": "RSSecondary", "m2:27017": "Unknown"}),
         "1 of 2 members",
     ),
-    "mongodb-down": (facts(node("w1@h", **OPEN), node("w2@h", **OPEN), ping=AWAY), "4 processes of 4"),
+    "mongodb-down": (facts(node("w1@h", **OPEN), node("w2@h", **OPEN), ping=AWAY), "4 of 4 processes"),
     "node-cut-off": (facts(node("w1@h", **OPEN), node("w2@h")), "all 2 processes of w1@h"),
     "process-cut-off": (
         facts(replace(node(), processes=(*node(**OPEN).processes[:1], *node().processes[1:]))),

@@ -520,8 +520,8 @@ def test_the_workers_end_without_a_broker_is_a_warning(
     live.handover, live._delivered = handover, {"c": None}
     live.restore_unacked_once()
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
-        "no connection: 1 messages wait for the visibility timeout",
-        "cannot return 1 messages at shutdown: BrokerGone()",
+        "no connection: 1 message waits for the visibility timeout",
+        "cannot return 1 message at shutdown: BrokerGone()",
     ]
 
 

@@ -19,6 +19,7 @@ LEVELS: list[set[str]] = [
         "events",
         "dumps",
         "memory",
+        "text",
         "report",
         "pauses",
         "post_mortem",

@@ -116,7 +116,7 @@ def test_an_outage_is_said_once_and_so_is_its_end(world: World, caplog: pytest.L
     world.link.ping()
     world.link.ping()
     assert said(caplog) == [Event.CIRCUIT_OPENED, Event.CIRCUIT_CLOSED]
-    assert "MongoDB cannot be reached: ServerSelectionTimeoutError: a:27017: refused" in caplog.text
+    assert "MongoDB cannot be reached: a:27017: refused" in caplog.text
 
 
 def test_a_lost_heartbeat_opens_the_circuit_and_wakes_the_reporter(world: World) -> None:
@@ -276,7 +276,7 @@ def test_a_check_that_fails_gives_the_reason(world: World) -> None:
     world.replies = [FULL]
     report = world.link.check()
     assert (report["verdict"], report["server"]) == ("degraded", None)
-    assert report["reasons"] == ["exhausted pool: WaitQueueTimeoutError: no connection"]
+    assert report["reasons"] == ["exhausted pool: no connection"]
 
 
 def test_the_server_is_asked_anew_which_it_is_after_an_outage(world: World) -> None:
@@ -341,7 +341,7 @@ def test_what_came_of_an_order_is_kept_and_counted(world: World) -> None:
         found.append(vars(world.link.reconnected))
     assert [(done["number"], done["replaced"]) for done in found] == [(1, True), (2, False)]
     assert found[0]["error"] is None
-    assert "AutoReconnect" in found[1]["error"]
+    assert found[1]["error"] == "refused"
 
 
 def test_what_came_of_a_ping_is_kept_and_counted(world: World) -> None:
@@ -356,7 +356,7 @@ def test_what_came_of_a_ping_is_kept_and_counted(world: World) -> None:
     assert (first.number, first.error, second.number) == (1, None, 2)
     assert first.latency_ms is not None
     assert second.latency_ms is None
-    assert "AutoReconnect" in str(second.error)
+    assert second.error == "refused"
 
 
 def test_a_probe_that_is_asked_for_later_does_not_take_a_new_client_back(world: World) -> None:

@@ -519,7 +519,7 @@ def test_heartbeats_that_fail_are_counted_and_what_they_lose_is_found_again(moni
     pool.to.publish_server_heartbeat_succeeded(A, 0.1, reply, False)
     assert monitor.totals(100.0).count["heartbeats_failed"] == 3
     assert records == [
-        (Kind.HEARTBEAT_FAILED, 0.0, "a:27017 ConnectionRefusedError"),
+        (Kind.HEARTBEAT_FAILED, 0.0, "a:27017: ConnectionRefusedError"),
         (Kind.HEARTBEAT_FOUND, 0.0, "a:27017"),
     ]
 

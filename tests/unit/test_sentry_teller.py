@@ -256,7 +256,7 @@ def test_without_redis_each_node_tells_once(world: World) -> None:
     assert {event["contexts"]["celery_pymongo"]["seen_by"] for event in world.sent} == {
         "one node, Redis is away"
     }
-    assert "2 of 2 processes on 1 of 1 nodes" in world.sent[0]["message"]
+    assert "2 of 2 processes on 1 of 1 node" in world.sent[0]["message"]
     world.is_away = False
     world.run(30)
     assert len(world.sent) == 4

@@ -33,6 +33,8 @@ from celery.concurrency import prefork, solo
 from celery.worker import state
 from kombu.transport import redis, virtual
 
+from ..text import agree, count
+
 logger = logging.getLogger(__name__)
 
 
@@ -124,7 +126,8 @@ class Handover:
         if live is not None:
             self._pay(live, left)
         elif left:
-            logger.warning("no connection: %d messages wait for the visibility timeout", len(left))
+            messages, verb = count(len(left), "message"), agree(len(left), "waits", "wait")
+            logger.warning("no connection: %s %s for the visibility timeout", messages, verb)
 
     def _pay(self, qos: HandingOver, debts: dict[str, bool]) -> None:
         for tag, requeue in debts.items():
@@ -151,8 +154,9 @@ class Handover:
 
 def _report(*, returned: int, late: int, running: int) -> None:
     if returned or late or running:
-        message = "connection restored: %d messages returned, %d acknowledged late, %d tasks run on"
-        logger.info(message, returned, late, running)
+        message = "connection restored: %s returned, %d acknowledged late, %s on"
+        tasks = f"{count(running, 'task')} {agree(running, 'runs', 'run')}"
+        logger.info(message, count(returned, "message"), late, tasks)
 
 
 class HandingOver:
@@ -226,7 +230,8 @@ class HandingOver:
         try:
             super().restore_unacked_once(stderr)  # type: ignore[misc]  # as above
         except Exception as error:  # noqa: BLE001  # an exit must not fail on a broker that is gone
-            logger.warning("cannot return %d messages at shutdown: %r", len(self._delivered), error)
+            messages = count(len(self._delivered), "message")
+            logger.warning("cannot return %s at shutdown: %r", messages, error)
 
     def hand_over(self) -> None:
         """Leave every message that is not acknowledged to the next connection."""

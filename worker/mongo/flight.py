@@ -9,7 +9,7 @@ are in the host's byte order.
 | 8 | 8 | at | Unix seconds |
 | 16 | 8 | number | see `Kind` |
 | 24 | 1 | kind | a `Kind` |
-| 25 | 64 | text | UTF-8, cut, padded with zero bytes |
+| 25 | 64 | text | UTF-8, shortened, padded with zero bytes |
 | 92 | 4 | check | the low half of the sequence, written last: a record that was cut short is told by it |
 """
 
@@ -18,6 +18,8 @@ import time
 from enum import IntEnum
 from itertools import count
 from typing import Any
+
+from ..text import shorten_bytes
 
 RECORDS = 200
 TEXT_BYTES = 64
@@ -46,7 +48,7 @@ class Kind(IntEnum):
     SLOW_CHECKOUT = 8, "checkout.slow"  # number: ms waited
     POOL_CLEARED = 9, "pool.cleared"
     POOL_READY = 10, "pool.ready"
-    HEARTBEAT_FAILED = 11, "heartbeat.failed"  # text: server and class of the error
+    HEARTBEAT_FAILED = 11, "heartbeat.failed"  # text: server and reason
     HEARTBEAT_FOUND = 12, "heartbeat.found"
     CIRCUIT = 13, "circuit"  # text: the new state
     RECONNECT = 14, "reconnect"  # number: of the attempt; text: what came of it
@@ -84,7 +86,7 @@ class FlightRecorder:
         try:
             sequence = next(self._sequences)
             place = (sequence - 1) % self._records * _RECORD.size
-            encoded = text.encode("utf-8", "replace")
+            encoded = shorten_bytes(text, TEXT_BYTES).encode("utf-8", "replace")
             check = sequence & _LOW
             _RECORD.pack_into(self._buffer, place, sequence, time.time(), number, kind, encoded, check)
         except Exception:  # noqa: BLE001, S110 - what cannot be recorded must not disturb what happens

@@ -1,6 +1,5 @@
 """One ping under a deadline, and what it tells."""
 
-import re
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from pymongo.topology_description import TOPOLOGY_TYPE
 
 from .classify import ErrorClass, classify
 from .holder import Client
+from .reasons import reason
 
 
 class Verdict(StrEnum):
@@ -23,9 +23,6 @@ class Verdict(StrEnum):
     DOWN = "down"
     UNKNOWN = "unknown"
 
-
-# PyMongo's settings, behind each host that did not answer.
-_TIMEOUTS = re.compile(r" \(configured timeouts:[^)]*\)")
 
 _VERDICTS = {
     ErrorClass.OVERLOAD: Verdict.DEGRADED,
@@ -76,7 +73,7 @@ def ping(client: Client, *, timeout_seconds: float) -> Ping:
 def failed(error: BaseException) -> Ping:
     """Return what an error says of the server, in the place of an answer."""
     error_class = classify(error)
-    return Ping(_VERDICTS.get(error_class, Verdict.DOWN), None, error_class, describe(error))
+    return Ping(_VERDICTS.get(error_class, Verdict.DOWN), None, error_class, reason(error))
 
 
 def _believed_round_trip(client: Client) -> float:
@@ -97,16 +94,6 @@ def warm(client: Client, database: str, *, timeout_seconds: float) -> None:
     """
     with suppress(PyMongoError, OSError), pymongo.timeout(timeout_seconds):
         client[database]["celery_pymongo.warm"].find_one({"_id": 0})
-
-
-def describe(error: BaseException) -> str:
-    """Return the class and the first sentence of an error of the connection: hosts and ports, no data.
-
-    Only for pings and connection errors: an operation's error may quote documents.
-    """
-    text = str(error).split(", Timeout:", 1)[0].split(", full error:", 1)[0]
-    text = _TIMEOUTS.sub("", text).replace("\n", " ")
-    return f"{type(error).__name__}: {text}"[:300]
 
 
 def topology(client: Client | None) -> dict[str, Any]:

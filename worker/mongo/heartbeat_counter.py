@@ -6,6 +6,7 @@ from pymongo import monitoring
 
 from .flight import Kind
 from .listening import Address, Errors, Record, harmless
+from .reasons import reason_of_server
 from .server_counts import ServerCounts
 
 
@@ -37,10 +38,9 @@ class HeartbeatCounter(monitoring.ServerHeartbeatListener):
 
         A check that the driver itself cancelled says nothing, see `heartbeats`.
         """
-        reason = type(event.reply).__name__
-        if reason != "_OperationCancelled":
+        if type(event.reply).__name__ != "_OperationCancelled":
             self._counts_of(event.connection_id).heartbeats_failed += 1
             if event.connection_id not in self._lost:
                 self._lost.add(event.connection_id)
-                host, port = event.connection_id
-                self._record(Kind.HEARTBEAT_FAILED, 0.0, f"{host}:{port} {reason}")
+                why = reason_of_server(event.reply, event.connection_id)
+                self._record(Kind.HEARTBEAT_FAILED, 0.0, why)

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from pymongo import monitoring
 
+from .reasons import reason_of_server
+
 
 class Heartbeats(monitoring.ServerHeartbeatListener):
     """Tells when the last writable server was lost, and when one answers again.
@@ -42,4 +44,4 @@ class Heartbeats(monitoring.ServerHeartbeatListener):
             return
         self._writable.discard(event.connection_id)
         if self._has_found and not self._writable:
-            self._on_lost(type(event.reply).__name__)
+            self._on_lost(reason_of_server(event.reply, event.connection_id))

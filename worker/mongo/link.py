@@ -307,10 +307,10 @@ class Link:
         events.say(logger, logging.WARNING, Event.CLIENT_REPLACED, "replaced the client: %s", why, why=why)
         return True
 
-    def _lost(self, error_name: str) -> None:
+    def _lost(self, reason: str) -> None:
         self._is_missed = True
         self.error_class = None
-        self._fail(ErrorClass.OUTAGE, f"heartbeat: {error_name}")
+        self._fail(ErrorClass.OUTAGE, reason)
 
     def _fail(self, error_class: ErrorClass | None, reason: str) -> None:
         # A refused login makes the driver forget the server: what comes then says only that there is none.

@@ -11,6 +11,7 @@ from .circuit import Circuit, CircuitState
 from .classify import ErrorClass
 from .company import Alone, Company
 from .health import Ping
+from .reasons import reason
 
 NUDGE_SECONDS = 0.5
 """The longest pause of the one process of a node that keeps nudging; half of it is the shortest."""
@@ -152,7 +153,7 @@ class Reconnector:
             # due at once, and so on for ever.
             self._failed()
             if self._circuit.state is CircuitState.HALF_OPEN:
-                self._circuit.fail(self._clock(), type(error).__name__)
+                self._circuit.fail(self._clock(), reason(error))
             raise
         if result.is_answered:
             self._succeeded()

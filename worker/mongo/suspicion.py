@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..text import count
 from .findings import Finding, Leak, LeakReturned, LongHold, Returned
 from .flight import Kind
 from .leaks import Connection, LeftOpen, left_open
@@ -177,4 +178,4 @@ def _seconds_since(work: Work, now: float) -> float:
 
 def _enumerate(names: Iterable[str]) -> str:
     counted = Counter(names).items()
-    return ", ".join(name if count == 1 else f"{name} ({count} times)" for name, count in counted)
+    return ", ".join(name if number == 1 else f"{name} ({count(number, 'time')})" for name, number in counted)

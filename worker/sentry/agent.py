@@ -12,6 +12,7 @@ from ..errors import DeadLetteredError
 from ..events import Said
 from ..mongo.work import current_work
 from ..process import Mongo, current_slot
+from ..text import shorten
 from . import context, hooks, lost, messages, sdk
 from .checkins import CheckIns
 from .explained import is_explained
@@ -207,7 +208,7 @@ class Agent:
             level=issue.level,
             fingerprint=(deployment, said.event, *issue.by(fields)),
             section=issue.section,
-            context=context.of_process(mongo, time.monotonic()) | {"said": said.text[:_SAID]},
+            context=context.of_process(mongo, time.monotonic()) | {"said": shorten(said.text, _SAID)},
             flight=dead["flight"] if dead else mongo.flight(),
         )
         event["contexts"]["what"] = told | ({"report": dead.get("report")} if dead else {})

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from ..text import count, count_of
 from .ledger import Counts
 from .outage import Kind, Outage
 
@@ -109,7 +110,11 @@ def moment(at: float) -> str:
 
 def _title(kind: Kind, outage: Outage, counts: Counts, scale: Scale) -> str:
     cut_off, nodes = len(counts.members), len(_nodes(counts))
-    who = f"{cut_off} of {scale.processes} processes on {nodes} of {scale.nodes} nodes"
+    of_processes, of_nodes = (
+        count_of(cut_off, scale.processes, "process"),
+        count_of(nodes, scale.nodes, "node"),
+    )
+    who = f"{of_processes} on {of_nodes}"
     lasted = _spelt(outage.seconds)
     match kind:
         case Kind.OPENED:
@@ -119,7 +124,8 @@ def _title(kind: Kind, outage: Outage, counts: Counts, scale: Scale) -> str:
         case Kind.GIVEN_UP:
             return f"Call whoever runs MongoDB: it has been away for {lasted}, longer than allowed, for {who}"
         case Kind.RECOVERED:
-            cost = f"{counts.requeued} tasks went back, {sum(counts.errors.values())} errors counted"
+            errors = count(sum(counts.errors.values()), "error")
+            cost = f"{count(counts.requeued, 'task')} went back, {errors} counted"
             return f"MongoDB answers again after {lasted}: {cost}"
 
 

@@ -15,6 +15,7 @@ from pymongo import errors
 
 from ..mongo.classify import classify
 from ..redact import redact_uri
+from ..text import shorten
 
 WITHHELD = "[withheld]"
 
@@ -120,8 +121,7 @@ def told(error: BaseException | None, text: str) -> str:
 
 def clean(text: str, quoted: Iterable[str] = ()) -> str:
     """Return a text of anybody's without what has the look of a secret, and without all that is `quoted`."""
-    if len(text) > MOST:
-        text = f"{text[:MOST]}…"
+    text = shorten(text, MOST)
     for part in quoted:
         if part in text:
             text = text.replace(part, WITHHELD)

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
+from ...text import count
 from ..budget import MONITORING, RESERVE, budget, members_of
 from ..facts import Facts
 from ..finding import Check, Finding, Severity
-from ..words import count, names
+from ..words import names
 
 # Beside MongoDB: broker, results, the registry, the board, logs, pipes to MAIN.
 _OTHER_DESCRIPTORS = 32

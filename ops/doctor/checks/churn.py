@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from statistics import median
 
+from ...text import count
 from ..budget import MONITORING
 from ..facts import Facts
 from ..finding import Check, Finding, Severity
-from ..words import count, names, seconds
+from ..words import names, seconds
 
 YOUNG_SECONDS = 120.0
 """Processes that live no longer pay for a fork, a handshake and a login every time."""

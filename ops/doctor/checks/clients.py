@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
+from ...text import count_of
 from ..facts import Facts
 from ..finding import Check, Finding, Severity
 from ..words import names
@@ -46,7 +47,10 @@ def second_client(facts: Facts) -> Iterator[Finding]:
             "second-client",
             Severity.DEGRADED,
             f"A second MongoClient is open beside the process's own: made by {site}.",
-            (f"in {len(members)} of {len(facts.present)} processes: {names(members)}", f"made by {site}"),
+            (
+                f"in {count_of(len(members), len(facts.present), 'process')}: {names(members)}",
+                f"made by {site}",
+            ),
             "It doubles the process's connections, is watched by nobody, and is not closed when the "
             "process ends.",
             (f"use get_client() or self.client in place of the client made at {site}",),
@@ -70,8 +74,8 @@ def result_backend(facts: Facts) -> Iterator[Finding]:
 
 
 def _is_same(shown: str, known: str) -> bool:
-    # A report has less room for it than a node's record.
-    return known.startswith(shown) or shown.startswith(known)
+    # A report has less room for it than a node's record, and keeps its end.
+    return known.endswith(shown.lstrip("…")) or shown.endswith(known)
 
 
 CHECKS = (

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
+from ...text import agree, count
 from ..facts import Facts
 from ..finding import Check, Finding, Severity
 from ..words import names, seconds
@@ -60,12 +61,13 @@ def risks(facts: Facts) -> Iterator[Finding]:
 
 def dead_letters(facts: Facts) -> Iterator[Finding]:
     """Messages that wait for a person."""
-    if facts.dead_letters:
+    number = facts.dead_letters
+    if number:
         yield Finding(
             "dead-letters",
             Severity.NOTE,
-            f"{facts.dead_letters:,} dead letters wait for a decision.",
-            (f"{facts.dead_letters:,} in Redis",),
+            f"{count(number, 'dead letter')} {agree(number, 'waits', 'wait')} for a decision.",
+            (f"{number:,} in Redis",),
             "Each is work that was not done, or that may have been done: it killed its process too often, or "
             "must not run twice and may have written.",
             ("celery -A APP mongo dead list, then requeue or drop",),

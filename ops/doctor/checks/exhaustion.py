@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from ...text import count
 from ..facts import Facts, Process
 from ..finding import Check, Finding, Severity
-from ..words import count, most, names, seconds
+from ..words import most, names, seconds
 
 WAIT_P99_MS = 100.0
 """MongoDB's alert level for the time that a checkout waits."""
@@ -62,7 +63,8 @@ def pool_too_small(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         "pool-too-small",
         Severity.DEGRADED,
-        f"The pool is too small: {worst.max_pool} connections for {worst.concurrency} tasks at a time.",
+        f"The pool is too small: {count(worst.max_pool or 0, 'connection')} for "
+        f"{count(worst.concurrency or 0, 'task')} at a time.",
         (
             f"maxPoolSize {worst.max_pool}, concurrency {worst.concurrency} in {names(_members(short))}",
             *_shortage(short),

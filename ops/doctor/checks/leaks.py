@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from ...text import count
 from ..facts import Facts, Process
 from ..finding import Check, Finding, Severity
-from ..words import count, names
+from ..words import names
 
 OFTEN = 10
 """A wait that is interrupted now and then is nothing to speak of."""

@@ -3,9 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
+from ...text import agree, count
 from ..facts import Facts
 from ..finding import Check, Finding, Severity
-from ..words import count, most, names, seconds
+from ..words import most, names, seconds
 
 RECENT_SECONDS = 600.0
 """How long the end of a process is news."""
@@ -74,7 +75,7 @@ def processes_killed(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "process-killed",
             Severity.DEGRADED,
-            f"{count(len(tasks), 'process')} of {node} {'was' if len(tasks) == 1 else 'were'} killed lately.",
+            f"{count(len(tasks), 'process')} of {node} {agree(len(tasks), 'was', 'were')} killed lately.",
             (
                 f"{len(tasks)} without a goodbye within {seconds(RECENT_SECONDS)}",
                 f"running then: {names(named) if named else 'nothing'}",
@@ -101,7 +102,7 @@ def slots_missing(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "slots-missing",
                 Severity.DEGRADED,
-                f"{count(len(lasting), 'slot')} of {node.name} {'has' if len(lasting) == 1 else 'have'} no "
+                f"{count(len(lasting), 'slot')} of {node.name} {agree(len(lasting), 'has', 'have')} no "
                 "process.",
                 (f"{names(lasting)}, for up to {seconds(most(lasting.values()))}; expected {node.slots}",),
                 "The node works with fewer slots than it should have: its children may die as they start.",
@@ -124,7 +125,7 @@ def silent(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         "process-silent",
         Severity.DEGRADED,
-        f"{count(len(quiet), 'process')} {'lives' if len(quiet) == 1 else 'live'} and cannot report.",
+        f"{count(len(quiet), 'process')} {agree(len(quiet), 'lives', 'live')} and cannot report.",
         (
             f"{names({p.member for p in quiet})}, silent for up to {seconds(most(p.silence for p in quiet))}",
             f"running: {names(tasks) if tasks else 'nothing'}",
@@ -145,10 +146,10 @@ def strays(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         "stray-connections",
         Severity.NOTE,
-        f"The server has {number:,} connections under our name of processes that do not report.",
+        f"The server has {count(number, 'connection')} under our name of processes that do not report.",
         (
-            f"{number:,} strays, {server.get('counted') or 0:,} of processes that report, {current or 0:,} "
-            "in all",
+            f"{count(number, 'stray')}, {server.get('counted') or 0:,} of processes that report, "
+            f"{current or 0:,} in all",
         ),
         "They are of processes that cannot write to Redis, of scripts and web processes that use the same "
         "settings, or of clients that were not closed.",

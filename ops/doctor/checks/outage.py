@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from ...text import agree, count, count_of
 from ..facts import Facts, Process
 from ..finding import Check, Finding, Severity
-from ..words import count, most, names, seconds
+from ..words import most, names, seconds
 
 # What an outage does to a pool, a queue and a schedule is no trouble of its own.
 POOL_SYMPTOMS = ("pool-exhausted", "pool-too-small", "long-holds", "overload", "connection-churn")
@@ -24,7 +25,7 @@ def login_refused(facts: Facts) -> Iterator[Finding]:
     is_all = len(refused) == len(facts.present)
     told = []
     if refused:
-        told = [f"{len(refused)} of {count(len(facts.present), 'process')}: {names(_members(refused))}"]
+        told = [f"{count_of(len(refused), len(facts.present), 'process')}: {names(_members(refused))}"]
     told += sorted({f"the driver says: {process.report['error']}" for process in refused})[:2]
     if is_refused_here and facts.ping is not None:
         told.append(f"from here: {'; '.join(facts.ping.get('reasons') or ())}")
@@ -66,7 +67,7 @@ def mongodb_down(facts: Facts) -> Iterator[Finding]:
         )
     if away:
         longest = seconds(most(_outage(process) for process in away))
-        told.append(f"{count(len(away), 'process')} of {len(facts.present)} cut off, for up to {longest}")
+        told.append(f"{count_of(len(away), len(facts.present), 'process')} cut off, for up to {longest}")
         told += sorted(
             {f"the driver says: {process.report['error']}" for process in away if _error(process)}
         )[:2]
@@ -125,8 +126,8 @@ def process_cut_off(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "process-cut-off",
             Severity.DEGRADED,
-            f"{len(away)} of {count(len(node.present), 'process')} of {node.name} cannot use MongoDB, their "
-            "siblings can.",
+            f"{count_of(len(away), len(node.present), 'process')} of {node.name} cannot use MongoDB, "
+            f"{agree(len(away), 'its', 'their')} siblings can.",
             (
                 f"cut off for up to {seconds(most(map(_outage, away)))}: {names(_members(away))}",
                 *sorted({f"the driver says: {p.report['error']}" for p in away if _error(p)})[:1],
@@ -166,7 +167,10 @@ def no_primary(facts: Facts) -> Iterator[Finding]:
         "no-primary",
         Severity.DOWN,
         "The replica set has no primary: nothing can be written.",
-        (f"{len(seen)} of {count(len(members), 'member')} answer, none is primary: {names(seen)}",),
+        (
+            f"{count_of(len(seen), len(members), 'member')} {agree(len(seen), 'answers', 'answer')}, none is "
+            f"primary: {names(seen)}",
+        ),
         "Writes, and reads with the default read preference, wait for an election.",
         ("rs.status() on a member: is there a majority of voting members? An election takes seconds.",),
     )

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from ...text import count
 from ..facts import Facts, Node, Queue
 from ..finding import Check, Finding, Severity
-from ..words import count, most, names, seconds
+from ..words import most, names, seconds
 
 BUSY_SECONDS = 10.0
 """A message that waits longer while every slot works waits for the slots."""

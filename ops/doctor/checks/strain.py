@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from statistics import median
 
+from ...text import count, count_of
 from ..facts import Facts
 from ..finding import Check, Finding, Severity
-from ..words import count, names, seconds
+from ..words import names, seconds
 
 RECENT_SECONDS = 120.0
 """How long an answer "overloaded" of the server counts."""
@@ -36,7 +37,7 @@ def overload(facts: Facts) -> Iterator[Finding]:
         )
     if slow:
         trip = median(process.number("rtt", "avg") for process in slow)
-        evidence.append(f"round trips of {trip:,.0f} ms in {len(slow)} of {count(len(reached), 'process')}")
+        evidence.append(f"round trips of {trip:,.0f} ms in {count_of(len(slow), len(reached), 'process')}")
     if latency:
         evidence.append(f"a ping from here took {latency:,.0f} ms")
     evidence.append(f"{len(reached)} of {count(len(facts.present), 'process')} reach it: this is no outage")
@@ -65,7 +66,7 @@ def server_nearly_full(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         "server-nearly-full",
         Severity.DEGRADED,
-        f"The server has {current:,} of {limit:,} connections in use.",
+        f"The server has {count_of(current, limit, 'connection')} in use.",
         (
             f"{current / limit:.0%} in use"
             + (f", {ours:,} of them this deployment's" if ours is not None else ""),
