@@ -79,7 +79,9 @@ def steps(*, quick: bool = False, full: bool = False, pytest: Sequence[str] = ()
         Step("tests with the lowest versions", lowest, LOWEST),
     ]
     if full:
-        found.append(Step("every fault on every pool", ["tests.faults", "faults", "--page", FAULTS_PAGE]))
+        matrix = ["tests.faults", "faults", "--page", FAULTS_PAGE]
+        found.append(Step("every fault on every pool", matrix))
+        found.append(Step("every fault on three members", [*matrix, "--members", "3"]))
     return found
 
 

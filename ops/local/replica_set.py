@@ -11,13 +11,12 @@ A member is a LocalServer: it is killed, suspended and started by itself. The se
 
 from __future__ import annotations
 
-import secrets
-import shutil
+import json
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -27,6 +26,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from .identify import ask_member
+from .security import certificate, with_logins, with_tls
 from .servers import START_SECONDS, LocalServer, ServerError, free_port, mongod_command
 
 NAME = "local"
@@ -38,6 +38,8 @@ ELECTION_SECONDS = 60.0
 
 _ASK_MS = 2000
 _LONGEST_HEARTBEAT_SECONDS = 2.0
+_BECAME_PRIMARY = 21331
+"""The log's id of "Transition to primary complete; database writes are now permitted"."""
 
 T = TypeVar("T")
 
@@ -71,11 +73,11 @@ class ReplicaSet:
         self._query: dict[str, str] = {}
         common = list(options)
         if auth:
-            common += _auth_options(data)
+            common += with_logins(data)
         if tls:
-            certificate = _certificate(data)
-            common += _tls_options(certificate)
-            self._query = {"tls": "true", "tlsCAFile": str(certificate)}
+            authority = certificate(data)
+            common += with_tls(authority)
+            self._query = {"tls": "true", "tlsCAFile": str(authority)}
         self.members = [self._member(number, data, common) for number in range(members)]
         self.hosts = [f"127.0.0.1:{member.port}" for member in self.members]
 
@@ -162,6 +164,10 @@ class ReplicaSet:
             if not member.is_running:
                 member.launch()
 
+    def listens(self) -> bool:
+        """Whether all members take connections now."""
+        return all(member.listens() for member in self.members)
+
     def answers(self) -> bool:
         """Whether there is a primary now."""
         return self._elected() is not None
@@ -193,8 +199,7 @@ class ReplicaSet:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # By SIGTERM a member goes on for up to 15 s, for the others' and its clients' sake.
-        self.kill()
+        self.stop()
 
     def _signal(self, number: signal.Signals) -> None:
         for member in self.members:
@@ -255,6 +260,14 @@ class ReplicaSet:
         return None if newest is other_than else newest
 
 
+def elections(log: Path) -> Iterator[float]:
+    """Yield when a mongod became the primary, by its log; seconds since the epoch."""
+    with log.open(errors="replace") as lines:
+        for line in lines:
+            if f'"id":{_BECAME_PRIMARY},' in line:
+                yield datetime.fromisoformat(json.loads(line)["t"]["$date"]).timestamp()
+
+
 def _wait(condition: Callable[[], T | None], seconds: float, what: str) -> T:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -274,29 +287,3 @@ def _hello(member: LocalServer) -> dict[str, Any]:
             return client.admin.command("hello")
     except PyMongoError:
         return {}
-
-
-def _auth_options(data: Path) -> list[str]:
-    file = data / "keyFile"
-    file.touch(mode=0o600)
-    file.write_text(secrets.token_hex(32))
-    return ["--keyFile", str(file)]
-
-
-def _tls_options(certificate: Path) -> list[str]:
-    files = ["--tlsCertificateKeyFile", str(certificate), "--tlsCAFile", str(certificate)]
-    return ["--tlsMode", "requireTLS", *files, "--tlsAllowConnectionsWithoutCertificates"]
-
-
-def _certificate(data: Path) -> Path:
-    """A certificate for 127.0.0.1 that signs itself, and its key in the same file."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        raise ServerError("no openssl here to make a certificate with")
-    path, key = data / "certificate.pem", data / "certificate.key"
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    command += ["-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*command, "-keyout", str(key), "-out", str(path)], check=True, capture_output=True)
-    with path.open("a") as file:
-        file.write(key.read_text())
-    return path

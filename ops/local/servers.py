@@ -138,6 +138,10 @@ class LocalServer:
     def __repr__(self) -> str:
         return f"<{self.name} {self.label or 'not started'} port={self.port} pid={self.pid}>"
 
+    def listens(self) -> bool:
+        """Whether it takes connections now."""
+        return _listens(self.port)
+
     def answers(self) -> bool:
         """Whether it takes requests now; the first time it does, `label` says which server it is.
 
@@ -146,7 +150,7 @@ class LocalServer:
         """
         if not self.child.is_running:
             raise ServerError(f"{self.name} ended at its start, see {self.log}")
-        if not _listens(self.port):
+        if not self.listens():
             return False
         with suppress(PyMongoError, RedisError, OSError):
             self.label = (self._ask or ASK[self.name])(self.uri)

@@ -1,4 +1,4 @@
-"""Cells of the fault matrix as tests: every fault on prefork, and one on each other pool.
+"""Cells of the fault matrix as tests: every fault on prefork, one on each other pool, two on three members.
 
 `ops/test --full` runs every cell instead, and writes the table. A file of tests for each of these groups, so
 that they are spread over the processes of a test run.
@@ -20,9 +20,10 @@ ELSEWHERE = (
     ("redis-kill", "threads"),
     ("main-kill", "gevent"),
 )
+MEMBERS = ("step-down", "primary-kill")
 
 
-def assert_as_promised(fault: str, pool: str, folder: Path) -> None:
+def assert_as_promised(fault: str, pool: str, folder: Path, *, members: int = 1) -> None:
     """Run a cell and hold that nothing was lost, nothing happened twice and no outage cost a retry."""
-    outcome = cell.run(fault, pool, folder)
+    outcome = cell.run(fault, pool, folder, members=members)
     assert outcome.problems == [], outcome

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.faults import strikes
+from tests.faults import elections, strikes
 from tests.faults.fates import Fate, fates, settle
 from tests.faults.loader import COLLECTION, Loader, documents
 from tests.faults.rig import Rig
@@ -40,6 +40,16 @@ FAULTS: Mapping[str, Callable[[Rig, float], None]] = {
 }
 """Those of the matrix that need neither a server nor settings of their own; children are recycled always."""
 
+ELECTIONS: Mapping[str, Callable[[Rig, float], None]] = {
+    "step down": elections.step_down,
+    "primary SIGKILL": elections.kill_primary,
+    "primary SIGSTOP": elections.suspend_primary,
+    "majority SIGKILL": elections.lose_majority,
+    "primary partitioned": elections.partition,
+    "secondary SIGKILL": elections.lose_secondary,
+}
+"""Those that a replica set of three has besides."""
+
 _SHORTEST, _LONGEST, _CALMEST = 0.5, 6.0, 3.0
 _PART_SECONDS = 5.0
 _PER_SECOND = 4.0
@@ -58,16 +68,21 @@ class Step:
     lasts: float
 
 
-def plan(seed: int, seconds: float) -> list[Step]:
+def faults_of(members: int) -> Mapping[str, Callable[[Rig, float], None]]:
+    """Return the faults of a replica set of so many members."""
+    return FAULTS if members == 1 else {**FAULTS, **ELECTIONS}
+
+
+def plan(seed: int, seconds: float, *, members: int = 1) -> list[Step]:
     """Return the faults of a run of about so many seconds: the same for the same seed.
 
     They are dealt like cards, so that each has struck before one strikes again.
     """
     dice = random.Random(seed)  # noqa: S311 - nothing to keep secret
-    deck: list[str] = []
+    names, deck = sorted(faults_of(members)), list[str]()
     steps: list[Step] = []
     while seconds > 0:
-        deck = deck or dice.sample(sorted(FAULTS), len(FAULTS))
+        deck = deck or dice.sample(names, len(names))
         calm, lasts = dice.uniform(0, _CALMEST), dice.uniform(_SHORTEST, _LONGEST)
         steps.append(Step(round(calm, 2), deck.pop(), round(lasts, 2)))
         seconds -= calm + lasts
@@ -111,10 +126,18 @@ class Outcome:
         return asdict(self) | {"problems": self.problems}
 
 
-def run(folder: Path, *, count: int, seconds: float, seed: int, say: Callable[[str], None]) -> Outcome:
+def run(  # noqa: PLR0913 - what a run is made of
+    folder: Path,
+    *,
+    count: int,
+    seconds: float,
+    seed: int,
+    say: Callable[[str], None],
+    members: int = 1,
+) -> Outcome:
     """Load `count` documents in an empty folder while faults strike for about so many seconds."""
-    steps, parts = plan(seed, seconds), max(1, round(seconds / _PART_SECONDS))
-    with Rig.open(POOL, folder, settings=SETTINGS, seed=seed, per_second=_PER_SECOND) as rig:
+    steps, parts = plan(seed, seconds, members=members), max(1, round(seconds / _PART_SECONDS))
+    with Rig.open(POOL, folder, members=members, settings=SETTINGS, seed=seed, per_second=_PER_SECOND) as rig:
         loader = Loader(rig, seed=seed, count=count, parts=parts, interval=seconds / parts)
         with closing(loader):
             rig.start_worker(*OPTIONS)
@@ -157,7 +180,7 @@ def _strike(rig: Rig, steps: list[Step], say: Callable[[str], None]) -> None:
     for step in steps:
         time.sleep(step.calm)
         say(f"{step.fault}, {step.lasts:g} s")
-        FAULTS[step.fault](rig, step.lasts)
+        faults_of(len(rig.members))[step.fault](rig, step.lasts)
     say("the last fault is over")
 
 

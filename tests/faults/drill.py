@@ -19,7 +19,7 @@ from rich.console import Console
 from tests.faults import cell as cells
 from tests.faults import chaos as chaotic
 from tests.faults import table
-from tests.faults.matrix import FAULTS, every_cell
+from tests.faults.matrix import FAULTS, MEMBERS, every_cell
 from tests.faults.settings import POOLS
 
 _CELL_SECONDS = 400
@@ -27,6 +27,13 @@ _CHAOS_SECONDS = 600
 _USAGE, _INTERRUPTED = 64, 130
 _WIDTH = 140
 
+_members = click.option(
+    "--members",
+    default=1,
+    show_default=True,
+    type=click.Choice(MEMBERS),
+    help="Of MongoDB's replica set; 3 need a mongod.",
+)
 _json = click.option(
     "--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="All of it."
 )
@@ -43,13 +50,21 @@ def drill() -> None:
 @drill.command()
 @click.option("--fault", "faults", multiple=True, type=click.Choice(list(FAULTS)), help="Default: every one.")
 @click.option("--pool", "pools", multiple=True, type=click.Choice(POOLS), help="Default: every one.")
+@_members
 @click.option("--jobs", default=2, show_default=True, type=click.IntRange(1, 16), help="Cells at a time.")
 @click.option("--page", type=click.Path(dir_okay=False, path_type=Path), help="Write the table as Markdown.")
 @_json
-def faults(
-    faults: Sequence[str], pools: Sequence[str], jobs: int, page: Path | None, json_path: Path | None
+def faults(  # noqa: PLR0913, PLR0917 - the options of a command
+    faults: Sequence[str],
+    pools: Sequence[str],
+    members: int,
+    jobs: int,
+    page: Path | None,
+    json_path: Path | None,
 ) -> None:
     """Each fault on each kind of pool: what is lost, what happens twice, how it looks, how soon it goes on.
+
+    With --members 3 they are those of a replica set: elections, and members that are lost.
 
     Exit codes: 0 all as promised, 1 not.
 
@@ -57,38 +72,44 @@ def faults(
     """
     wanted = [
         (fault, pool)
-        for fault, pool in every_cell()
+        for fault, pool in every_cell(members)
         if fault in (faults or FAULTS) and pool in (pools or POOLS)
     ]
     if not wanted:
-        raise click.UsageError("no such fault on such a pool: it has no processes of its own to hurt")
+        raise click.UsageError("no such fault on such a pool, or on so many members")
     for path in (page, json_path):
         _check_writable(path)
     console = _console()
     outcomes = []
-    for number, outcome in enumerate(_Cells().run(wanted, jobs), 1):
+    for number, outcome in enumerate(_Cells(members).run(wanted, jobs), 1):
         outcomes.append(outcome)
         _tell(console, outcome, f"{number} of {len(wanted)}")
     order = {pair: place for place, pair in enumerate(wanted)}
     outcomes.sort(key=lambda outcome: order[outcome["fault"], outcome["pool"]])
     console.print(table.terminal(outcomes))
     console.print("lost and twice: set a field / $inc under once / raw $inc with idempotent=False")
+    for line in table.resumed(outcomes):
+        console.print(line)
     console.print(f"{outcomes[0]['labels']['mongo']}, {outcomes[0]['labels']['redis']}")
     if page:
-        page.write_text(table.page(outcomes, command="ops/test --full"))
+        before = page.read_text() if page.exists() else ""
+        page.write_text(table.page(outcomes, before=before, command="ops/test --full"))
     _write_json(json_path, outcomes)
     raise SystemExit(any(outcome["problems"] for outcome in outcomes))
 
 
 @drill.command()
+@_members
 @click.option("--documents", default=100_000, show_default=True, type=click.IntRange(1), help="To be loaded.")
 @click.option(
     "--minutes", default=10.0, show_default=True, type=click.FloatRange(0.1, 600), help="Of faults."
 )
 @click.option("--seed", default=1, show_default=True, help="The same faults for the same seed.")
 @_json
-def chaos(documents: int, minutes: float, seed: int, json_path: Path | None) -> None:
+def chaos(members: int, documents: int, minutes: float, seed: int, json_path: Path | None) -> None:
     """Load documents while random faults strike; in the end the collection equals the input.
+
+    With --members 3 elections are among them.
 
     Exit codes: 0 it does, and no task took effect twice; 1 not.
 
@@ -99,7 +120,9 @@ def chaos(documents: int, minutes: float, seed: int, json_path: Path | None) -> 
     folder = Path(tempfile.mkdtemp(prefix="celery-pymongo-chaos-"))
     signal.alarm(int(minutes * 120) + _CHAOS_SECONDS)
     try:
-        outcome = chaotic.run(folder, count=documents, seconds=minutes * 60, seed=seed, say=console.print)
+        outcome = chaotic.run(
+            folder, count=documents, seconds=minutes * 60, seed=seed, say=console.print, members=members
+        )
     except KeyboardInterrupt:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -116,15 +139,17 @@ def chaos(documents: int, minutes: float, seed: int, json_path: Path | None) -> 
 @click.argument("fault")
 @click.argument("pool")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-def cell(fault: str, pool: str, folder: Path) -> None:
+@_members
+def cell(fault: str, pool: str, folder: Path, members: int) -> None:
     """Run one cell and print its outcome as JSON."""
-    click.echo(json.dumps(cells.run(fault, pool, folder).to_dict()))
+    click.echo(json.dumps(cells.run(fault, pool, folder, members=members).to_dict()))
 
 
 class _Cells:
     """Cells in processes of their own, which end with this one: also by Ctrl-C, which they do not hear."""
 
-    def __init__(self) -> None:
+    def __init__(self, members: int) -> None:
+        self._members = members
         self._running: set[subprocess.Popen[bytes]] = set()
         self._ends = False
 
@@ -145,6 +170,7 @@ class _Cells:
         folder = Path(tempfile.mkdtemp(prefix=f"celery-pymongo-{fault}-{pool}-"))
         log = folder / "cell.log"
         command = [sys.executable, "-m", "tests.faults", "cell", fault, pool, str(folder)]
+        command += ["--members", str(self._members)]
         with log.open("wb") as errors:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
         self._running.add(process)

@@ -30,6 +30,8 @@ class Happened(StrEnum):
     """What happened to a task."""
 
     STARTED = "started"
+    WROTE = "wrote"
+    """Its write was acknowledged, as the task itself says."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     RETRIED = "retried"
@@ -41,6 +43,9 @@ class Happened(StrEnum):
     """It ended with no result; where acknowledgements are early, a copy of it was sent."""
     REVOKED = "revoked"
     EXPIRED = "expired"
+
+
+_NO_END = (Happened.STARTED, Happened.WROTE)
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,10 @@ class Ledger:
         """Listen no more."""
         for signal, hear in self._hearers:
             signal.disconnect(hear)
+
+    def wrote(self, task: Any) -> None:
+        """Note that a task's write was acknowledged."""
+        self._write(Happened.WROTE, task, task.request)
 
     def _started(self, task: Any, **_kwargs: Any) -> None:
         self._write(Happened.STARTED, task, task.request)
@@ -157,8 +166,8 @@ class Account:
     @property
     def ended(self) -> dict[Happened, int]:
         """How often it ended in which way; a run whose process was killed ended in none."""
-        ends = (entry.happened for entry in self.entries if entry.happened is not Happened.STARTED)
-        return dict(Counter(ends))
+        ends = (entry.happened for entry in self.entries)
+        return dict(Counter(happened for happened in ends if happened not in _NO_END))
 
     @property
     def retries(self) -> int:
@@ -174,6 +183,17 @@ def entries(path: Path) -> Iterator[Entry]:
     """Read a ledger; one that nobody has written in yet is empty, and a line that is half written is none."""
     text = path.read_text() if path.exists() else ""
     return map(Entry.parse, text[: text.rfind("\n") + 1].splitlines())
+
+
+def done_after(found: Iterable[Entry], moment: float) -> float | None:
+    """Return when the first task was done that wrote after a moment; None while none is."""
+    wrote: set[str] = set()
+    for entry in found:
+        if entry.happened is Happened.WROTE and entry.at > moment:
+            wrote.add(entry.task_id)
+        elif entry.happened is Happened.SUCCEEDED and entry.task_id in wrote:
+            return entry.at
+    return None
 
 
 def accounts(found: Iterable[Entry]) -> dict[str, Account]:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from ops.local.servers import LocalServer, mongo_server
-from tests.faults import strikes
+from tests.faults import elections, strikes
 from tests.faults.rig import Rig
-from tests.faults.settings import POOLS, PROCESSES_OF
-from tests.faults.users import secured_mongo
+from tests.faults.settings import POOLS, PROCESSES_OF, TRANSACTION
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of the matrix. `evidence` is a pattern of the workers' logs: without it nothing was hurt.
+    """A fault of the matrix.
 
-    `is_outage`: no process, or not this one, reaches MongoDB, and no task may spend a retry on that.
+    `evidence` is a pattern of what the workers or MongoDB log from the strike on: else nothing was hurt.
+    `is_outage`: no process, or not this one, reaches a primary, and no task may spend a retry on that.
+    `members` are the sizes of MongoDB's replica set that it strikes; `is_secured`: its members ask for logins
+    and TLS.
     """
 
     title: str
@@ -28,18 +28,30 @@ class Fault:
     pools: Sequence[str] = POOLS
     settings: Mapping[str, str] = field(default_factory=dict)
     options: Sequence[str] = ()
-    server: Callable[[Path], LocalServer] = mongo_server
+    members: Sequence[int] = (1,)
+    is_secured: bool = False
 
 
 _AWAY = r"circuit\.opened: "
+_ELECTED = r"Transition to primary complete"
 _STARTED = r"\S+@\S+ ready\."
 
+_BOTH, _THREE = (1, 3), (3,)
+MEMBERS = _BOTH
+
 FAULTS: Mapping[str, Fault] = {
-    "mongo-kill": Fault("MongoDB SIGKILL, restart", strikes.kill_mongo, 6, _AWAY, is_outage=True),
+    "mongo-kill": Fault(
+        "MongoDB SIGKILL, restart (of all members)",
+        strikes.kill_mongo,
+        6,
+        _AWAY,
+        is_outage=True,
+        members=_BOTH,
+    ),
     "mongo-term": Fault("MongoDB SIGTERM, restart", strikes.terminate_mongo, 6, _AWAY, is_outage=True),
     "mongo-stop": Fault("MongoDB SIGSTOP", strikes.suspend_mongo, 20, _AWAY, is_outage=True),
     "refuse": Fault("connections refused", strikes.refuse, 60, _AWAY, is_outage=True),
-    "blackhole": Fault("blackhole", strikes.blackhole, 10, _AWAY, is_outage=True),
+    "blackhole": Fault("blackhole", strikes.blackhole, 10, _AWAY, is_outage=True, members=_BOTH),
     "half-open": Fault(
         "half-open: requests pass, replies do not", strikes.half_open, 10, _AWAY, is_outage=True
     ),
@@ -51,7 +63,7 @@ FAULTS: Mapping[str, Fault] = {
         6,
         r"client\.replaced: .*auth",
         is_outage=True,
-        server=secured_mongo,
+        is_secured=True,
     ),
     "full-pool": Fault(
         "full pool",
@@ -118,9 +130,65 @@ FAULTS: Mapping[str, Fault] = {
         },
     ),
     "beats-kill": Fault("both beats killed, and MongoDB too", strikes.kill_beats, 6, _AWAY, is_outage=True),
+    "step-down": Fault(
+        "three primaries step down in turn", elections.step_down, 12, _ELECTED, is_outage=True, members=_THREE
+    ),
+    "primary-kill": Fault(
+        "primary SIGKILL, its return", elections.kill_primary, 3.5, _ELECTED, is_outage=True, members=_THREE
+    ),
+    "primary-stop": Fault(
+        "primary SIGSTOP", elections.suspend_primary, 10, _ELECTED, is_outage=True, members=_THREE
+    ),
+    "majority-lost": Fault(
+        "both secondaries SIGKILL, restart", elections.lose_majority, 4, _AWAY, is_outage=True, members=_THREE
+    ),
+    "partition": Fault(
+        "primary and secondaries cut off",
+        elections.partition,
+        6,
+        _ELECTED,
+        is_outage=True,
+        members=_THREE,
+    ),
+    "partition-silent": Fault(
+        "the same, their packets dropped",
+        elections.partition_silently,
+        10,
+        _ELECTED,
+        is_outage=True,
+        members=_THREE,
+    ),
+    "secondary-kill": Fault(
+        "one secondary SIGKILL, restart",
+        elections.lose_secondary,
+        6,
+        r"Member is now in state DOWN",
+        is_outage=True,
+        members=_THREE,
+    ),
+    "transaction": Fault(
+        "three primaries step down in the middle of transactions",
+        elections.step_down,
+        12,
+        r"transaction runs again|task\.(requeued|retry): .*count",
+        is_outage=True,
+        members=_THREE,
+        settings={TRANSACTION: "0.2"},
+    ),
+    "secured": Fault(
+        "primary SIGKILL, its return; with keyFile, SCRAM and TLS",
+        elections.kill_primary,
+        3.5,
+        _ELECTED,
+        is_outage=True,
+        members=_THREE,
+        is_secured=True,
+    ),
 }
 
 
-def every_cell() -> list[tuple[str, str]]:
-    """Every fault and every pool that it can strike."""
-    return [(name, pool) for name, fault in FAULTS.items() for pool in fault.pools]
+def every_cell(members: int) -> list[tuple[str, str]]:
+    """Every fault of a replica set of so many members, and every pool that it can strike."""
+    return [
+        (name, pool) for name, fault in FAULTS.items() if members in fault.members for pool in fault.pools
+    ]

@@ -66,3 +66,4 @@ class FaultProxy:
             route.end()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.gather(*others, return_exceptions=True)
+        await self._loop.shutdown_default_executor()

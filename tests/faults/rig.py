@@ -1,11 +1,11 @@
-"""What a fault strikes: a MongoDB behind the fault proxy, a Redis, a worker between them, a load of tasks."""
+"""What a fault strikes: MongoDB behind the fault proxy, a Redis, a worker between them, a load of tasks."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +15,18 @@ import redis as redis_py
 from celery import Celery
 from pymongo import MongoClient
 
+from ops.local.replica_set import ReplicaSet, elections
 from ops.local.servers import LocalServer, mongo_server, redis_server
 from tests.e2e.apps.service import Beat
 from tests.e2e.workers import Worker, wait_until
-from tests.faults.ledger import PATH, Account, Happened, accounts, entries
+from tests.faults.ledger import PATH, Account, accounts, done_after, entries
 from tests.faults.load import Load
+from tests.faults.network import Network
+from tests.faults.plain import PlainClient
 from tests.faults.proxy import FaultProxy
-from tests.faults.route import Route
 from tests.faults.settings import (
     CROWD,
+    ELECTION_SECONDS,
     MODULE,
     PAUSE,
     PAUSE_SECONDS,
@@ -31,9 +34,10 @@ from tests.faults.settings import (
     QUEUE,
     QUEUES,
     SETTINGS,
+    TRANSACTION,
     concurrency,
 )
-from tests.faults.users import PASSWORD, as_user
+from tests.faults.users import PASSWORD, as_user, create_user
 from worker.config import celery_config
 from worker.dead_letters import DeadLetters, Letter
 from worker.settings import load_settings
@@ -62,24 +66,26 @@ class Rig:
         pool: str,
         folder: Path,
         *,
-        mongo: LocalServer,
+        mongo: LocalServer | ReplicaSet,
         redis: LocalServer,
-        route: Route,
+        network: Network,
+        is_secured: bool,
         settings: Mapping[str, str],
         per_second: float,
         seed: int,
     ) -> None:
         self.pool, self.folder, self.seed = pool, folder, seed
-        self.mongo, self.redis, self.route = mongo, redis, route
+        self.mongo, self.redis, self.network = mongo, redis, network
         self.ledger = folder / "ledger"
         self.crowd = folder / "crowd"
         self.secret = folder / "uri"
-        self.secret.write_text(as_user(route.uri, PASSWORD) if "@" in route.uri else route.uri)
+        self.secret.write_text(as_user(network.uri, PASSWORD) if is_secured else network.uri)
         self.environment = self._environment(settings)
         self.settings = load_settings(self.environment, env_file=None)
         self.workers: list[Worker] = []
         self.look = Look()
-        self.struck_at: float | None = None
+        self.strikes: list[float] = []
+        self._logged: dict[Path, int] = {}
         self.healed_at: float | None = None
         self._options: tuple[str, ...] = ()
         self._stack = ExitStack()
@@ -93,23 +99,30 @@ class Rig:
         pool: str,
         folder: Path,
         *,
+        members: int = 1,
+        is_secured: bool = False,
         settings: Mapping[str, str] | None = None,
-        server: Callable[[Path], LocalServer] = mongo_server,
         per_second: float = 1.0,
         seed: int = 0,
     ) -> Iterator[Rig]:
-        """Have the servers run, with no worker yet; end everything afterwards."""
+        """Have the servers run, with no worker yet; end everything afterwards.
+
+        `is_secured`: MongoDB asks for logins and TLS, between its members too.
+        """
         with ExitStack() as stack:
-            mongo = stack.enter_context(server(folder / "mongo"))
+            mongo = _mongo(folder / "mongo", members=members, is_secured=is_secured)
+            network = Network(stack.enter_context(FaultProxy(seed=seed)), mongo)
+            stack.enter_context(mongo)
+            if is_secured and isinstance(mongo, ReplicaSet):
+                create_user(mongo)
             redis = stack.enter_context(redis_server(folder / "redis"))
-            proxy = stack.enter_context(FaultProxy(seed=seed))
-            route = proxy.route(mongo.uri)
             rig = cls(
                 pool,
                 folder,
                 mongo=mongo,
                 redis=redis,
-                route=route,
+                network=network,
+                is_secured=is_secured,
                 settings=settings or {},
                 per_second=per_second,
                 seed=seed,
@@ -117,6 +130,11 @@ class Rig:
             stack.enter_context(rig._stack)
             stack.callback(rig.load.stop)
             yield rig
+
+    @property
+    def members(self) -> list[LocalServer]:
+        """The servers that MongoDB is made of."""
+        return self.mongo.members if isinstance(self.mongo, ReplicaSet) else [self.mongo]
 
     # --- workers ---
 
@@ -147,6 +165,14 @@ class Rig:
         self.workers.append(self._stack.enter_context(worker))
         return worker.wait_ready(seconds=60)
 
+    def start_plain_client(self) -> PlainClient:
+        """Start a plain client that does the same as the workers, as many at a time as one of them."""
+        uri, threads = self.secret.read_text(), concurrency(self.pool)
+        plain = PlainClient(uri, self.database_name, threads=threads, folder=self.folder)
+        self._stack.callback(plain.stop)
+        plain.start()
+        return plain
+
     def start_beat(self) -> Beat:
         """Start one more beat."""
         name = f"beat{time.monotonic_ns()}"
@@ -158,15 +184,19 @@ class Rig:
 
     @property
     def text(self) -> str:
-        """All that the workers have logged."""
-        return "".join(worker.text for worker in self.workers)
+        """All that the workers and MongoDB have logged since the first strike."""
+        return "".join(_tail(log, self._logged.get(log, 0)) for log in self._logs())
+
+    def _logs(self) -> list[Path]:
+        return [worker.log for worker in self.workers] + [member.log for member in self.members]
 
     # --- time ---
 
     def strike(self) -> None:
-        """Note that the fault begins."""
-        if self.struck_at is None:
-            self.struck_at = time.monotonic()
+        """Note that the fault begins, or strikes once more."""
+        if not self.strikes:
+            self._logged = {log: log.stat().st_size for log in self._logs()}
+        self.strikes.append(time.monotonic())
 
     def heal(self) -> None:
         """Note that the fault is over, as far as it is not the workers' to mend."""
@@ -217,19 +247,32 @@ class Rig:
         """What the ledger says of each task."""
         return accounts(entries(self.ledger))
 
-    def succeeded_since(self, moment: float) -> float | None:
-        """When the first task succeeded after a moment; None while none has."""
-        ends = (entry.at for entry in entries(self.ledger) if entry.happened is Happened.SUCCEEDED)
-        return next((at for at in ends if at > moment), None)
+    def done_after(self, moment: float) -> float | None:
+        """When the first task was done that wrote after a moment; None while none is."""
+        return done_after(entries(self.ledger), moment)
+
+    def elected(self) -> list[float]:
+        """When MongoDB had a new primary since the first strike, in order."""
+        offset = time.time() - time.monotonic()
+        moments = (at - offset for member in self.members for at in elections(member.log))
+        return sorted(at for at in moments if self.strikes and at > self.strikes[0])
 
     def wait_for_success(self, *, seconds: float = 60) -> None:
-        """Wait until a task succeeds that ends from now on."""
+        """Wait until a task is done that writes from now on."""
         now = time.monotonic()
-        wait_until(lambda: self.succeeded_since(now), what="a task that succeeds", seconds=seconds)
+        wait_until(lambda: self.done_after(now), what="a task that succeeds", seconds=seconds)
 
     def database(self) -> MongoClient[dict[str, Any]]:
-        """A client of the server itself, not by way of the proxy."""
+        """A client of the server itself, or of the replica set by its routes."""
+        if isinstance(self.mongo, ReplicaSet):
+            return self.mongo.client()
         return MongoClient(self.mongo.uri, serverSelectionTimeoutMS=10_000)
+
+    def primary(self) -> MongoClient[dict[str, Any]]:
+        """A client of the present primary alone, not by way of the proxy."""
+        if isinstance(self.mongo, ReplicaSet):
+            return self.mongo.client(self.mongo.primary())
+        return self.database()
 
     @property
     def database_name(self) -> str:
@@ -267,6 +310,7 @@ class Rig:
             PATH: str(self.ledger),
             CROWD: str(self.crowd),
             PAUSE: str(PAUSE_SECONDS),
+            TRANSACTION: "0",
             **settings,
         }
 
@@ -278,3 +322,17 @@ class Rig:
 
     def _redis_client(self) -> redis_py.Redis:
         return redis_py.Redis.from_url(self.redis.uri, socket_timeout=5)
+
+
+def _tail(log: Path, start: int) -> str:
+    with log.open("rb") as file:
+        file.seek(start)
+        return file.read().decode(errors="replace")
+
+
+def _mongo(data: Path, *, members: int, is_secured: bool) -> LocalServer | ReplicaSet:
+    if members == 1 and not is_secured:
+        return mongo_server(data)
+    return ReplicaSet(
+        data, members=members, election_timeout=ELECTION_SECONDS, auth=is_secured, tls=is_secured
+    )

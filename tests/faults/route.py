@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -53,7 +54,9 @@ class Route:
         self._lanes: dict[Way, Lane] = {way: Lane() for way in BOTH}
         self._listener: socket.socket | None = None
         self._wires: dict[Wire, asyncio.Task[None]] = {}
-        self._isolated: int | None = None
+        self._isolated: frozenset[int] = frozenset()
+        self._silences = False
+        self._silent: set[Wire] = set()
         self._accepted = self._unreachable = self._resets = self._cuts = 0
 
     @property
@@ -95,9 +98,12 @@ class Route:
         """Take no new connection: nobody listens. Those that are open stay."""
         self._run(self._stop_listening)
 
-    def isolate(self, pid: int) -> None:
-        """Reset the connections of one client process, now and whenever it comes again."""
-        self._run(lambda: self._isolate(pid))
+    def isolate(self, *pids: int, silently: bool = False) -> None:
+        """Reset the connections of these client processes, now and whenever they come again.
+
+        `silently`: they stay open instead, and neither side hears of the other, as where packets are dropped.
+        """
+        self._run(lambda: self._isolate(frozenset(pids), silently=silently))
 
     def clear(self) -> None:
         """Take all faults back: listen, and deliver what was held."""
@@ -119,6 +125,7 @@ class Route:
         """Listen no more, and reset what is open."""
         self._stop_listening()
         self._reset()
+        self._end_silence()
 
     def _set(self, ways: Sequence[Way], **changes: object) -> None:
         def change() -> None:
@@ -130,17 +137,31 @@ class Route:
     def _clear(self) -> None:
         for lane in self._lanes.values():
             lane.clear()
-        self._isolated = None
+        self._isolated = frozenset()
+        self._end_silence()
         self.listen()
 
     def _stats(self) -> Stats:
         counts = self._accepted, len(self._wires), self._unreachable, self._resets, self._cuts
         return Stats(*counts, self._lanes["up"].delivered, self._lanes["down"].delivered)
 
-    def _isolate(self, pid: int) -> None:
-        self._isolated = pid
-        ports = _ports_of(pid)
-        self._reset([wire for wire in self._wires if wire.client_port in ports])
+    def _isolate(self, pids: frozenset[int], *, silently: bool) -> None:
+        self._isolated, self._silences = pids, silently
+        ports = _ports_of(pids)
+        self._cut_off([wire for wire in self._wires if wire.client_port in ports])
+
+    def _cut_off(self, wires: Collection[Wire]) -> None:
+        if not self._silences:
+            self._reset(wires)
+            return
+        self._silent.update(wires)
+        for wire in wires:
+            self._wires[wire].cancel()
+
+    def _end_silence(self) -> None:
+        silent, self._silent = self._silent, set()
+        for wire in silent:
+            wire.reset()
 
     def _reset(self, chosen: Collection[Wire] | None = None) -> int:
         wires = self._wires.keys() if chosen is None else chosen
@@ -163,19 +184,20 @@ class Route:
             return  # it has left again
         self._accepted += 1
         wire = Wire(client, port)
-        if self._isolated is not None and wire.client_port in _ports_of(self._isolated):
-            self._resets += 1
-            wire.reset()
-            return
         task = self._wires[wire] = asyncio.create_task(self._serve(wire, number=self._accepted))
         # Not in the task itself: one that is cancelled before it began runs nothing of it.
         task.add_done_callback(functools.partial(self._forget, wire))
 
     def _forget(self, wire: Wire, _: asyncio.Task[None]) -> None:
         del self._wires[wire]
-        wire.reset()
+        if wire not in self._silent:
+            wire.reset()
 
     async def _serve(self, wire: Wire, *, number: int) -> None:
+        # Found out beside the loop, where it would delay every other connection.
+        if self._isolated and wire.client_port in await asyncio.to_thread(_ports_of, self._isolated):
+            self._cut_off([wire])
+            return
         try:
             await wire.connect(self._target)
             await wire.carry(self._lanes["up"], self._lanes["down"], seed=self._seed, number=number)
@@ -185,10 +207,10 @@ class Route:
             self._unreachable += not wire.is_connected
 
 
-def _ports_of(pid: int) -> set[int]:
-    """Return the local ports of a process's connections; none where it is gone."""
-    try:
-        connections = psutil.Process(pid).net_connections(kind="tcp")
-    except psutil.NoSuchProcess:
-        return set()
-    return {connection.laddr.port for connection in connections}
+def _ports_of(pids: Iterable[int]) -> set[int]:
+    """Return the local ports of processes' connections; none of one that is gone."""
+    ports = set()
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            ports |= {one.laddr.port for one in psutil.Process(pid).net_connections(kind="tcp")}
+    return ports

@@ -8,6 +8,7 @@ QUEUES = (QUEUE, "mongo.data", "mongo.health")
 
 PAUSE = "RIG_PAUSE_SECONDS"
 CROWD = "RIG_CROWD"
+TRANSACTION = "RIG_TRANSACTION_SECONDS"
 """Environment variables that the app's module explains."""
 
 POOLS = ("prefork", "spawn", "solo", "threads", "gevent")
@@ -15,6 +16,9 @@ PROCESSES_OF = ("prefork", "spawn")
 """The pools whose tasks run in processes of their own, not in MAIN."""
 
 PAUSE_SECONDS = 0.05
+
+ELECTION_SECONDS = 4.0
+"""After how long members that miss a primary elect another; MongoDB's own default is 10."""
 
 
 def concurrency(pool: str) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ops.local.replica_set import ReplicaSet
 from ops.local.servers import LocalServer
 from tests.e2e.workers import wait_until
 from tests.faults.rig import Rig
@@ -75,9 +75,9 @@ def rotate_password(rig: Rig, seconds: float) -> None:
         client.admin.command("updateUser", USER, pwd=NEXT_PASSWORD)
     rig.strike()
     # Connections that have logged in stay; the new ones are refused.
-    rig.route.reset()
+    rig.network.reset()
     rig.last(seconds)
-    rig.secret.write_text(as_user(rig.route.uri, NEXT_PASSWORD))
+    rig.secret.write_text(as_user(rig.network.uri, NEXT_PASSWORD))
     rig.heal()
 
 
@@ -87,22 +87,22 @@ def rotate_password(rig: Rig, seconds: float) -> None:
 def refuse(rig: Rig, seconds: float) -> None:
     """Nobody listens, and what was open is reset."""
     with _broken(rig):
-        rig.route.refuse()
-        rig.route.reset()
+        rig.network.refuse()
+        rig.network.reset()
         rig.last(seconds)
 
 
 def blackhole(rig: Rig, seconds: float) -> None:
     """Nothing arrives, either way."""
     with _broken(rig):
-        rig.route.blackhole()
+        rig.network.blackhole()
         rig.last(seconds)
 
 
 def half_open(rig: Rig, seconds: float) -> None:
     """Requests arrive, replies do not: writes happen, and nobody learns of it."""
     with _broken(rig):
-        rig.route.half_open()
+        rig.network.half_open()
         rig.last(seconds)
 
 
@@ -111,7 +111,7 @@ def reset_storm(rig: Rig, seconds: float) -> None:
     with _broken(rig):
         ends_at = time.monotonic() + seconds
         while time.monotonic() < ends_at:
-            rig.route.reset()
+            rig.network.reset()
             time.sleep(_STORM_SECONDS)
         rig.ask_until_it_answers()
 
@@ -119,7 +119,7 @@ def reset_storm(rig: Rig, seconds: float) -> None:
 def cut_off_process(rig: Rig, seconds: float) -> None:
     """One process of the node is reset whenever it connects; the others are not."""
     with _broken(rig):
-        rig.route.isolate(rig.worker.children()[0])
+        rig.network.isolate(rig.worker.children()[0])
         rig.last(seconds)
 
 
@@ -210,13 +210,13 @@ def _broken(rig: Rig) -> Iterator[None]:
     try:
         yield
     finally:
-        rig.route.clear()
+        rig.network.clear()
     rig.heal()
 
 
 @contextmanager
 def _failing(rig: Rig, **data: Any) -> Iterator[None]:
-    with rig.database() as client:
+    with rig.primary() as client:
         client.admin.command({"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data})
         rig.strike()
         try:
@@ -234,17 +234,12 @@ def _end_worker(rig: Rig, seconds: float, number: int) -> None:
     rig.ask_until_it_answers()
 
 
-def _start(rig: Rig, server: LocalServer) -> None:
+def _start(rig: Rig, server: LocalServer | ReplicaSet) -> None:
     """Start a server again; the fault is over once it takes a connection."""
     server.launch()
-    wait_until(lambda: _listens(server.port), what=f"{server.name} that listens", seconds=_BACK_SECONDS)
+    wait_until(server.listens, what="a server that listens", seconds=_BACK_SECONDS)
     rig.heal()
-    wait_until(server.answers, what=f"an answer of {server.name}", seconds=_BACK_SECONDS)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    wait_until(server.answers, what="a server that answers", seconds=_BACK_SECONDS)
 
 
 def _kill(pid: int) -> None:

@@ -1,27 +1,19 @@
-"""A mongod that asks for a login, and a password that is changed on it."""
+"""The workers' login on a MongoDB that asks for one, and the password that it is changed to."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from pymongo import MongoClient
-
-from ops.local.servers import LocalServer
-from tests.e2e.apps.secured import secured_server
+from ops.local.replica_set import ReplicaSet
 
 USER = "app"
 PASSWORD, NEXT_PASSWORD = "first", "second"
 
 
-def secured_mongo(data: Path) -> LocalServer:
-    """A server with a user who may read and write every database; its `uri` is that of root."""
-    return secured_server(data, _add_user)
-
-
-def _add_user(client: MongoClient[dict[str, Any]]) -> None:
-    client.admin.command("createUser", USER, pwd=PASSWORD, roles=["readWriteAnyDatabase"])
+def create_user(mongo: ReplicaSet) -> None:
+    """Make a user who may read and write every database."""
+    with mongo.client() as client:
+        client.admin.command("createUser", USER, pwd=PASSWORD, roles=["readWriteAnyDatabase"])
 
 
 def as_user(uri: str, password: str) -> str:

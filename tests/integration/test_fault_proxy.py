@@ -300,6 +300,43 @@ def test_routes_fail_one_by_one(proxy: FaultProxy, echo: Echo) -> None:
         assert ask(client, b"x") == b"x"
 
 
+def test_an_isolated_process_is_reset_now_and_whenever_it_comes_again(
+    route: Route, client: socket.socket
+) -> None:
+    ask(client, b"x")
+    route.isolate(os.getpid())
+    with connect(route) as another:
+        for one in (client, another):
+            with pytest.raises(ConnectionResetError):
+                one.recv(1)
+    route.clear()
+    with connect(route) as last:
+        assert ask(last, b"y") == b"y"
+
+
+def test_a_silently_isolated_process_hears_nothing_until_it_is_reset(
+    route: Route, client: socket.socket, echo: Echo
+) -> None:
+    ask(client, b"before")
+    route.isolate(os.getpid(), silently=True)
+    with connect(route) as another:
+        for one in (client, another):
+            one.sendall(b"lost")
+            assert is_silent(one)
+        route.clear()
+        for one in (client, another):
+            with pytest.raises(ConnectionResetError):
+                one.recv(1)
+    assert echo.received == b"before"
+
+
+def test_other_processes_than_the_isolated_ones_notice_nothing(route: Route, client: socket.socket) -> None:
+    route.isolate(os.getppid(), silently=True)
+    with connect(route) as another:
+        for one in (client, another):
+            assert ask(one, b"x") == b"x"
+
+
 def test_the_proxy_leaves_no_thread_and_no_socket(echo: Echo) -> None:
     before = {thread.name for thread in threading.enumerate()}
     with FaultProxy() as proxy:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
 
+from ops.local import programs
 from ops.local.replica_set import ReplicaSet
 from ops.local.servers import port_is_free
+from tests.faults.network import Network
+from tests.faults.proxy import FaultProxy
 
 UNAUTHORIZED = 13
 
-pytestmark = pytest.mark.skipif(which("mongod") is None, reason="a replica set of three takes a mongod")
+pytestmark = pytest.mark.skipif(programs.mongod() is None, reason="a replica set of three takes a mongod")
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,22 @@ def test_without_a_majority_there_is_no_primary(replica_set: ReplicaSet) -> None
     replica_set.start()
     replica_set.wait_for_members()
     assert replica_set.answers()
+
+
+def test_a_primary_that_is_cut_off_from_the_others_is_replaced_and_all_are_reached(tmp_path: Path) -> None:
+    replica_set = ReplicaSet(tmp_path, election_timeout=2.0)
+    with FaultProxy() as proxy:
+        network = Network(proxy, replica_set)
+        with replica_set:
+            old = replica_set.primary()
+            network.partition(old)
+            replica_set.primary(other_than=old)
+            with replica_set.client() as client:
+                client.app.facts.insert_one({"_id": "meanwhile"})
+            with replica_set.client(old) as client:
+                assert client.app.facts.find_one({"_id": "meanwhile"}) is None
+            network.clear()
+            replica_set.wait_for_members()
 
 
 def test_logins_and_tls_are_required_where_they_are_asked_for(tmp_path: Path) -> None:

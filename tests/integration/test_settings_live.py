@@ -13,8 +13,9 @@ from urllib.parse import quote
 import pymongo
 import pytest
 
+from ops.local.security import with_tls
 from ops.local.servers import LocalServer, mongo_server
-from tests.e2e.apps.secured import PASSWORD, TRACES, app_uri, certificate, secured_server, with_tls
+from tests.e2e.apps.secured import PASSWORD, TRACES, app_uri, certificate, secured_server
 from tests.e2e.apps.service import call, environment, producer, service
 from tests.e2e.workers import ROOT, Worker, wait_until
 from worker.process import Mongo

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.e2e import faults
-from tests.faults import chaos, table
+from tests.faults import cell, chaos, ledger, table
 from tests.faults.fates import Fate, fate
 from tests.faults.ledger import Account, Entry, Happened
 from tests.faults.load import KINDS
@@ -62,9 +62,15 @@ def test_what_must_not_be_is_a_problem_and_an_unknown_outcome_is_none_of_a_task_
 
 def test_the_gate_runs_every_fault_on_prefork_and_one_on_each_other_pool() -> None:
     tested = [*faults.MONGO, *faults.NETWORK, *faults.PROCESSES, *faults.BROKER]
-    assert sorted(tested) == sorted(FAULTS)
+    assert set(tested) == {fault for fault, _ in every_cell(1)}
     assert {pool for _, pool in faults.ELSEWHERE} == set(POOLS) - {"prefork"}
-    assert set(faults.ELSEWHERE) <= set(every_cell())
+    assert set(faults.ELSEWHERE) <= set(every_cell(1))
+
+
+def test_a_primary_that_steps_down_or_is_killed_is_tried_on_every_pool_and_two_cells_in_the_gate() -> None:
+    cells = every_cell(3)
+    assert {(fault, pool) for fault in ("step-down", "primary-kill") for pool in POOLS} <= set(cells)
+    assert {(fault, "prefork") for fault in faults.MEMBERS} <= set(cells)
 
 
 def test_a_seed_has_its_faults_and_another_seed_has_others() -> None:
@@ -72,16 +78,20 @@ def test_a_seed_has_its_faults_and_another_seed_has_others() -> None:
     assert steps == chaos.plan(5, 60) != chaos.plan(6, 60)
     lasting = sum(step.calm + step.lasts for step in steps)
     assert 60 <= lasting < 70
-    first = [step.fault for step in chaos.plan(1, 3600)][: len(chaos.FAULTS)]
-    assert sorted(first) == sorted(chaos.FAULTS)
+    for members in (1, 3):
+        every = chaos.faults_of(members)
+        first = [step.fault for step in chaos.plan(1, 3600, members=members)][: len(every)]
+        assert sorted(first) == sorted(every)
+    assert chaos.ELECTIONS.items() <= chaos.faults_of(3).items() - chaos.faults_of(1).items()
 
 
 def outcome(**changes: Any) -> dict[str, Any]:
     fates = {kind: vars(Fate(kind, 10, 0, 0, 0, 0, 1)) for kind in KINDS}
     look = vars(Look("down", {"open": 4}, ("faults",)))
     labels = {"mongo": "SecantusDB 1 (not mongod)", "redis": "Valkey 9"}
-    told = {"fault": "refuse", "pool": "prefork", "fates": fates, "retries": 0, "requeues": 2, "look": look}
-    return told | {"resumed": 0.44, "labels": labels, "problems": []} | changes
+    told = {"fault": "refuse", "pool": "prefork", "members": 1, "fates": fates, "retries": 0, "requeues": 2}
+    told |= {"look": look, "elected": [0.1, 2.04], "resumed": [0.44, 0.2], "plain": []}
+    return told | {"labels": labels, "problems": []} | changes
 
 
 def test_a_row_gives_the_three_kinds_in_their_order() -> None:
@@ -100,17 +110,59 @@ def test_a_row_gives_the_three_kinds_in_their_order() -> None:
         "down",
         "4 open",
         "closed",
+        "2.0",
         "0.4",
+        "-",
     ]
     assert table.row(told) == cells
-    nobody = outcome(look=vars(Look()), resumed=None)
-    assert table.row(nobody)[-4:] == ["-", "-", "-", "-"]
+    nobody = outcome(look=vars(Look()), resumed=[])
+    assert table.row(nobody)[-6:] == ["-", "-", "-", "2.0", "-", "-"]
 
 
 def test_the_page_says_which_server_answered_and_what_was_not_as_promised() -> None:
-    page = table.page([outcome(), outcome(problems=["1 put lost"])], command="ops/test --full")
+    page = page_of([outcome(), outcome(problems=["1 put lost"])])
     assert "SecantusDB 1 (not mongod)" in page
     assert page.count("| refuse | prefork | 30 |") == 2
-    assert page.endswith("- refuse on prefork: 1 put lost\n")
+    assert "Not as promised:\n\n- refuse on prefork: 1 put lost\n" in page
     assert all(fault.title in page for fault in FAULTS.values())
-    assert "What was not as promised" not in table.page([outcome()], command="ops/test --full")
+    assert "Not as promised" not in page_of([outcome()])
+
+
+def test_a_run_on_other_members_leaves_what_the_page_says_of_these() -> None:
+    one = page_of([outcome(fault="refuse")])
+    three = outcome(fault="step-down", members=3, labels={"mongo": "mongod 6, three", "redis": "Valkey 9"})
+    both = page_of([three], before=one)
+    assert both.index("## One member") < both.index("| refuse |") < both.index("## A replica set of three")
+    assert both.index("mongod 6, three") < both.index("| step-down | prefork |") < both.index("## The faults")
+    assert page_of([outcome(fault="refuse")], before=both) == page_of([three], before=both) == both
+
+
+def page_of(outcomes: list[dict[str, Any]], *, before: str = "") -> str:
+    return table.page(outcomes, before=before, command="ops/test --full")
+
+
+def test_the_time_to_the_next_task_is_that_of_all_cells_with_a_new_primary() -> None:
+    lines = table.resumed([outcome(resumed=[0.5, 0.1]), outcome(resumed=[0.3], plain=[9.0])])
+    assert list(lines) == [
+        "From a new primary to the next task done: median 0.30 s, worst 0.50 s, of 3.",
+        "From a new primary to a plain client's next write: median 9.00 s, worst 9.00 s, of 1.",
+    ]
+    assert list(table.resumed([outcome(elected=[])])) == []
+
+
+def test_a_moment_that_the_next_one_overtook_says_nothing() -> None:
+    done = [1.5, 5.0, 5.5]
+    assert cell.delays([1.0, 2.0, 4.0], lambda moment: next(at for at in done if at > moment)) == [0.5, 1.0]
+    assert cell.delays([1.0], lambda _: None) == []
+
+
+def test_a_task_is_done_after_a_moment_if_it_wrote_after_it() -> None:
+    wrote, done = Happened.WROTE, Happened.SUCCEEDED
+
+    def entry(at: float, happened: Happened, task_id: str) -> Entry:
+        return Entry(at, happened, task_id, "put", 1, 0, is_redelivered=False)
+
+    found = [entry(1.0, wrote, "a"), entry(3.0, done, "a"), entry(4.0, wrote, "b"), entry(5.0, done, "b")]
+    assert ledger.done_after(found, 0.5) == 3.0
+    assert ledger.done_after(found, 2.0) == 5.0
+    assert ledger.done_after(found, 4.5) is None

@@ -61,7 +61,11 @@ def test_the_whole_gate_adds_the_tests_with_servers_and_the_lowest_versions():
 
 def test_the_full_gate_runs_what_takes_long_and_every_fault():
     whole, full = steps(), steps(full=True)
-    assert [step.name for step in full] == [*(step.name for step in whole), "every fault on every pool"]
+    assert [step.name for step in full] == [
+        *(step.name for step in whole),
+        "every fault on every pool",
+        "every fault on three members",
+    ]
     assert full[-1].module == ["tests.faults", "faults", "--page", "docs/faults.md"]
     assert [step.module[-2:] for step in whole if step.has_second_run] == [["-m", "not full"]]
     assert not any("not full" in step.module for step in full)
