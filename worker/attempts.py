@@ -2,12 +2,14 @@
 
 The healthy path costs nothing: only a run whose message was delivered before, or whose task must not run
 twice, says that it begins and that it ends. One that began and whose process is gone has been ended by force.
+One whose process was told to end by a signal says so. In a shutdown its node ends, too, and that is no fault
+of the message; where the node goes on the signal was for this process alone, from its own task perhaps.
 What must not run twice is remembered beyond its end, too: its acknowledgement may be lost.
 """
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,9 @@ message may wait in the broker through a long outage before it is delivered agai
 class Attempt:
     """A run that began: in which process, and until when it may last, unix seconds. `host` names the boot and
     namespace of the pid, `born` when the process started in clock ticks; see `process_identity`.
+
+    `main_pid` and `main_born` name the main process of its node where a signal interrupted the run, before it
+    wrote anything that must not be written twice; None where none did.
     """
 
     node: str
@@ -35,11 +40,18 @@ class Attempt:
     born: int | None
     host: str
     until: float
+    main_pid: int | None = None
+    main_born: int | None = None
 
     @property
     def member(self) -> str:
         """The name of its process in the registry."""
         return f"{self.node}/{self.slot}"
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether a signal ended it, harmlessly."""
+        return self.main_pid is not None
 
 
 @dataclass(frozen=True)
@@ -70,20 +82,32 @@ class Rule:
     limit: int
 
 
-def admit(earlier: Earlier, rule: Rule, *, lives: Callable[[Attempt], bool]) -> tuple[Admission, int]:
+def admit(
+    earlier: Earlier,
+    rule: Rule,
+    *,
+    lives: Callable[[Attempt], bool],
+    goes_on: Callable[[Attempt], bool] = lambda _attempt: False,
+) -> tuple[Admission, int]:
     """Return whether a run may begin, and how many before it were ended by force.
 
-    The first delivery of a message says nothing when it begins, unless its task must not run twice. So where
-    the broker delivers it again and we did not give it back, it counts as one that was ended by force.
+    `lives` says of a run whether it may still go on, `goes_on` of one that was interrupted whether its node
+    certainly does. The first delivery of a message says nothing when it begins, unless its task must not run
+    twice. So where the broker delivers it again and we did not give it back, it counts as one that was ended
+    by force.
     """
-    living = [attempt for attempt in earlier.attempts if lives(attempt)]
-    forced = len(earlier.attempts) - len(living)
+    begun = [attempt for attempt in earlier.attempts if not attempt.was_interrupted]
+    interrupted = sum(goes_on(attempt) for attempt in earlier.attempts if attempt.was_interrupted)
+    living = sum(map(lives, begun))
+    killed = len(begun) - living
+    forced = killed + interrupted
     if rule.is_idempotent:
         forced += not earlier.was_given_back
-        return (Admission.POISON if forced >= rule.limit else Admission.RUN), forced
-    if living:
+    elif living:
         return Admission.WAIT, forced
-    return (Admission.UNKNOWN if forced or earlier.is_done else Admission.RUN), forced
+    elif killed or earlier.is_done:
+        return Admission.UNKNOWN, forced
+    return (Admission.POISON if forced >= rule.limit else Admission.RUN), forced
 
 
 class Attempts:
@@ -105,7 +129,7 @@ class Attempts:
             told = {field.decode(): text for field, text in pipe.execute()[0].items()}
         was_given_back = told.pop(_GIVEN_BACK, None) is not None
         is_done = told.pop(_DONE, None) is not None
-        return Earlier(was_given_back, [Attempt(**json.loads(text)) for text in told.values()], is_done)
+        return Earlier(was_given_back, [_attempt(text) for text in told.values()], is_done)
 
     def end(self, task_id: str, run_id: str) -> None:
         """Say that a run ended and another may follow."""
@@ -123,6 +147,19 @@ class Attempts:
         with self._redis.pipeline() as pipe:
             pipe.hset(name, _GIVEN_BACK, "1").expire(name, KEPT_SECONDS).execute()
 
+    def interrupt(self, task_id: str, run_id: str, own: Attempt) -> None:
+        """Say that a signal ended a run whose message goes back, by us; `own` names the main process."""
+        name = self._key("attempts", task_id)
+        with self._redis.pipeline() as pipe:
+            pipe.hset(name, mapping={run_id: json.dumps(asdict(own)), _GIVEN_BACK: "1"})
+            pipe.expire(name, KEPT_SECONDS).execute()
+
     def forget(self, task_id: str) -> None:
         """Forget all runs: the message is no more."""
         self._redis.delete(self._key("attempts", task_id))
+
+
+def _attempt(text: bytes) -> Attempt:
+    """Return a run as it was noted; a later version may have noted more."""
+    noted = json.loads(text)
+    return Attempt(**{field.name: noted[field.name] for field in fields(Attempt) if field.name in noted})

@@ -5,8 +5,10 @@ import math
 import os
 import time
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from billiard import current_process
 from kombu.serialization import dumps, loads
 from redis import RedisError
 
@@ -67,7 +69,7 @@ class Deliveries:
                 return None
             raise
         rule = Rule(task.idempotent, self._mongo.settings.poison_limit)
-        admission, forced = admit(earlier, rule, lives=self._lives)
+        admission, forced = admit(earlier, rule, lives=self._lives, goes_on=_goes_on)
         if admission is Admission.RUN:
             return run_id
         self.end(task, run_id)
@@ -93,6 +95,17 @@ class Deliveries:
             self._attempts.give_back(task.request.id)
         except RedisError as error:
             logger.debug("that a task went back was not noted: %s", type(error).__name__)
+
+    def interrupt(self, task: Any, run_id: str | None) -> None:
+        """Note that a signal ends this process in the middle of a run that may follow again; `run_id` is what
+        `begin` returned. Never raises Redis' errors.
+        """
+        main = os.getppid() if current_process().name != "MainProcess" else os.getpid()
+        own = replace(self._own(task), main_pid=main, main_born=process_identity.born(main))
+        try:
+            self._attempts.interrupt(task.request.id, run_id or uuid.uuid4().hex, own)
+        except RedisError as error:
+            logger.debug("that a run was interrupted was not noted: %s", type(error).__name__)
 
     def refuse(
         self, task: Any, reason: Admission, *, forced: int = 0, error: BaseException | None = None
@@ -173,6 +186,16 @@ class Deliveries:
         except (RedisError, ValueError):
             return None
         return next((one for one in found if (one.get("task") or {}).get("id") == task_id), None)
+
+
+def _goes_on(attempt: Attempt) -> bool:
+    """Say whether the node of an interrupted run certainly goes on; of another host's nobody can tell.
+
+    A message that interrupts its process each time comes to a host that knows it before long.
+    """
+    if attempt.main_pid is None or attempt.host != process_identity.boot_id():
+        return False
+    return process_identity.is_alive(attempt.main_pid, attempt.main_born)
 
 
 class StillRunningError(RuntimeError):

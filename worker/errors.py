@@ -46,6 +46,14 @@ class DeadLetteredError(RuntimeError):
     """The task's message went to the dead letters and is not run again by itself."""
 
 
+class TaskExitError(RuntimeError):
+    """A task raised SystemExit, KeyboardInterrupt, MemoryError or the like: it failed, its process goes on.
+
+    `sys.exit()` does so, and with it a command of click's, argparse's or typer's that a task calls, with exit
+    code 0, too: call click's with `standalone_mode=False`, or catch SystemExit.
+    """
+
+
 class TwoCopiesError(RuntimeError):
     """The package was imported under both of its names in one process."""
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from celery.exceptions import Ignore, Reject, Retry
 from redis import RedisError
@@ -10,7 +10,8 @@ from redis import RedisError
 from . import events, recovery
 from .attempts import Admission
 from .deliveries import StillRunningError
-from .errors import DeadLetteredError
+from .ending import end_of_process, is_greenlet_exit
+from .errors import DeadLetteredError, TaskExitError
 from .events import Event
 from .mongo.classify import ErrorClass
 from .mongo.work import current_work
@@ -54,8 +55,16 @@ class Run:
 
     def failed(self, error: BaseException) -> None:
         """Raise what gives the task another run, or none; return where its error shall stand."""
-        if not isinstance(error, Exception):
+        if (end := end_of_process(error)) is not None:
             self._interrupted()
+            if end is not error:
+                raise end
+            return
+        if is_greenlet_exit(error):
+            self._killed(error)
+            return
+        if isinstance(error, MemoryError) or not isinstance(error, Exception):
+            self._exited(error)
             return
         if isinstance(error, BackToBroker):
             # A retry of the task's own that could not be sent, or its letter.
@@ -68,10 +77,7 @@ class Run:
             if self._task.request.is_eager:
                 # No message: the error stands.
                 return
-            dead = refused(self._task, self._mongo, error)
-            if isinstance(dead, DeadLetteredError):
-                self.end()
-            raise dead from error
+            self._refuse(error)
         self.end(is_done=way is Way.FAIL and not _asks_again(error))
         self._go_on(way, recovery.reason(error, error_class, is_away=is_away), error)
 
@@ -102,11 +108,38 @@ class Run:
 
     def _interrupted(self) -> None:
         """Note that the process is told to end in the middle of the run, as a cold shutdown does."""
-        if not may_run_again(self._task, self._mongo):
-            # It stays a run that began and did not end.
+        # What may not run again stays a run that began and did not end.
+        if not self._task.request.is_eager and may_run_again(self._task, self._mongo):
+            self._mongo.deliveries.interrupt(self._task, self._id)
+
+    def _killed(self, error: BaseException) -> None:
+        """Give the message of a greenlet back that is killed, as at a cold shutdown: Celery acknowledges it
+        as one that is done. One that was revoked has been acknowledged already, and stays so.
+        """
+        task = self._task
+        self._interrupted()
+        if not task.acks_late or task.request.is_eager:
             return
-        self.end(is_done=False)
-        self._mongo.deliveries.give_back(self._task)
+        if not may_run_again(task, self._mongo):
+            self._refuse(error)
+        raise BackToBroker("its greenlet was killed")
+
+    def _exited(self, error: BaseException) -> None:
+        """Fail the task that raises what would end its process: Celery would run it again, for ever, and at a
+        MemoryError end the whole worker.
+
+        Outside a worker, where an eager task runs, its caller sees to it, or the person who pressed Ctrl-C.
+        """
+        if self._task.request.is_eager:
+            return
+        self.end()
+        raise TaskExitError(f"{error!r} ends the task, not its process") from error
+
+    def _refuse(self, error: BaseException) -> NoReturn:
+        dead = refused(self._task, self._mongo, error)
+        if isinstance(dead, DeadLetteredError):
+            self.end()
+        raise dead from error
 
     def _go_on(self, way: Way, reason: str, error: Exception | None = None) -> None:
         if way is Way.RETRY:

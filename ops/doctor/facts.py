@@ -108,13 +108,18 @@ class Process:
 
 @dataclass(frozen=True)
 class Node:
-    """A node: how many slots it should have, its processes, slots without one, and what it says of itself."""
+    """A node: how many slots it should have, its processes, slots without one, and what it says of itself.
+
+    `answers`: whether its main process answered remote control, which is asked only where no process is
+    present; None where it was not asked or nobody could ask.
+    """
 
     name: str
     slots: int
     processes: tuple[Process, ...]
     missing: tuple[str, ...] = ()
     record: Report = field(default_factory=dict)
+    answers: bool | None = None
 
     @cached_property
     def present(self) -> tuple[Process, ...]:
@@ -185,6 +190,11 @@ class Facts:
     def living(self) -> tuple[Node, ...]:
         """The nodes with a process that is not lost."""
         return tuple(node for node in self.nodes or () if node.present)
+
+    @cached_property
+    def standing(self) -> tuple[Node, ...]:
+        """Those, and the nodes that have lost every process while their main process answers."""
+        return tuple(node for node in self.nodes or () if node.present or node.answers)
 
     @property
     def limit(self) -> int | None:

@@ -35,8 +35,9 @@ def gather(app: Any, deadline: Deadline) -> Facts:
     looked = sight.seen()
     fleet = _then(looked, deadline, view.assess)()
     of_nodes = _then(fleet, deadline, lambda found: view.records(sorted(found.nodes)))
+    of_mains = _then(fleet, deadline, lambda found: _answering(view, found))
     of_queues = _then(fleet, deadline, lambda found: view.waiting(found, bound=True))
-    records, waiting = of_nodes(), of_queues()
+    records, waiting, answering = of_nodes(), of_queues(), of_mains()
     consumers = _consumers(fleet.value)
     if waiting.value is not None and _unclaimed(waiting.value, consumers):
         # Workers that know nothing of this project may consume them.
@@ -52,7 +53,7 @@ def gather(app: Any, deadline: Deadline) -> Facts:
         at=fleet.value.at if fleet.value else time.time(),
         deployment=app.mongo.settings.deployment,
         settings=own_settings(app.mongo.settings),
-        nodes=None if fleet.value is None else _nodes(fleet.value, records.value or {}),
+        nodes=None if fleet.value is None else _nodes(fleet.value, records.value or {}, answering.value),
         ping=None if server.value is None else _ping(server.value),
         server=_server(server.value, fleet.value, app.mongo.settings),
         indexes=seen["indexes"].value,
@@ -91,16 +92,26 @@ def _connected(server: Seen[Any]) -> Seen[Any]:
     return Seen(why="MongoDB does not answer here")
 
 
-def _nodes(fleet: Any, records: Mapping[str, Mapping[str, Any]]) -> tuple[Node, ...]:
-    return tuple(_node(node, records.get(name, {})) for name, node in fleet.nodes.items())
+def _answering(view: Any, fleet: Any) -> Collection[str]:
+    """Return the nodes without a present process whose main process answers."""
+    silent = [name for name, node in fleet.nodes.items() if not node.present]
+    answers: Collection[str] = view.ask("ping", nodes=silent, seconds=_ASK_SECONDS) if silent else ()
+    return answers
 
 
-def _node(node: Any, record: Mapping[str, Any]) -> Node:
+def _nodes(
+    fleet: Any, records: Mapping[str, Mapping[str, Any]], answering: Collection[str] | None
+) -> tuple[Node, ...]:
+    return tuple(_node(node, records.get(name, {}), answering) for name, node in fleet.nodes.items())
+
+
+def _node(node: Any, record: Mapping[str, Any], answering: Collection[str] | None) -> Node:
     processes = tuple(
         Process(each.member, node.name, str(each.state), each.silence, each.report, record)
         for each in node.processes
     )
-    return Node(node.name, node.slots, processes, tuple(node.missing), record)
+    answers = None if node.present or answering is None else node.name in answering
+    return Node(node.name, node.slots, processes, tuple(node.missing), record, answers)
 
 
 def _ping(asked: Any) -> dict[str, Any]:

@@ -9,12 +9,15 @@ from worker.errors import SettingsError
 from worker.settings import load_settings
 
 ALIVE, DEAD = (Attempt("w1@h", slot, 10 + slot, 1, "host", 0.0) for slot in (0, 1))
+STOPPED, SIGNALLED = (Attempt("w1@h", slot, 10 + slot, 1, "host", 0.0, slot, 1) for slot in (2, 3))
+"""Interrupted by a signal: with its node, and in a node that goes on."""
 AGAIN = Rule(is_idempotent=True, limit=3)
 ONCE = Rule(is_idempotent=False, limit=3)
 
 
 def ask(rule: Rule, attempts: Sequence[Attempt] = (), *, given_back: bool = False) -> tuple[Admission, int]:
-    return admit(Earlier(given_back, attempts), rule, lives=lambda attempt: attempt is ALIVE)
+    earlier = Earlier(given_back, attempts)
+    return admit(earlier, rule, lives=lambda one: one is ALIVE, goes_on=lambda one: one is SIGNALLED)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,20 @@ def test_what_must_not_run_twice_runs_only_where_no_run_began(
 ) -> None:
     """Delivered again without a run that began: it never got to a process."""
     assert ask(ONCE, attempts)[0] is admission
+
+
+@pytest.mark.parametrize("rule", [AGAIN, ONCE])
+def test_a_shutdown_is_no_fault_of_the_message(rule: Rule) -> None:
+    assert ask(rule, [STOPPED] * 5, given_back=True) == (Admission.RUN, 0)
+
+
+@pytest.mark.parametrize("rule", [AGAIN, ONCE])
+def test_a_signal_for_its_process_alone_counts(rule: Rule) -> None:
+    """A task that sends itself SIGTERM would run for ever."""
+    assert ask(rule, [SIGNALLED] * 2, given_back=True) == (Admission.RUN, 2)
+    assert ask(rule, [SIGNALLED] * 3, given_back=True) == (Admission.POISON, 3)
+    assert ask(AGAIN, [SIGNALLED, DEAD, STOPPED], given_back=False) == (Admission.POISON, 3)
+    assert ask(ONCE, [SIGNALLED, DEAD])[0] is Admission.UNKNOWN
 
 
 @pytest.mark.parametrize(("rule", "admission"), [(ONCE, Admission.UNKNOWN), (AGAIN, Admission.RUN)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,6 +38,7 @@ class View:
         self.queues = {"celery": Queue(0, None), "mongo.health": Queue(0, None)}
         self.ping = Ping(Verdict.OK, 1.0)
         self.others: dict[str, Any] = {}
+        self.mains: set[str] = set()
         self.refused: Asked | None = None
 
     def _answer(self, name: str, value: Any) -> Any:
@@ -65,6 +67,8 @@ class View:
         return self._answer("waiting", Waiting(self.queues, 0))
 
     def ask(self, command: str, *, nodes: Any, seconds: float) -> Any:
+        if command == "ping":
+            return {name: {"ok": "pong"} for name in nodes if name in self.mains}
         assert (command, tuple(nodes)) == ("active_queues", ())
         return self._answer("ask", self.others)
 
@@ -176,3 +180,18 @@ def test_a_broker_that_is_no_redis_has_queues_that_nobody_sees() -> None:
     view = View()
     view.waiting = lambda _fleet, *, bound: None  # type: ignore[method-assign] # in place of a method
     assert gathered(view).unseen["queues"] == "the broker is no Redis"
+
+
+@pytest.mark.parametrize(
+    ("mains", "finding"), [({"w1@h"}, "process-lost"), (set(), "node-lost")], ids=["answers", "silent"]
+)
+def test_a_node_is_lost_only_where_its_main_process_does_not_answer(mains: set[str], finding: str) -> None:
+    """Its children may end one after the other by what their tasks do."""
+    view = View()
+    view.assess = lambda _sight: fleet(  # type: ignore[method-assign] # a fake
+        *(replace(seen, at=NOW - 40) for seen in view.processes), alive=False
+    )
+    view.mains = mains
+    found = gathered(view)
+    assert [one.answers for one in found.nodes] == [bool(mains)]
+    assert diagnose(found).findings[0].id == finding

@@ -34,7 +34,7 @@ LEVELS: list[set[str]] = [
         "secret_values",
     },
     {"mongo"},
-    {"attribution", "exhaustion", "findings", "recovery", "requeue", "time_limits"},
+    {"attribution", "ending", "exhaustion", "findings", "recovery", "requeue", "time_limits"},
     {"redis_server"},
     {"redis_client", "registry", "publisher", "history", "past", "queues", "attempts", "dead_letters"},
     {"fleet", "totals", "bounded", "layers", "strain", "verdicts", "snapshot", "beat_pulse"},

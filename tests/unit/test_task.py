@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from billiard import common
 from celery import Celery
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
@@ -14,7 +15,7 @@ from pymongo import MongoClient, _csot, errors
 from redis import ConnectionError
 
 from worker import process, recovery
-from worker.errors import DeadLetteredError, NotInstalledError
+from worker.errors import DeadLetteredError, NotInstalledError, TaskExitError
 from worker.installer import install
 from worker.mongo.work import Work, current_work
 from worker.process import Mongo, task_ends_at
@@ -79,7 +80,7 @@ def lose(app: Celery) -> None:
     app.mongo.link.circuit.fail(time.monotonic(), "heartbeat")
 
 
-def raising(error: Exception) -> Any:
+def raising(error: BaseException) -> Any:
     def body(self: Any) -> None:
         raise error
 
@@ -187,12 +188,16 @@ class Dead:
     def __init__(self, *, is_away: bool = False) -> None:
         self.is_away = is_away
         self.ended: list[bool] = []
+        self.interrupted: list[str | None] = []
 
     def begin(self, task: Any) -> str:
         return "run"
 
     def end(self, task: Any, run_id: str, *, is_done: bool) -> None:
         self.ended.append(is_done)
+
+    def interrupt(self, task: Any, run_id: str | None) -> None:
+        self.interrupted.append(run_id)
 
     def refuse(self, task: Any, reason: str, *, error: BaseException | None) -> DeadLetteredError:
         if self.is_away:
@@ -269,6 +274,40 @@ def test_an_eager_task_that_must_not_run_twice_keeps_its_error(app: Celery) -> N
     app.mongo.deliveries = Dead()
     with pytest.raises(errors.NotPrimaryError):
         traced(make(app, raising(ELECTION), idempotent=False), is_eager=True)
+
+
+@pytest.mark.usefixtures("work")
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(0), SystemExit("usage"), KeyboardInterrupt(), GeneratorExit(), MemoryError()],
+    ids=repr,
+)
+def test_a_task_that_raises_what_would_end_its_process_fails(app: Celery, error: BaseException) -> None:
+    """Celery would run it again, for ever; a MemoryError would end the whole worker."""
+    app.mongo.deliveries = dead = Dead()
+    with pytest.raises(TaskExitError, match="ends the task, not its process") as raised:
+        traced(make(app, raising(error), idempotent=False))
+    assert raised.value.__cause__ is error
+    assert dead.ended == [True]
+
+
+@pytest.mark.parametrize("request_", [{"is_eager": True}, {"called_directly": True}], ids=repr)
+def test_outside_a_worker_the_caller_gets_it(app: Celery, request_: dict[str, bool]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        traced(make(app, raising(KeyboardInterrupt())), **request_)
+
+
+@pytest.mark.usefixtures("work")
+@pytest.mark.parametrize("error", [SystemExit(-241), OSError("in its clean-up")], ids=repr)
+def test_a_run_that_a_signal_interrupts_is_noted_and_its_process_ends(
+    app: Celery, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    app.mongo.deliveries = dead = Dead()
+    monkeypatch.setattr(common, "_should_have_exited", [True])
+    error.__context__ = error if isinstance(error, SystemExit) else SystemExit(-241)
+    with pytest.raises(SystemExit):
+        traced(make(app, raising(error)))
+    assert (dead.interrupted, dead.ended) == (["run"], [])
 
 
 # -- retries ---------------------------------------------------------------------------------------

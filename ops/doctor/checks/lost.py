@@ -16,9 +16,9 @@ MISSING_SECONDS = 15.0
 
 
 def node_lost(facts: Facts) -> Iterator[Finding]:
-    """All of a node's processes ended without a goodbye."""
+    """All of a node's processes ended without a goodbye, and its main process is not known to live."""
     for node in facts.nodes or ():
-        if node.present or not node.processes:
+        if node.present or node.answers or not node.processes:
             continue
         silence = min(process.silence for process in node.processes)
         tasks = {process.task for process in node.processes if process.task}
@@ -26,14 +26,17 @@ def node_lost(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "node-lost",
             Severity.DEGRADED if facts.present else Severity.DOWN,
-            f"{node.name} is lost: its main process was killed, or its host is gone.",
+            f"{node.name} is lost: all of its processes ended without a goodbye.",
             (
                 f"all {count(len(node.processes), 'process')} silent, the last was heard {seconds(silence)} "
                 "ago",
                 f"they were running: {names(tasks) if tasks else 'nothing'}",
+                "its main process does not answer"
+                if node.answers is False
+                else "its main process could not be asked",
             ),
-            "Nobody said goodbye, so it was SIGKILL, the out-of-memory killer or the host. Its messages come "
-            "back to the queue after the visibility timeout.",
+            "Where its main process ended, too, it was SIGKILL, the out-of-memory killer or the host, and "
+            "its messages come back to the queue after the visibility timeout.",
             (
                 "look for 'Out of memory: Killed process' in dmesg, or for the end of the container, and "
                 "start the worker again",
@@ -45,7 +48,7 @@ def node_lost(facts: Facts) -> Iterator[Finding]:
 
 def process_lost(facts: Facts) -> Iterator[Finding]:
     """Processes of a node that lives ended without a goodbye, and nobody took their place."""
-    for node in facts.living:
+    for node in facts.standing:
         lost = [process for process in node.processes if not process.is_present]
         if lost:
             members = frozenset(process.member for process in lost)
@@ -75,14 +78,14 @@ def processes_killed(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "process-killed",
             Severity.DEGRADED,
-            f"{count(len(tasks), 'process')} of {node} {agree(len(tasks), 'was', 'were')} killed lately.",
+            f"{count(len(tasks), 'process')} of {node} ended by force lately.",
             (
                 f"{len(tasks)} without a goodbye within {seconds(RECENT_SECONDS)}",
                 f"running then: {names(named) if named else 'nothing'}",
             ),
-            "SIGKILL leaves no time to close anything: the out-of-memory killer, a hard time limit that was "
-            "not kept, or a crash in C code. A message that kills its process three times goes to the dead "
-            "letters.",
+            "No time was left to close anything: SIGKILL, as by the out-of-memory killer, a hard time limit "
+            "that was not kept, a crash in C code, or os._exit() in a task. A message that ends its process "
+            "three times goes to the dead letters.",
             (
                 "dmesg | grep -i 'killed process'; give the task less to hold in memory, or set "
                 "worker_max_memory_per_child",
@@ -95,7 +98,7 @@ def processes_killed(facts: Facts) -> Iterator[Finding]:
 def slots_missing(facts: Facts) -> Iterator[Finding]:
     """Slots without a process for longer than a replacement takes."""
     since = facts.lasting.get("missing", {})
-    for node in facts.living:
+    for node in facts.standing:
         empty = {slot: facts.at - since[slot] for slot in node.missing if slot in since}
         lasting = {slot: lasted for slot, lasted in empty.items() if lasted >= MISSING_SECONDS}
         if lasting:

@@ -76,6 +76,24 @@ def poison(self: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@app.task(base=MongoTask, bind=True)
+def leave(self: Any, how: str) -> None:
+    """Raise what would end a process, or send this one a signal."""
+    logging.getLogger(__name__).warning("leaving by %s", how)
+    errors = {"exit": SystemExit(1), "exit 0": SystemExit(0), "interrupt": KeyboardInterrupt()}
+    errors |= {"generator": GeneratorExit(), "memory": MemoryError()}
+    if how == "signal":
+        os.kill(os.getpid(), signal.SIGTERM)
+    raise errors[how]
+
+
+@app.task(base=MongoTask, bind=True)
+def linger(self: Any, seconds: float) -> None:
+    """Run for long."""
+    logging.getLogger(__name__).warning("lingering")
+    time.sleep(seconds)
+
+
 @app.task(base=MongoTask, bind=True, idempotent=False)
 def add(self: Any, key: str, ending: str = "well") -> int:
     """Add one, which must not happen twice; then end well, badly or by force."""

@@ -1,0 +1,48 @@
+"""Whether an error is the end of its process, or of its task alone.
+
+A process ends where it was told to: a prefork child by a signal, at which billiard's handler raises
+SystemExit in whatever runs; MAIN by Celery's WorkerTerminate. What a task raises by itself, as `sys.exit()`
+does in click, argparse and typer, or KeyboardInterrupt, or GeneratorExit, ends that task.
+"""
+
+import sys
+
+from billiard import current_process
+from billiard.common import terminate_handler_fired
+from celery.exceptions import WorkerShutdown, WorkerTerminate
+
+
+def end_of_process(error: BaseException) -> BaseException | None:
+    """Return the exception with which this process ends, as it was told to; None otherwise.
+
+    `error` is what ended the task's body: that exception itself, or what the body's clean-up raised in its
+    place, which Celery would take for the task's failure.
+    """
+    if terminate_handler_fired():
+        return _chained_exit(error)
+    is_told = isinstance(error, (WorkerShutdown, WorkerTerminate)) and _is_worker_stopping()
+    return error if is_told else None
+
+
+def is_greenlet_exit(error: BaseException) -> bool:
+    """Say whether the greenlet of this task is killed, as at a cold shutdown; its process may go on."""
+    greenlet = sys.modules.get("greenlet")
+    return greenlet is not None and isinstance(error, greenlet.GreenletExit)
+
+
+def _chained_exit(error: BaseException | None) -> BaseException | None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, SystemExit):
+            return error
+        seen.add(id(error))
+        error = error.__context__
+    return None
+
+
+def _is_worker_stopping() -> bool:
+    # Where Celery's worker runs in this process it is imported: importing it takes long.
+    state = sys.modules.get("celery.worker.state")
+    if state is None or current_process().name != "MainProcess":
+        return False
+    return any(word not in (None, False) for word in (state.should_stop, state.should_terminate))
