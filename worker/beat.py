@@ -1,33 +1,155 @@
-"""The service's beat: RedBeat, once it is known that this Redis may be used."""
+"""The service's beat: RedBeat that outlives Redis, once it is known that this Redis may be used."""
 
 import logging
-import sys
+import time
 from typing import Any
 
+import kombu.exceptions
+import redis.exceptions
+from celery.beat import SchedulingError
+from celery.signals import beat_init
 from redbeat import RedBeatScheduler
-from redis.exceptions import LockError
+from redbeat.schedulers import LUA_EXTEND_TO_SCRIPT, acquire_distributed_beat_lock, get_redis
 
 from . import events, redis_server
 from .events import Event
 
 logger = logging.getLogger("celery_pymongo.beat")
+# Where people look for what beat sends.
+_sent = logging.getLogger("celery.beat")
+
+RETRY_SECONDS = 1.0
+"""The pause between two tries while Redis is away, or another beat leads."""
+
+_AWAY = (
+    redis.exceptions.ConnectionError,
+    redis.exceptions.TimeoutError,
+    kombu.exceptions.OperationalError,
+    OSError,
+)
 
 
 class Scheduler(RedBeatScheduler):
-    """RedBeat's scheduler. It writes to Redis before Celery sends its first signal to a beat, hence here."""
+    """RedBeat's scheduler. It writes to Redis before Celery sends its first signal to a beat, hence here.
 
-    def setup_schedule(self, *args: Any, **kwargs: Any) -> None:
-        """Store the entries, where Redis is of a kind that can hold them; exit code 78 elsewhere."""
-        redis_server.refuse(self.app)
-        super().setup_schedule(*args, **kwargs)
+    Where Redis stops answering it waits and goes on; where the lock went with Redis' memory it takes it again
+    and stores its entries anew; where another beat has it, it stands by.
+    """
+
+    lock: Any = None
+    _away_since: float | None = None
+    _has_led = False
+    _is_standing_by = False
+
+    def setup_schedule(self) -> None:
+        """Store the entries, once Redis is there, and where it may be used; exit code 78 elsewhere."""
+        # RedBeat's own way to the lock blocks for as long as another leads, and gives up where Redis is away.
+        beat_init.disconnect(acquire_distributed_beat_lock)
+        while not self._tried(self._store):
+            time.sleep(RETRY_SECONDS)
 
     def tick(self, *args: Any, **kwargs: Any) -> Any:
-        """Send what is due. Where the lock is lost, to another beat or with Redis's memory, beat ends."""
+        """Send what is due, if this beat leads; return the seconds to the next tick."""
+        seconds: list[float] = []
+        is_reached = self._tried(lambda: seconds.append(self._tick(*args, **kwargs)))
+        return seconds[0] if is_reached else RETRY_SECONDS
+
+    def maybe_due(self, entry: Any, **kwargs: Any) -> Any:
+        """Send an entry that is due; return the seconds until it is due again.
+
+        RedBeat's own logs every error with its stack; that the broker is away is said once, by `tick`.
+        """
+        is_due, next_in = entry.is_due()
+        if is_due:
+            _sent.info("Scheduler: Sending due task %s (%s)", entry.name, entry.task)
+            try:
+                result = self.apply_async(entry, **kwargs)
+            except SchedulingError as error:
+                if away := _away(error):
+                    raise away from None
+                logger.exception("%s cannot be sent", entry.name)
+            else:
+                _sent.debug("Scheduler: %s sent. id->%s", entry.task, getattr(result, "id", None))
+        return next_in
+
+    def _ensure_connected(self) -> Any:
+        """Connect to the broker, or raise: the waiting is done in one place."""
+        return self.connection.ensure_connection(max_retries=1)
+
+    def _store(self) -> None:
+        redis_server.refuse(self.app)
+        super().setup_schedule()
+
+    def _tick(self, *args: Any, **kwargs: Any) -> float:
+        if not self._leads():
+            return RETRY_SECONDS
+        seconds: float = super().tick(*args, **kwargs)
+        return seconds
+
+    def _leads(self) -> bool:
+        """Say whether this beat has the lock, having taken it where it is free."""
+        if not self.lock_key or (self.lock is not None and self.lock.owned()):
+            return True
+        if self.lock is None:
+            client = get_redis(self.app)
+            self.lock = client.lock(self.lock_key, timeout=self.lock_timeout)
+            # As RedBeat does: redis-py's own adds to the time that is left.
+            self.lock.lua_extend = client.register_script(LUA_EXTEND_TO_SCRIPT)
+        if self.lock.acquire(blocking=False):
+            self._lead()
+            return True
+        self._stand_by()
+        return False
+
+    def _lead(self) -> None:
+        if self._has_led:
+            self._say_lost("it was free and is taken again")
+        else:
+            logger.info("this beat leads")
+        self._has_led, self._is_standing_by = True, False
+        # Redis may have come back with nothing in it.
+        super().setup_schedule()
+
+    def _stand_by(self) -> None:
+        if self._is_standing_by:
+            return
+        self._is_standing_by = True
+        if self._has_led:
+            self._say_lost("another beat leads, this one stands by")
+        else:
+            logger.info("another beat leads, this one stands by")
+
+    def _say_lost(self, what: str) -> None:
+        events.say(logger, logging.WARNING, Event.BEAT_LOCK_LOST, "the leader's lock was lost: %s", what)
+
+    def _tried(self, act: Any) -> bool:
+        """Act, and say whether Redis answered; that it does not, and that it does again, is said once."""
         try:
-            return super().tick(*args, **kwargs)
-        except LockError:
-            message = "the leader's lock is lost; this beat ends, for its supervisor to start it again"
-            events.say(logger, logging.WARNING, Event.BEAT_LOCK_LOST, message)
-            # Celery logs the error. Python would print it too, into the log, as hundreds of lines.
-            sys.excepthook = lambda *_error: None
-            raise
+            act()
+        except _AWAY as error:
+            self.__dict__.pop("producer", None)  # a cached property: it holds a channel that may be broken
+            if self._away_since is None:
+                self._away_since = time.monotonic()
+                message = "Redis does not answer (%s); beat waits and goes on"
+                events.say(logger, logging.WARNING, Event.BEAT_WAITING, message, type(error).__name__)
+            return False
+        if self._away_since is not None:
+            seconds = time.monotonic() - self._away_since
+            self._away_since = None
+            message = "Redis answers again after %.1f s; beat goes on"
+            events.say(logger, logging.INFO, Event.BEAT_RESUMED, message, seconds, seconds=seconds)
+        return True
+
+    def close(self) -> None:
+        """Release the lock, where Redis is there to be told; else it expires."""
+        try:
+            super().close()
+        except _AWAY as error:
+            logger.debug("the lock is left to expire: %s", type(error).__name__)
+
+
+def _away(error: BaseException | None) -> BaseException | None:
+    """Return the error in this chain that says that Redis is away, if there is one."""
+    while error is not None and not isinstance(error, _AWAY):
+        error = error.__cause__ or error.__context__
+    return error

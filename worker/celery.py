@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from . import logs, redis_server, schedule
+from . import logs, redis_server
 from .config import celery_config
 from .errors import SettingsError
 from .installer import install
@@ -24,7 +24,7 @@ def create_app(settings: Settings | None = None) -> Celery:
     app.conf.update(celery_config(chosen))
     install(app, settings).is_service = True
     app.fixups = {*app.fixups, LogFixup(chosen)}
-    logs.set_up(as_json=chosen.log_format == "json", quiet=schedule.entries(chosen).keys())
+    logs.set_up(as_json=chosen.log_format == "json")
     signals.celeryd_init.connect(_refuse_cluster, weak=False, dispatch_uid="celery_pymongo.redis_server")
     return app
 
@@ -37,8 +37,7 @@ class LogFixup:
 
     def __call__(self, _app: Celery) -> "LogFixup":
         """Celery calls this while it makes the app, before it sets up logging."""
-        settings = self.settings
-        logs.set_up(as_json=settings.log_format == "json", quiet=schedule.entries(settings).keys())
+        logs.set_up(as_json=self.settings.log_format == "json")
         return self
 
 

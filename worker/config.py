@@ -98,7 +98,7 @@ def _beat(settings: "Settings") -> dict[str, Any]:
     options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
     # Celery's report masks passwords by the name of the setting, and knows no RedBeat: none in the URL.
     url, login = _without_login(settings.redis_url.get_secret_value())
-    options |= login | {"retry_period": 30}
+    options |= login
     if settings.redis_sentinel_master is not None:
         options, url = _redbeat_sentinel(settings, options), "redis-sentinel://"
     return {

@@ -45,6 +45,8 @@ class Event(StrEnum):
     REDIS_REFUSED = "redis.refused"
     REDIS_DOUBTFUL = "redis.doubtful"
     BEAT_LOCK_LOST = "beat.lock_lost"
+    BEAT_WAITING = "beat.waiting"
+    BEAT_RESUMED = "beat.resumed"
 
 
 MEANINGS: dict[Event, str] = {
@@ -87,7 +89,10 @@ MEANINGS: dict[Event, str] = {
     Event.REPORTER_ERROR: "WARNING. The reporter thread met an error of its own and goes on.",
     Event.SETTINGS_WARNING: "WARNING. A setting is accepted but looks wrong.",
     Event.FIX_ACTIVE: "INFO. A defect of this Celery or kombu version is being worked around.",
-    Event.BEAT_LOCK_LOST: "WARNING. Another beat leads, or Redis forgot the lock: beat ends with code 1.",
+    Event.BEAT_LOCK_LOST: "WARNING. Redis forgot the leader's lock: it was taken again, or another beat "
+    "leads and this one stands by.",
+    Event.BEAT_WAITING: "WARNING. Redis does not answer: beat sends nothing until it does. Said once.",
+    Event.BEAT_RESUMED: "INFO. Redis answers again, and how long it did not: beat goes on.",
     Event.REDIS_DOUBTFUL: "WARNING. This Redis may lose messages, and why. Said once by each node.",
     Event.REDIS_REFUSED: "ERROR. The Redis server cannot be used, and why; the worker does not start.",
 }

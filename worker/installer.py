@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery
 
 from . import control as control  # noqa: PLC0414 - importing it registers its commands
-from . import fixes, queues, requeue, schedule
+from . import fixes, logs, queues, requeue, schedule
 from .deliveries import Deliveries
 from .drills import Drills
 from .gate import Gate
@@ -79,6 +79,7 @@ def _first(app: Celery, settings: Settings | None) -> Mongo:
     mongo.deliveries = Deliveries.of(mongo, stores.registry)
     mongo.counts_writes = lambda: _must_any_run_once(app)
     queues.connect()
+    logs.quiet(schedule.entries(mongo.settings).keys())
     agent = Agent(mongo, stores.registry, stores.ledger, stores.windows)
     Lifecycle(app, mongo, stores.registry, stores.pulse, agent).connect()
     return mongo

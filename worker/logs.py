@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,39 +31,52 @@ class JsonFormatter(logging.Formatter):
 
 
 class QuietSchedule(logging.Filter):
-    """Drops Celery's "sending", "received" and "succeeded" of the tasks that beat sends every few seconds."""
+    """Has Celery's "sending", "received" and "succeeded" of the tasks that beat sends every few seconds at
+    DEBUG: what they find out is logged as events of their own.
+    """
 
     def __init__(self, names: Collection[str]) -> None:
         super().__init__()
         self._names = names
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep what is above INFO, and what is about any other task."""
-        return record.levelno > logging.INFO or _task_name(record) not in self._names
+        """Keep what is above INFO, and what is about any other task; of the rest what DEBUG is to show."""
+        if record.levelno != logging.INFO or _task_name(record) not in self._names:
+            return True
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
 
 
-def set_up(*, as_json: bool, quiet: Collection[str]) -> None:
-    """Make Celery's loggers, and so every logger under them, write JSON lines; silence the `quiet` tasks.
-
-    What the quiet tasks find out is logged as events of their own.
-    """
-
+def quiet(names: Collection[str]) -> None:
+    """Silence what Celery's loggers say at INFO of the tasks with these names."""
     # One object: Celery sets up twice, and a logger takes the same filter once.
-    hush = QuietSchedule(quiet)
+    hush = QuietSchedule(names)
+
+    def on_setup(**_kwargs: Any) -> None:
+        for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat"):
+            logging.getLogger(name).addFilter(hush)
+
+    _on_setup(on_setup, "celery_pymongo.quiet")
+
+
+def set_up(*, as_json: bool) -> None:
+    """Make Celery's loggers, and so every logger under them, write JSON lines where asked to."""
 
     def on_setup(logger: logging.Logger, **_kwargs: Any) -> None:
         # At DEBUG the driver logs whole commands, and documents with them.
         logging.getLogger("pymongo").setLevel(logging.INFO)
-        for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat"):
-            logging.getLogger(name).addFilter(hush)
         if as_json:
             for handler in logger.handlers:
                 handler.setFormatter(JsonFormatter())
 
+    _on_setup(on_setup, "celery_pymongo.logs")
+
+
+def _on_setup(act: Callable[..., None], uid: str) -> None:
     for signal in (signals.after_setup_logger, signals.after_setup_task_logger):
         # Celery keeps the first of two receivers with one name; the newest app has the say.
-        signal.disconnect(dispatch_uid="celery_pymongo.logs")
-        signal.connect(on_setup, weak=False, dispatch_uid="celery_pymongo.logs")
+        signal.disconnect(dispatch_uid=uid)
+        signal.connect(act, weak=False, dispatch_uid=uid)
 
 
 def _task_name(record: logging.LogRecord) -> str | None:

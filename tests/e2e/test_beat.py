@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -56,7 +57,7 @@ def test_a_standby_takes_over_from_a_killed_leader_within_12_s(
     with beat(env, tmp_path, name="leader") as leader:
         leader.wait_for_sent("mongo.health.check")
         with beat(env, tmp_path, name="standby") as standby:
-            standby.wait_for_log("Acquiring lock")
+            standby.wait_for_log("another beat leads, this one stands by")
             before = leader.sent()
             leader.wait_for_sent("mongo.health.check", count=leader.sent("mongo.health.check") + 2)
             assert leader.sent() > before
@@ -131,33 +132,68 @@ def app_result(client: redis_py.Redis, task_id: str) -> str | None:
     return None if raw is None else str(json.loads(raw)["status"])
 
 
-# --- Redis loses everything ---
+# --- Redis goes away ---
 
 
-def test_a_beat_whose_redis_comes_back_empty_exits_or_sends_again(mongo: LocalServer, tmp_path: Path) -> None:
+def errors(beat: Beat) -> list[str]:
+    """What it logged above INFO."""
+    return re.findall(r"^\[[^]]*(?:WARNING|ERROR|CRITICAL)[^]]*\] (.*)$", beat.text, re.M)
+
+
+@pytest.mark.parametrize("ending", ["hang", "restart", "empty"])
+def test_a_beat_waits_for_its_redis_in_one_line_and_goes_on(
+    mongo: LocalServer, tmp_path: Path, ending: str
+) -> None:
+    options = ["--appendonly", "no"] if ending == "empty" else []
     with ExitStack() as stack:
-        server = stack.enter_context(redis_server(tmp_path / "redis", options=["--appendonly", "no"]))
+        server = stack.enter_context(redis_server(tmp_path / "redis", options=options))
         env = environment(mongo.uri, server.uri, REDIS_SOCKET_TIMEOUT_SECONDS="1", **QUICK)
-        sender = stack.enter_context(beat(env, tmp_path))
-        sender.wait_for_sent("mongo.health.check")
+        sender = stack.enter_context(beat(env, tmp_path, loglevel="INFO"))
+        sender.wait_for_log("Sending due task|this beat leads")
+        client = stack.enter_context(redis_py.Redis.from_url(server.uri, socket_timeout=5))
+        wait_until(lambda: client.llen(QUEUE) > 0, what="a message of beat's", seconds=20)
+        if ending == "hang":
+            server.suspend()
+            sender.wait_for_log(r"beat\.waiting")
+            time.sleep(12)  # longer than the lock lives
+            server.resume()
+        else:
+            server.kill()
+            sender.wait_for_log(r"beat\.waiting")
+            server.start()
+        sender.wait_for_log(r"beat\.resumed", seconds=40)
+        before = client.llen(QUEUE)
+        wait_until(lambda: client.llen(QUEUE) > before, what="messages again", seconds=20)
+        said = [line for line in errors(sender) if "beat.lock_lost" not in line]
+        assert len(said) == 1, said
+        assert said[0].startswith("beat.waiting: Redis does not answer (")
+        assert sender.terminate() == 0
+        assert "Traceback" not in sender.text
+
+
+def test_a_beat_that_starts_before_its_redis_waits_for_it(mongo: LocalServer, tmp_path: Path) -> None:
+    with redis_server(tmp_path / "redis") as server:
         server.kill()
-        sent = sender.sent("mongo.health.check")
-        server.start()
-        wait_until(
-            lambda: not sender.is_alive or sender.sent("mongo.health.check") > sent + 1,
-            what="a beat that exited or sends",
-            seconds=30,
-        )
-        logger.info("beat after Redis lost everything: exit code %s", sender.exit_code)
-        if not sender.is_alive:
-            assert sender.exit_code == 1
-            assert_sends_again(stack, env, tmp_path)
+        env = environment(mongo.uri, server.uri, REDIS_SOCKET_TIMEOUT_SECONDS="1", **QUICK)
+        with beat(env, tmp_path, loglevel="INFO") as sender:
+            sender.wait_for_log(r"beat\.waiting")
+            server.start()
+            with redis_py.Redis.from_url(server.uri, socket_timeout=5) as client:
+                wait_until(lambda: client.llen(QUEUE) > 0, what="a message of beat's", seconds=30)
+            assert len(errors(sender)) == 1
 
 
-def assert_sends_again(stack: ExitStack, env: dict[str, str | None], folder: Path) -> None:
-    """What a supervisor does."""
-    again: Beat = stack.enter_context(beat(env, folder, name="again"))
-    again.wait_for_sent("mongo.health.check")
+def test_a_beat_that_is_told_to_end_while_its_redis_is_away_ends_without_a_stack(
+    mongo: LocalServer, tmp_path: Path
+) -> None:
+    with redis_server(tmp_path / "redis") as server:
+        env = environment(mongo.uri, server.uri, REDIS_SOCKET_TIMEOUT_SECONDS="1", **QUICK)
+        with beat(env, tmp_path, loglevel="INFO") as sender:
+            sender.wait_for_log("this beat leads")
+            server.kill()
+            sender.wait_for_log(r"beat\.waiting")
+            assert sender.terminate() == 0
+            assert "Traceback" not in sender.text
 
 
 # --- the way back, as beat sends it ---

@@ -16,7 +16,7 @@ from worker import logs
 # No deadline: a machine that is busy with other things is no fault.
 QUICK = settings(max_examples=50, deadline=None)
 
-UID = "celery_pymongo.logs"
+UIDS = ("celery_pymongo.logs", "celery_pymongo.quiet")
 
 
 def record(message: str = "m", *arguments: Any, level: int = logging.INFO, **extra: Any) -> logging.LogRecord:
@@ -91,6 +91,17 @@ def test_the_regular_tasks_are_quiet_below_a_warning(level: int, name: str, kept
     assert quiet.filter(record(level=level, data={"name": name})) is kept
 
 
+def test_at_debug_the_regular_tasks_are_there_as_debug() -> None:
+    told = record(data={"name": "mongo.health.check"})
+    logger = logging.getLogger(told.name)
+    logger.setLevel(logging.DEBUG)
+    try:
+        assert logs.QuietSchedule({"mongo.health.check"}).filter(told)
+    finally:
+        logger.setLevel(logging.NOTSET)
+    assert (told.levelno, told.levelname) == (logging.DEBUG, "DEBUG")
+
+
 @pytest.mark.parametrize("extra", [{}, {"data": None}, {"data": "text"}, {"data": {}}])
 def test_records_about_no_task_are_kept(extra: dict[str, Any]) -> None:
     assert logs.QuietSchedule({"mongo.health.check"}).filter(record(**extra))
@@ -108,7 +119,8 @@ def set_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     filters = [(logger, list(logger.filters)) for logger in watched]
     level = logging.getLogger("pymongo").level
     for hook in hooks:
-        hook.disconnect(dispatch_uid=UID)
+        for uid in UIDS:
+            hook.disconnect(dispatch_uid=uid)
     yield logs.set_up
     for hook, receivers in before:
         hook.receivers = receivers
@@ -126,20 +138,20 @@ def logger_with_a_handler() -> logging.Logger:
 
 @pytest.mark.parametrize(("as_json", "kind"), [(True, logs.JsonFormatter), (False, type(None))])
 def test_celerys_loggers_write_json_where_it_is_asked_for(set_up: Any, as_json: bool, kind: type) -> None:
-    set_up(as_json=as_json, quiet={"mongo.health.check"})
+    set_up(as_json=as_json)
     logger = logger_with_a_handler()
     signals.after_setup_logger.send(sender=None, logger=logger)
     assert type(logger.handlers[0].formatter) is kind
 
 
 def test_the_drivers_debug_log_which_quotes_documents_stays_off(set_up: Any) -> None:
-    set_up(as_json=False, quiet=set())
+    set_up(as_json=False)
     signals.after_setup_logger.send(sender=None, logger=logger_with_a_handler())
     assert not logging.getLogger("pymongo.command").isEnabledFor(logging.DEBUG)
 
 
 def test_celerys_own_loggers_keep_quiet_about_the_regular_tasks(set_up: Any) -> None:
-    set_up(as_json=False, quiet={"mongo.health.check"})
+    logs.quiet({"mongo.health.check"})
     signals.after_setup_logger.send(sender=None, logger=logger_with_a_handler())
     for name in ("celery.app.trace", "celery.worker.strategy"):
         logger = logging.getLogger(name)
@@ -148,8 +160,8 @@ def test_celerys_own_loggers_keep_quiet_about_the_regular_tasks(set_up: Any) -> 
 
 
 def test_setting_up_again_takes_the_newest_choice(set_up: Any) -> None:
-    set_up(as_json=False, quiet=set())
-    set_up(as_json=True, quiet=set())
+    set_up(as_json=False)
+    set_up(as_json=True)
     logger = logger_with_a_handler()
     signals.after_setup_logger.send(sender=None, logger=logger)
     assert isinstance(logger.handlers[0].formatter, logs.JsonFormatter)
