@@ -27,6 +27,7 @@ when it is asked for:
 
 import functools
 import gc
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -132,6 +133,8 @@ def command(
         @functools.wraps(function)
         def run(ctx: click.Context, as_json: bool, timeout: float | None = None, **kwargs: Any) -> None:
             app = app_of(ctx)
+            # What the driver's threads meet the command tells itself; an app that logs may hear of it.
+            logging.getLogger("pymongo").addHandler(logging.NullHandler())
             deadline = Deadline(float("inf") if timeout is None else timeout)
             call = Call(app, deadline, is_quiet=ctx.obj.quiet, as_json=as_json)
             code = 0

@@ -16,6 +16,7 @@ class Event(StrEnum):
     CLIENT_CLOSE_SLOW = "client.close_slow"
     CLIENT_REPLACED = "client.replaced"
     CLIENT_FOREIGN = "client.foreign"
+    CLIENT_BACKGROUND = "client.background"
     CIRCUIT_OPENED = "circuit.opened"
     CIRCUIT_CLOSED = "circuit.closed"
     RECONNECT_FAILED = "reconnect.failed"
@@ -57,6 +58,8 @@ MEANINGS: dict[Event, str] = {
     Event.CLIENT_REPLACED: "WARNING. A new client took the place of one that could not come back, and why.",
     Event.CLIENT_FOREIGN: "WARNING. Another MongoClient is open: before a fork it is a hazard, beside ours "
     "it doubles the connections. The creating stack follows.",
+    Event.CLIENT_BACKGROUND: "WARNING. What PyMongo's background threads met, as where a new connection is "
+    "refused while the open ones work. Said once until it changes, and not while the circuit is open.",
     Event.CIRCUIT_OPENED: "ERROR. This process cannot reach MongoDB. Said once per outage.",
     Event.CIRCUIT_CLOSED: "INFO. MongoDB answers again, and how long it did not.",
     Event.RECONNECT_FAILED: "INFO. A reconnection attempt failed (told of the 1st, 2nd, 4th, 8th…); when "

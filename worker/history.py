@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, ConnectionFailure, OperationFailure, PyMongoError
 
 from . import events
 from .events import Event
 from .mongo import calls
-from .mongo.classify import classify
+from .mongo.classify import classify, is_login_refused
 from .registry import TooLargeError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ SNAPSHOT_BYTES = 8192
 _KEPT_SECONDS = 7 * 86_400
 _PER_CALL = 1000
 _PER_BATCH = 100
-_OFF_SECONDS = 3600.0
+_OFF_SECONDS = 60.0
 
 _DUPLICATE_KEY = 11_000
 # IndexOptionsConflict, IndexKeySpecsConflict: the index is there with another age.
@@ -117,7 +117,7 @@ class History:
         """Insert what the stream has beyond the collection, and return how many; never raises for MongoDB.
 
         At most 1000 snapshots and `seconds` per call, the oldest first, so that what is cut short goes on
-        with the next call. Without the privileges it says so once and is off for an hour.
+        with the next call. Without the privileges it says so once and is off for a minute.
         """
         if self._days == 0 or self._clock() < self._off_until:
             return 0
@@ -164,8 +164,9 @@ class History:
 
     def _fail(self, error: PyMongoError) -> None:
         name = type(error).__name__
-        if classify(error).is_transient:
-            # An outage is told elsewhere; the stream keeps what is missing.
+        is_cut_off = isinstance(error, ConnectionFailure) or is_login_refused(error)
+        if is_cut_off or classify(error).is_transient:
+            # That is told elsewhere; the stream keeps what is missing.
             logger.debug("the history waits: %s", name)
             return
         self._off_until = self._clock() + _OFF_SECONDS
@@ -173,7 +174,7 @@ class History:
             return
         self._is_told = True
         message = (
-            "MongoDB does not take the history (%s, code %s): it is kept in Redis alone, tried again hourly"
+            "MongoDB does not take the history (%s, code %s): Redis alone keeps it, tried again each minute"
         )
         code = getattr(error, "code", None)
         events.say(logger, logging.WARNING, Event.HISTORY_REFUSED, message, name, code, error=name, code=code)

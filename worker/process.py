@@ -21,7 +21,7 @@ from .board import Board
 from .board_row import Predecessor, PrivateRow, Row
 from .errors import ClientInMainError, SettingsError, TwoCopiesError
 from .events import Event
-from .mongo import calls
+from .mongo import background, calls
 from .mongo.backoff import Backoff
 from .mongo.circuit import Change
 from .mongo.client import Identity, build_client
@@ -241,6 +241,7 @@ class Mongo:
                 listeners=[*self.monitor.listeners(writers=writers), self.link.listener()],
                 options=self.options,
             )
+        background.watch(lambda: not self.link.circuit.is_closed)
         self._record(Kind.CLIENT_OPENED, 0.0, appname)
         events.say(logger, logging.INFO, Event.CLIENT_OPENED, "opened as %s", appname, appname=appname)
         return client
