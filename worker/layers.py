@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .fleet import Fleet, Process, State
+from .mongo import members
 from .mongo.health import Verdict
+from .mongo.members import MemberProblem
 from .text import agree, count, count_of, names
 
 if TYPE_CHECKING:
@@ -93,6 +95,31 @@ def circuits(among: Sequence[Process], *, of: int | None = None) -> Layer:
     members = [p.member for p in away]
     reason = f"{_are(members, of or len(among))} cut off from MongoDB, for {longest:.0f} s: {names(members)}"
     return Layer(Verdict.DOWN if len(away) == len(among) else Verdict.DEGRADED, [reason])
+
+
+def member_problems(
+    fleet: Fleet | None, topology: Mapping[str, Any] | None, own: str, *, write_concern: int | str
+) -> list[MemberProblem]:
+    """Return what is wrong with the members of the topology that `own` sees; what it has just used itself
+    proves no more than what it sees now.
+    """
+    if topology is None:
+        return []
+    others = [process for process in fleet.present if process.member != own] if fleet else []
+    return members.problems(
+        topology,
+        seen_from=own,
+        write_concern=write_concern,
+        is_used_elsewhere=any(map(vouches, others)),
+    )
+
+
+def of_members(problems: Sequence[MemberProblem], topology: Mapping[str, Any] | None) -> Layer:
+    """Is there a primary, and is every member there? Unknown where no member answers."""
+    kinds = (topology or {}).get("members", {}).values()
+    is_known = any(kind != "Unknown" for kind in kinds)
+    by_problem = [Layer(problem.verdict, [str(problem)]) for problem in problems]
+    return worst([Layer(Verdict.OK if is_known else Verdict.UNKNOWN), *by_problem])
 
 
 def vouches(process: Process) -> bool:

@@ -575,6 +575,11 @@ class Settings(BaseModel):
         """Return the minimum pool of a process that runs `concurrency` tasks at a time."""
         return mongo.min_pool_size(self, concurrency)
 
+    @property
+    def effective_write_concern(self) -> int | str:
+        """The write concern that holds: the URI's, where that has one."""
+        return mongo.write_concern(self)
+
     def client_options(self, concurrency: int) -> dict[str, Any]:
         """Return MongoClient's keyword arguments, without those that the URI sets itself and the appname."""
         return mongo.keywords(self, concurrency)

@@ -25,6 +25,7 @@ class Found:
 
     deployment: str
     database: str
+    write_concern: int | str = "majority"
     fleet: Fleet | None = None
     before: Mapping[str, Any] | None = None
     pulse: "Pulse | None" = None
@@ -68,6 +69,8 @@ def _judge(found: Found) -> Judgement:
             queues=None if found.waiting is None else found.waiting.queues,
             beat=None if found.pulse is None else found.pulse.silence,
             since=lasting,
+            topology=found.mongodb.topology if found.mongodb else None,
+            write_concern=found.write_concern,
         )
     )
     if fleet is None:

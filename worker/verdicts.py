@@ -10,6 +10,7 @@ from .bounded import cut, fit
 from .fleet import Fleet, Node
 from .layers import Layer, Since
 from .mongo.health import Verdict
+from .mongo.members import MemberProblem
 
 if TYPE_CHECKING:
     from .queues import Queue
@@ -21,12 +22,14 @@ _NODES_BYTES = 16_000
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known now; None is unknown. `ping` is `Link.check()` of the process `own`, `beat` seconds since
-    beat's last tick, `since` what `since()` returns.
+    """What is known now; None is unknown. `ping` is `Link.check()` of the process `own`, `topology` what that
+    sees of MongoDB's members, `beat` seconds since beat's last tick, `since` what `since()` returns.
     """
 
     own: str
     ping: Mapping[str, Any] | None
+    topology: Mapping[str, Any] | None = None
+    write_concern: int | str = "majority"
     fleet: Fleet | None = None
     queues: "Mapping[str, Queue] | None" = None
     beat: float | None = None
@@ -70,6 +73,7 @@ def judge(facts: Facts) -> Judgement:
     judged = {
         "liveness": layers.liveness(fleet, facts.since),
         "reachability": layers.reachability(fleet, facts.ping, facts.own),
+        "members": layers.of_members(_member_problems(facts), facts.topology),
         "pool": strain.judge(fleet, facts.since),
         "consuming": layers.consuming(fleet, facts.queues),
         "beat": layers.beat(facts.beat),
@@ -83,6 +87,11 @@ def judge(facts: Facts) -> Judgement:
         if fleet is None
         else {node.name: _of_node(fleet, node, facts) for node in fleet.nodes.values()},
     )
+
+
+def _member_problems(facts: Facts) -> list[MemberProblem]:
+    topology, concern = facts.topology, facts.write_concern
+    return layers.member_problems(facts.fleet, topology, facts.own, write_concern=concern)
 
 
 def since(fleet: Fleet, before: Since) -> dict[str, dict[str, float]]:

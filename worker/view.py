@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import (
     inquiry,
+    layers,
     own_collections,
     past,
     process_identity,
@@ -22,6 +23,7 @@ from . import (
 from .fleet import Fleet, assess
 from .history import collection_name
 from .mongo import asked, server_connections
+from .mongo.members import MemberProblem
 from .queues import Queues, Waiting
 from .survey import Found
 
@@ -187,5 +189,15 @@ class View:
     def survey(self, **seen: Any) -> dict[str, Any]:
         """Return the verdict and the numbers behind it, of what was seen: the fields of `survey.Found`."""
         settings = self.mongo.settings
-        found = Found(deployment=settings.deployment, database=settings.mongodb_database, **seen)
+        found = Found(
+            deployment=settings.deployment,
+            database=settings.mongodb_database,
+            write_concern=settings.effective_write_concern,
+            **seen,
+        )
         return survey.survey(found)
+
+    def member_problems(self, asked: asked.Asked, fleet: Fleet | None) -> list[MemberProblem]:
+        """Return what is wrong with MongoDB's members as seen from here; the survey judges the same."""
+        concern = self.mongo.settings.effective_write_concern
+        return layers.member_problems(fleet, asked.topology, survey.HERE, write_concern=concern)

@@ -47,10 +47,12 @@ class Watch:
         Takes a few seconds at most, whatever is away. A change of verdict is logged once in the fleet.
         """
         ping = self._mongo.check()
+        topology, concern = ping.get("topology"), self._mongo.settings.effective_write_concern
         own = f"{ping['node']}/{ping['slot']}"
         known = _tried(self._view.look)
         if known is None:
-            return ping | self._conclude_alone(verdicts.judge(Facts(own=own, ping=ping)))
+            alone = Facts(own=own, ping=ping, topology=topology, write_concern=concern)
+            return ping | self._conclude_alone(verdicts.judge(alone))
         fleet = self._view.assess(known)
         lasting = verdicts.since(fleet, known.before.get("lasting", {}))
         waiting = _tried(lambda: self._view.waiting(fleet))
@@ -60,6 +62,8 @@ class Watch:
             fleet=fleet,
             queues=None if waiting is None else waiting.queues,
             beat=None if known.pulse is None else known.pulse.silence,
+            topology=topology,
+            write_concern=concern,
             since=lasting,
         )
         found = _settled(verdicts.judge(facts), known.before, fleet.at)

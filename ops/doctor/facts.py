@@ -156,7 +156,8 @@ class Beat:
 class Facts:
     """Everything; `settings` is what this program's own settings say, see `gather`.
 
-    `ping` is one from here (`Link.check`), `server` what MongoDB tells of its connections, `redis` what INFO
+    `ping` is one from here (`Link.check`), `members` what is wrong with the members as seen from here (code,
+    verdict, sentence, evidence), `server` what MongoDB tells of its connections, `redis` what INFO
     tells. `lasting` is since when something is so, by what and by process, as the last health check left it.
     `tasks` are hard limits of tasks by name, None for those that have none.
     """
@@ -166,6 +167,7 @@ class Facts:
     settings: Report = field(default_factory=dict)
     nodes: tuple[Node, ...] | None = None
     ping: Report | None = None
+    members: tuple[Report, ...] = ()
     server: Report | None = None
     indexes: Mapping[str, Any] | None = None
     queues: Mapping[str, Queue] | None = None

@@ -5,6 +5,7 @@ It knows the fleet by `app.mongo.view` alone and turns what that tells into the 
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ..deadline import Deadline, Seen
@@ -55,6 +56,7 @@ def gather(app: Any, deadline: Deadline) -> Facts:
         settings=own_settings(app.mongo.settings),
         nodes=None if fleet.value is None else _nodes(fleet.value, records.value or {}, answering.value),
         ping=None if server.value is None else _ping(server.value),
+        members=_members(view, server.value, fleet.value),
         server=_server(server.value, fleet.value, app.mongo.settings),
         indexes=seen["indexes"].value,
         queues=None if waiting.value is None else _queues(waiting.value, consumers),
@@ -128,6 +130,10 @@ def _ping(asked: Any) -> dict[str, Any]:
         "topology": asked.topology,
         "server": asked.server,
     }
+
+
+def _members(view: Any, asked: Any, fleet: Any) -> tuple[dict[str, Any], ...]:
+    return () if asked is None else tuple(map(asdict, view.member_problems(asked, fleet)))
 
 
 def _server(asked: Any, fleet: Any, settings: Any) -> dict[str, Any] | None:

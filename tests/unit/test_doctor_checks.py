@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from ops.doctor.finding import Check, Finding, Severity
 from ops.doctor.judging import diagnose
 from tests.unit.doctor_facts import AWAY, PING, REDIS, facts, node, shared
 from tests.unit.fleet_reports import NOW
+from worker.mongo.members import problems
 
 OPEN: dict[str, Any] = {
     "circuit": "open",
@@ -33,15 +34,19 @@ def with_redis(**changes: Any) -> Facts:
     return facts(redis=REDIS | changes)
 
 
-def with_topology(**changes: Any) -> Facts:
-    return facts(ping=PING | {"topology": PING["topology"] | changes})
+def with_members(primary: str | None, **kinds: str) -> Facts:
+    """What the rule finds that status goes by, too; who is Unknown has refused."""
+    errors = {host: "refused" for host, kind in kinds.items() if kind == "Unknown"}
+    kind = "ReplicaSetWithPrimary" if primary else "ReplicaSetNoPrimary"
+    topology = {"type": kind, "primary": primary, "members": kinds, "errors": errors}
+    found = problems(topology, seen_from="here", write_concern="majority", is_used_elsewhere=False)
+    return facts(ping=PING | {"topology": topology}, members=tuple(map(asdict, found)))
 
 
 def with_option(**options: Any) -> Facts:
     return facts(node(record={"options": options}))
 
 
-MEMBERS: dict[str, Any] = {"m1:27017": "RSPrimary", "m2:27017": "Unknown"}
 OTHER_BEAT = Beat(1.0, 300.0, "h", 11, "PersistentScheduler")
 MORTEM: dict[str, Any] = {"node": "w1@h", "slot": 0, "seen": NOW - 60, "task": {"name": "shop.report"}}
 
@@ -56,8 +61,8 @@ CASES: dict[str, tuple[Facts, str]] = {
         "certificate",
     ),
     "no-primary": (
-        with_topology(primary=None, members={"m1:27017": "RSSecondary", "m2:27017": "Unknown"}),
-        "1 of 2 members",
+        with_members(None, m1="RSSecondary", m2="Unknown"),
+        "1 of 2 members answers, none is primary: m1",
     ),
     "mongodb-down": (facts(node("w1@h", **OPEN), node("w2@h", **OPEN), ping=AWAY), "4 of 4 processes"),
     "node-cut-off": (facts(node("w1@h", **OPEN), node("w2@h")), "all 2 processes of w1@h"),
@@ -65,7 +70,7 @@ CASES: dict[str, tuple[Facts, str]] = {
         facts(replace(node(), processes=(*node(**OPEN).processes[:1], *node().processes[1:]))),
         "12 s: w1@h/0",
     ),
-    "member-away": (with_topology(members=MEMBERS), "1 of 2: m2:27017"),
+    "member-away": (with_members("m1", m1="RSPrimary", m2="RSSecondary", m3="Unknown"), "m3 (refused)"),
     "node-lost": (facts(node("w1@h", state="lost"), node("w2@h")), "all 2 processes silent"),
     "process-lost": (
         facts(replace(node(), processes=(*node(state="lost").processes[:1], *node().processes[1:]))),

@@ -19,6 +19,7 @@ from worker.beat_pulse import Pulse
 from worker.mongo.asked import Asked
 from worker.mongo.classify import ErrorClass
 from worker.mongo.health import Ping, Verdict
+from worker.mongo.members import MemberProblem
 from worker.mongo.server_connections import Connections
 from worker.queues import Queue, Waiting
 from worker.settings import load_settings
@@ -40,6 +41,7 @@ class View:
         self.others: dict[str, Any] = {}
         self.mains: set[str] = set()
         self.refused: Asked | None = None
+        self.problems: list[MemberProblem] = []
 
     def _answer(self, name: str, value: Any) -> Any:
         self.asked.append(name)
@@ -84,6 +86,10 @@ class View:
     def collections(self, _seconds: float) -> Any:
         return self._answer("collections", {"refused": [], "without_ttl": {}})
 
+    def member_problems(self, asked: Asked, _fleet: Any) -> list[MemberProblem]:
+        assert asked.topology == TOPOLOGY
+        return self.problems
+
     def mongodb(self, _seconds: float) -> Any:
         counted = Connections(10, 90, 100, "$currentOp", {APPNAME: 4, "celery-pymongo/default/x/0/2": 1}, 5)
         answered = self.ping.verdict is Verdict.OK
@@ -102,6 +108,7 @@ def gathered(view: View, seconds: float = 5.0) -> Any:
 def test_what_is_told_becomes_facts() -> None:
     found = gathered(View())
     assert (found.at, found.deployment, found.dead_letters) == (NOW, "default", 2)
+    assert found.members == ()
     assert [process.member for process in found.present] == ["w1@h/0", "w1@h/1"]
     assert found.present[0].record == RECORD
     assert found.queues["celery"].consumers == ("w1@h",)
@@ -110,6 +117,14 @@ def test_what_is_told_becomes_facts() -> None:
     assert (found.server["limit"], found.server["counted"], found.server["strays"]) == (100, 4, 1)
     assert found.unseen == {"limit": "the server does not tell"}
     assert [one.id for one in diagnose(found).findings] == ["dead-letters"]
+
+
+def test_what_is_wrong_with_members_is_found_by_the_rule_that_status_has() -> None:
+    view = View()
+    view.problems = [MemberProblem("member-away", Verdict.DEGRADED, "1 of 2 cannot be used", "m:2 (refused)")]
+    found = diagnose(gathered(view)).findings[0]
+    assert (found.id, found.severity, found.title) == ("member-away", "degraded", "1 of 2 cannot be used.")
+    assert found.evidence == ("m:2 (refused)",)
 
 
 @pytest.mark.parametrize(

@@ -145,8 +145,14 @@ def test_a_topology_is_told_before_anything_has_connected(unconnected: Any) -> N
         "type": "ReplicaSetNoPrimary",
         "primary": None,
         "members": {"a:27017": "Unknown", "b:27018": "Unknown"},
+        "errors": {},
     }
     assert json.loads(json.dumps(told)) == told
+
+
+def test_a_member_that_was_not_checked_within_the_timeout_did_not_answer(unconnected: Any) -> None:
+    told = health.checked_topology(unconnected, waited=2.0, timeout_seconds=2.0)
+    assert told["errors"] == dict.fromkeys(("a:27017", "b:27018"), "no answer within 2 s")
 
 
 @pytest.mark.parametrize(

@@ -553,7 +553,7 @@ def test_a_client_that_cannot_be_made_is_told_as_what_stands_in_its_way_and_made
     report = world.link.check()
     assert report["verdict"] != "ok"
     assert type(error).__name__ in report["reasons"][0]
-    assert report["topology"] == {"type": "Unknown", "primary": None, "members": {}}
+    assert report["topology"] == {"type": "Unknown", "primary": None, "members": {}, "errors": {}}
     assert world.link.circuit.is_closed is not is_open
     monkeypatch.undo()
     world.replies = [{"ok": 1}]

@@ -16,10 +16,9 @@ from worker.mongo.server_connections import Connections
 from worker.queues import Queue, Waiting
 from worker.survey import Found, survey
 
-TOPOLOGY = {"type": "Single", "primary": None, "members": {"db:27017": "Unknown"}}
-ANSWERED = Asked(
-    Ping(Verdict.OK, 0.4), TOPOLOGY, "MongoDB 8.0.4", Connections(current=9, by_appname={"a": 9})
-)
+TOPOLOGY = {"type": "Single", "primary": None, "members": {"db:27017": "Unknown"}, "errors": {}}
+WHOLE = {"type": "Single", "primary": "db:27017", "members": {"db:27017": "Standalone"}, "errors": {}}
+ANSWERED = Asked(Ping(Verdict.OK, 0.4), WHOLE, "MongoDB 8.0.4", Connections(current=9, by_appname={"a": 9}))
 SILENT = Asked(Ping(Verdict.DOWN, None, ErrorClass.OUTAGE, "AutoReconnect: refused"), TOPOLOGY)
 PULSE = Pulse(2.0, "h", 1, "Scheduler")
 
@@ -73,6 +72,38 @@ def test_where_nobody_has_just_used_mongodb_the_ping_from_here_counts() -> None:
 def test_a_ping_that_is_answered_shows_that_it_is_the_fleet_that_is_cut_off() -> None:
     found = told(fleet=fleet(*node(circuit="open", outage=7.0)))
     assert found["verdict"] == "degraded"
+
+
+SECONDARIES = {
+    "type": "ReplicaSetNoPrimary",
+    "primary": None,
+    "members": {"a:1": "RSSecondary", "b:1": "RSSecondary", "c:1": "Unknown"},
+    "errors": {"c:1": "AutoReconnect: refused"},
+}
+
+
+@pytest.mark.parametrize(("used", "verdict"), [(1.0, "degraded"), (60.0, "down")])
+def test_a_set_without_a_primary_is_not_ok_however_lately_a_process_has_used_it(
+    used: float, verdict: str
+) -> None:
+    """A ping without an answer does not count while processes vouch for MongoDB; what members say does."""
+    found = told(mongodb=Asked(SILENT.ping, SECONDARIES), fleet=fleet(*node(ok=used)))
+    assert (found["verdict"], found["layers"]["members"]) == (verdict, verdict)
+    assert any("no primary" in reason for reason in found["reasons"])
+    assert any(
+        "1 of 3 members of the replica set cannot be used from this machine" in r for r in found["reasons"]
+    )
+
+
+def test_a_member_away_is_no_reason_to_be_ok() -> None:
+    members = {"a:1": "RSPrimary", "b:1": "Unknown", "c:1": "Unknown"}
+    errors = {"b:1": "refused", "c:1": "refused"}
+    topology = {"type": "ReplicaSetWithPrimary", "primary": "a:1", "members": members, "errors": errors}
+    found = told(mongodb=Asked(ANSWERED.ping, topology))
+    assert (found["verdict"], found["layers"]["reachability"]) == ("degraded", "ok")
+    (reason,) = found["reasons"]
+    assert "writes with w=majority wait" in reason
+    assert "w=" not in told(mongodb=Asked(ANSWERED.ping, topology), write_concern=1)["reasons"][0]
 
 
 @pytest.mark.parametrize("mongodb", [ANSWERED, SILENT, None])

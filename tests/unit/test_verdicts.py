@@ -20,6 +20,7 @@ EMPTY = fleet()
 def judged(found: Fleet | None, ping: dict[str, Any] = OK, **facts: Any) -> Judgement:
     facts.setdefault("queues", {})
     facts.setdefault("beat", 1.0)
+    facts.setdefault("topology", {"type": "Single", "primary": "a:1", "members": {"a:1": "Standalone"}})
     return judge(Facts(own="w1@h/0", ping=ping, fleet=found, **facts))
 
 
@@ -31,7 +32,7 @@ def lasting(found: Fleet, seconds: float) -> dict[str, dict[str, float]]:
 def test_a_healthy_fleet_is_ok_for_no_reason() -> None:
     found = judged(fleet(*node(slots=3)))
     assert (found.verdict, found.reasons, found.unknown) == ("ok", [], [])
-    assert set(found.layers) == {"liveness", "reachability", "pool", "consuming", "beat"}
+    assert set(found.layers) == {"liveness", "reachability", "members", "pool", "consuming", "beat"}
     assert found.nodes["w1@h"].verdict is Verdict.OK
 
 
@@ -40,6 +41,24 @@ def test_what_is_unknown_is_listed_and_spoils_nothing() -> None:
     assert found.verdict is Verdict.OK
     assert found.unknown == ["liveness", "pool", "consuming", "beat"]
     assert judged(EMPTY, queues=None, beat=None).unknown == ["liveness", "pool", "consuming", "beat"]
+
+
+# --- members ---
+
+NO_PRIMARY = {"type": "ReplicaSetNoPrimary", "primary": None, "members": {"a:1": "RSSecondary"}, "errors": {}}
+
+
+def test_what_this_very_process_has_just_used_proves_no_primary() -> None:
+    """Its own report is of a moment ago, its topology is of now; another's may be in another network."""
+    found = judged(fleet(*node(slots=1, ok=1.0)), topology=NO_PRIMARY)
+    assert (found.verdict, found.layers["members"]) == ("down", "down")
+    found = judged(fleet(*node(slots=2, ok=1.0)), topology=NO_PRIMARY)
+    assert (found.verdict, found.layers["members"]) == ("degraded", "degraded")
+    assert found.reasons[0].startswith("no primary is seen from w1@h/0, though another process has just")
+
+
+def test_without_a_topology_the_members_are_unknown() -> None:
+    assert judged(fleet(*node()), topology=None).unknown == ["members"]
 
 
 # --- liveness ---

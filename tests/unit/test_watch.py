@@ -19,6 +19,8 @@ from worker.view import View
 from worker.watch import Watch
 
 REFUSED = OperationFailure("not allowed", 13)
+WHOLE = {"type": "Single", "primary": "a:1", "members": {"a:1": "Standalone"}, "errors": {}}
+OK = {"verdict": "ok", "reasons": [], "latency_ms": 1.0, "topology": WHOLE}
 DOWN = {"verdict": "down", "reasons": ["outage: AutoReconnect: refused"], "latency_ms": None}
 
 
@@ -31,7 +33,7 @@ class World:
         self.leases: dict[str, float] = {}
         self.kept: list[Any] = []
         self.calls: list[str] = []
-        self.ping: dict[str, Any] = {"verdict": "ok", "reasons": [], "latency_ms": 1.0}
+        self.ping: dict[str, Any] = OK
         self.pulse: Pulse | None = None
         self.now = NOW
         self.is_away = False

@@ -35,11 +35,14 @@ def ask(client: Client, *, prefix: str, own: str, ping_seconds: float, seconds: 
 
     `prefix` and `own` are those of `server_connections.read`.
     """
-    ends_at = time.monotonic() + seconds
-    ping = health.ping(client, timeout_seconds=min(ping_seconds, seconds))
+    began = time.monotonic()
+    ends_at, ping_seconds = began + seconds, min(ping_seconds, seconds)
+    ping = health.ping(client, timeout_seconds=ping_seconds)
+    waited = time.monotonic() - began
+    topology = health.checked_topology(client, waited=waited, timeout_seconds=ping_seconds)
     if not ping.is_answered:
-        return Asked(ping, health.topology(client))
+        return Asked(ping, topology)
     server = health.server_label(client, timeout_seconds=max(0.01, ends_at - time.monotonic()))
     left = max(0.01, ends_at - time.monotonic())
     connections = server_connections.read(client, prefix=prefix, own=own, timeout_seconds=left)
-    return Asked(ping, health.topology(client), server, connections)
+    return Asked(ping, topology, server, connections)

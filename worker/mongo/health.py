@@ -24,6 +24,8 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
+_POLL_SECONDS = 0.02
+
 _VERDICTS = {
     ErrorClass.OVERLOAD: Verdict.DEGRADED,
     ErrorClass.EXHAUSTED: Verdict.DEGRADED,
@@ -97,9 +99,11 @@ def warm(client: Client, database: str, *, timeout_seconds: float) -> None:
 
 
 def topology(client: Client | None) -> dict[str, Any]:
-    """Return what the driver knows of the deployment now: type, primary and members. No I/O."""
+    """Return what the driver knows of the deployment now: type, primary, members, and why it does not know
+    more of some (`errors`). No I/O. One that is Unknown and has no error was not checked yet.
+    """
     if client is None:
-        return {"type": "Unknown", "primary": None, "members": {}}
+        return {"type": "Unknown", "primary": None, "members": {}, "errors": {}}
     description = client.topology_description
     servers = description.server_descriptions()
     primary = next((a for a, s in servers.items() if s.is_writable), None)
@@ -107,7 +111,32 @@ def topology(client: Client | None) -> dict[str, Any]:
         "type": TOPOLOGY_TYPE._fields[description.topology_type],
         "primary": _host(primary) if primary else None,
         "members": {_host(address): server.server_type_name for address, server in servers.items()},
+        "errors": {
+            _host(a): _without(_host(a), server.error) for a, server in servers.items() if server.error
+        },
     }
+
+
+def _without(host: str, error: BaseException) -> str:
+    # It is told beside the host's name.
+    return reason(error).replace(f"{host}: ", "")
+
+
+def checked_topology(client: Client, *, waited: float, timeout_seconds: float) -> dict[str, Any]:
+    """Return `topology`, once each member was checked. The driver uses a primary before it knows the rest.
+
+    Of one that does not answer by the timeout, of which `waited` seconds are over, that is the error.
+    """
+    ends_at = time.monotonic() + timeout_seconds - waited
+    while (unchecked := _unchecked(found := topology(client))) and time.monotonic() < ends_at:
+        time.sleep(_POLL_SECONDS)
+    why = f"no answer within {timeout_seconds:g} s"
+    return found | {"errors": found["errors"] | dict.fromkeys(unchecked, why)}
+
+
+def _unchecked(found: dict[str, Any]) -> list[str]:
+    unknown = [host for host, kind in found["members"].items() if kind == "Unknown"]
+    return [host for host in unknown if host not in found["errors"]]
 
 
 def server_label(client: Client, *, timeout_seconds: float) -> str | None:

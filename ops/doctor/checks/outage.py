@@ -158,39 +158,30 @@ def tls_mistake(facts: Facts) -> Iterator[Finding]:
 
 def no_primary(facts: Facts) -> Iterator[Finding]:
     """A replica set without a primary takes no writes."""
-    topology = (facts.ping or {}).get("topology") or {}
-    members = topology.get("members") or {}
-    seen = {name for name, kind in members.items() if kind not in ("Unknown", "PossiblePrimary")}
-    if topology.get("primary") or not seen or topology.get("type") in ("Sharded", "LoadBalanced"):
-        return
-    yield Finding(
+    yield from _of_members(
+        facts,
         "no-primary",
-        Severity.DOWN,
-        "The replica set has no primary: nothing can be written.",
-        (
-            f"{count_of(len(seen), len(members), 'member')} {agree(len(seen), 'answers', 'answer')}, none is "
-            f"primary: {names(seen)}",
-        ),
         "Writes, and reads with the default read preference, wait for an election.",
-        ("rs.status() on a member: is there a majority of voting members? An election takes seconds.",),
+        "rs.status() on a member: is there a majority of voting members? An election takes seconds.",
     )
 
 
 def member_away(facts: Facts) -> Iterator[Finding]:
     """A replica set that has lost a member still works, without its reserve."""
-    topology = (facts.ping or {}).get("topology") or {}
-    members = topology.get("members") or {}
-    away = {name for name, kind in members.items() if kind == "Unknown"}
-    if not away or not topology.get("primary"):
-        return
-    yield Finding(
+    yield from _of_members(
+        facts,
         "member-away",
-        Severity.DEGRADED,
-        f"{count(len(away), 'member')} of the replica set cannot be reached from here.",
-        (f"{len(away)} of {len(members)}: {names(away)}",),
         "One more loss may leave no majority, and with w=majority writes wait for those that are left.",
-        ("rs.status() on the primary; then see to the member's host",),
+        "rs.status() on the primary; then see to the member's host",
     )
+
+
+def _of_members(facts: Facts, code: str, why: str, fix: str) -> Iterator[Finding]:
+    """Tell what the rule that `status` and the health checks go by finds as well."""
+    for problem in facts.members:
+        if problem["code"] == code:
+            sentence = f"{problem['sentence'][0].upper()}{problem['sentence'][1:]}."
+            yield Finding(code, Severity(problem["verdict"]), sentence, (problem["evidence"],), why, (fix,))
 
 
 def _is_refused(process: Process) -> bool:
