@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -115,16 +115,44 @@ def cli(rounds: int, json_path: Path | None) -> None:
 
 @bench.command()
 @_rounds(5)
-@click.option("--seconds", default=8.0, show_default=True, type=click.FloatRange(1, 600), help="Of outage.")
+@click.option(
+    "--fault",
+    "kinds",
+    multiple=True,
+    type=click.Choice(["step-down", "primary-kill", "set-kill"]),
+    help="Default: every one.",
+)
+@click.option(
+    "--seconds",
+    multiple=True,
+    default=[8.0],
+    show_default=True,
+    type=click.FloatRange(1, 600),
+    help="That all members are away; several times.",
+)
+@click.option(
+    "--members", default=3, show_default=True, type=click.Choice([1, 3]), help="Of the replica set."
+)
 @click.option("--processes", default=8, show_default=True, type=click.IntRange(1, 64), help="In the worker.")
 @_json
-def outage(rounds: int, seconds: float, processes: int, json_path: Path | None) -> None:
-    """An outage of MongoDB, of a server of its own: failures, blocked slots, time to come back."""
-    from .outage import LEGEND, measure
+def outage(  # noqa: PLR0913, PLR0917 - the options of a command
+    rounds: int,
+    kinds: Sequence[str],
+    seconds: Sequence[float],
+    members: int,
+    processes: int,
+    json_path: Path | None,
+) -> None:
+    """An election or an outage of MongoDB, its own: failures, blocked slots, time to come back."""
+    from .outage import FAULTS, LEGEND, SET_KILL, Fault, measure
 
-    limit = _BASE_SECONDS + int(rounds * (4 * _ROUND_SECONDS + 8 * seconds))
+    faults = [Fault(kind) for kind in kinds or FAULTS if kind != SET_KILL and members > 1]
+    faults += [Fault(SET_KILL, one) for one in seconds if SET_KILL in (kinds or FAULTS)]
+    if not faults:
+        raise click.UsageError("one member has no other to elect: --fault set-kill")
+    limit = _BASE_SECONDS + int(rounds * sum(4 * _ROUND_SECONDS + 8 * fault.seconds for fault in faults))
     _run(
-        lambda site, say: measure(site, rounds=rounds, seconds=seconds, processes=processes, say=say),
+        lambda site, say: measure(site, faults, members=members, rounds=rounds, processes=processes, say=say),
         LEGEND,
         limit,
         json_path,
