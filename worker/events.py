@@ -19,6 +19,7 @@ class Event(StrEnum):
     CLIENT_BACKGROUND = "client.background"
     CIRCUIT_OPENED = "circuit.opened"
     CIRCUIT_CLOSED = "circuit.closed"
+    SERVER_HUNG = "server.hung"
     RECONNECT_FAILED = "reconnect.failed"
     RECONNECT_GIVEN_UP = "reconnect.given_up"
     GATE_CLOSED = "gate.closed"
@@ -62,6 +63,8 @@ MEANINGS: dict[Event, str] = {
     "refused while the open ones work. Said once until it changes, and not while the circuit is open.",
     Event.CIRCUIT_OPENED: "ERROR. This process cannot reach MongoDB. Said once per outage.",
     Event.CIRCUIT_CLOSED: "INFO. MongoDB answers again, and how long it did not.",
+    Event.SERVER_HUNG: "WARNING. A server neither answers nor refuses, and for how long; the operations that "
+    "wait for it are interrupted. Said once per hang and process.",
     Event.RECONNECT_FAILED: "INFO. A reconnection attempt failed (told of the 1st, 2nd, 4th, 8th…); when "
     "the next one is due.",
     Event.RECONNECT_GIVEN_UP: "ERROR. MongoDB is away for longer than the settings allow. Said once per "

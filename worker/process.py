@@ -114,6 +114,7 @@ class Mongo:
             on_change=self._circuit_changed,
             record=self._record,
             company=self._company(),
+            waits=self.monitor.oldest,
             give_up_seconds=settings.give_up_seconds,
         )
 

@@ -1,4 +1,6 @@
-"""One thread per process: warms the pool, shows how it does, brings the client back after an outage."""
+"""The threads of a process: one warms the pool, shows how it does, brings the client back after an outage;
+the other looks for a server that hangs, since the first one may wait for that server, or for Redis.
+"""
 
 import logging
 import random
@@ -24,7 +26,7 @@ _JITTER = 0.1
 
 
 class Reporter:
-    """The thread of one process. Starts once, ends by itself when asked to, survives its own errors."""
+    """The threads of one process. Start once, end by themselves when asked to, survive their own errors."""
 
     def __init__(self, mongo: Mongo, presence: Presence, agent: Agent) -> None:
         self._mongo = mongo
@@ -35,18 +37,23 @@ class Reporter:
         self._errors: dict[str, str] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="celery-pymongo-reporter", daemon=True)
+        self._look_in: float | None = None
+        self._watchman = threading.Thread(
+            target=self._keep_watch, name="celery-pymongo-watchdog", daemon=True
+        )
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the threads."""
         self._thread.start()
+        self._watchman.start()
 
     def stop(self) -> None:
-        """Ask the thread to end; does not wait."""
+        """Ask the threads to end; does not wait."""
         self._stopping.set()
         self._mongo.link.wake.set()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the thread to end; False where it did not in time."""
+        """Wait for the first thread to end; False where it did not in time. The other holds nothing."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
@@ -59,6 +66,15 @@ class Reporter:
                 self._survive(step)
             self._mongo.link.wake.wait(self._pause())
             self._mongo.link.wake.clear()
+
+    def _keep_watch(self) -> None:
+        while not self._stopping.is_set():
+            self._survive(self._look)
+            pause = _TICK_SECONDS if self._look_in is None else min(self._look_in, _TICK_SECONDS)
+            self._stopping.wait(max(pause, 0.05))
+
+    def _look(self) -> None:
+        self._look_in = self._mongo.link.look()
 
     def _survive(self, step: Callable[[], None]) -> None:
         """Run a step; an error of its is said once until the step works again, or another error comes."""

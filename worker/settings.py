@@ -120,10 +120,11 @@ class Settings(BaseModel):
         Setting(
             "MONGODB_CONNECT_TIMEOUT_MS",
             "ms",
-            "How long one connection may take to open, TLS and handshake included.",
+            "How long one connection may take to open, TLS included, and how late a heartbeat may be before "
+            "the driver gives the server up.",
             option="connectTimeoutMS",
         ),
-    ] = 10_000
+    ] = 4000
     socket_timeout_ms: Annotated[
         MilliSeconds,
         Setting(
@@ -139,10 +140,11 @@ class Settings(BaseModel):
         Setting(
             "MONGODB_HEARTBEAT_FREQUENCY_MS",
             "ms",
-            "How often each server is checked; PyMongo takes no less than 500.",
+            "How often each server is checked; PyMongo takes no less than 500. One that hangs is noticed "
+            "after this and a ping's timeout.",
             option="heartbeatFrequencyMS",
         ),
-    ] = 10_000
+    ] = 2000
     server_selection_timeout_ms: Annotated[
         MilliSeconds,
         Setting(
@@ -152,7 +154,7 @@ class Settings(BaseModel):
             "health checks behind it, that long in an outage.",
             option="serverSelectionTimeoutMS",
         ),
-    ] = 5000
+    ] = 3000
     retry_writes: Annotated[
         bool,
         Setting(

@@ -108,6 +108,10 @@ class Company:
         others = (row.read() for slot, row in enumerate(self._rows) if slot != self._own)
         return reaches(others, now=self._clock()) is True
 
+    def is_cut_off(self) -> bool:
+        """Whether another process of the node reports that it does not reach MongoDB."""
+        return any(slot != self._own for slot in cut_off(self._rows, now=self._clock()))
+
 
 def _reports(row: Row, now: float) -> bool:
     return row.last_tick is not None and now - row.last_tick <= SILENT_SECONDS

@@ -149,3 +149,23 @@ def test_an_open_circuit_is_waited_for() -> None:
     assert circuit.wait_open(0.0)
     circuit.succeed(12.0, "ping")
     assert not circuit.wait_open(0.0)
+
+
+def test_an_outage_that_was_noticed_late_lasts_from_its_beginning() -> None:
+    circuit = Circuit()
+    circuit.fail(104.0, "hung", since=100.0)
+    assert circuit.outage_seconds(110.0) == 10.0
+
+
+def test_what_opened_the_circuit_may_learn_later_that_it_had_begun_before() -> None:
+    circuit = Circuit()
+    circuit.fail(102.0, "ping")
+    assert circuit.fail(104.0, "hung", since=100.0) is None
+    circuit.probe(105.0)
+    circuit.fail(106.0, "hung", since=103.0)
+    assert circuit.outage_seconds(110.0) == 10.0
+    change = circuit.succeed(112.0, "ping")
+    assert change is not None
+    assert change.lasted == 12.0
+    circuit.fail(120.0, "ping")
+    assert circuit.outage_seconds(121.0) == 1.0

@@ -68,8 +68,8 @@ def test_the_settings_are_the_clients_options(made: list[Client]) -> None:
     options = build(made, load(), concurrency=4).options
     pool = options.pool_options
     assert (pool.max_pool_size, pool.min_pool_size, pool.max_idle_time_seconds) == (50, 4, 30)
-    assert (pool.wait_queue_timeout, pool.connect_timeout, pool.socket_timeout) == (5, 10, 20)
-    assert options.server_selection_timeout == 5
+    assert (pool.wait_queue_timeout, pool.connect_timeout, pool.socket_timeout) == (5, 4, 20)
+    assert (options.server_selection_timeout, options.heartbeat_frequency) == (3, 2)
     assert (options.retry_writes, options.retry_reads) == (True, True)
     assert options.write_concern.document == {"w": "majority", "j": True}
     assert options.timeout is None

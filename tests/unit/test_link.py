@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from pymongo.hello import Hello
 
 from worker.errors import ClientClosedError
 from worker.events import Event
+from worker.mongo import pool
 from worker.mongo.backoff import Backoff
 from worker.mongo.circuit import CircuitState
 from worker.mongo.classify import ErrorClass
@@ -559,3 +561,34 @@ def test_a_client_that_cannot_be_made_is_told_as_what_stands_in_its_way_and_made
     world.replies = [{"ok": 1}]
     assert world.link.reconnect(force=True) is not None
     assert world.link.circuit.is_closed
+
+
+def test_a_server_that_hangs_is_called_so_since_it_was_last_heard(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    interrupted = threading.Event()
+    monkeypatch.setattr(pool, "answers", lambda *_arguments: False)
+    monkeypatch.setattr(pool, "interrupt", lambda *_arguments: interrupted.set())
+    world.holder.open()
+    world.listen()
+    world.heartbeat()
+    silent_since = time.monotonic() - 30
+    world.listener._silent_since[A] = silent_since
+    assert world.link.hung_seconds(time.monotonic()) is None
+    world.link.look()
+    assert interrupted.wait(5)
+    assert world.link.circuit.state is CircuitState.OPEN
+    assert world.link.hung_seconds(silent_since + 35) == 35.0
+    assert world.link.circuit.outage_seconds(silent_since + 35) == 35.0
+    assert world.link.error == "hung: no answer for 30 s"
+    assert said(caplog) == [Event.SERVER_HUNG, Event.CIRCUIT_OPENED]
+    assert "MongoDB cannot be reached: hung: no answer for 30 s" in caplog.text
+    # Its process is killed: it hangs no longer, and is away all the same.
+    world.heartbeat(errors.AutoReconnect("Connection refused"))
+    assert world.link.hung_seconds(time.monotonic()) is None
+    assert world.link.circuit.state is CircuitState.OPEN
+
+
+def test_nobody_looks_for_a_server_before_there_is_a_client(world: World) -> None:
+    assert world.link.look() is None
+    assert world.link.hung_seconds(time.monotonic()) is None

@@ -238,6 +238,18 @@ def test_a_holder_says_who_holds_what_since_when(monitor, pool, clock, task):
     assert monitor.totals(100.5).use["max"] == 500.0
 
 
+def test_the_oldest_operation_of_each_server_is_told(monitor, pool, clock):
+    assert monitor.oldest() == {}
+    pool.open(1)
+    pool.open(2)
+    pool.out(1)
+    began, clock.now = clock.now, clock.now + 5.0
+    pool.out(2)
+    assert monitor.oldest() == {"a:27017": began}
+    pool.back(1)
+    assert monitor.oldest() == {"a:27017": began + 5.0}
+
+
 def test_a_greenlet_that_holds_is_known(monitor, pool):
     made = greenlet.greenlet(lambda: pool.out(1))
     made.switch()

@@ -25,7 +25,7 @@ BAD_AUTH = Ping(Verdict.DOWN, None, ErrorClass.AUTH, "OperationFailure: bad auth
 class Siblings:
     """The other processes of the node, as the test has them."""
 
-    prober = returned = reaching = False
+    prober = returned = reaching = cut_off = False
 
     def is_prober(self) -> bool:
         return self.prober
@@ -36,6 +36,9 @@ class Siblings:
 
     def reaches(self) -> bool:
         return self.reaching
+
+    def is_cut_off(self) -> bool:
+        return self.cut_off
 
 
 class World:

@@ -34,7 +34,18 @@ class Process:
             due_in=lambda: self.due_in,
             circuit=SimpleNamespace(state="closed"),
             reconnected=None,
+            look=self._look,
         )
+        self.looks = 0
+        self.look_in: float | None = None
+
+    def _look(self) -> float | None:
+        with self.happened:
+            self.looks += 1
+            self.happened.notify_all()
+        if "look" in self.fails:
+            raise ValueError("look")
+        return self.look_in
 
     def tick(self, _now: float) -> None:
         self._step("show")
@@ -211,3 +222,29 @@ def test_it_rests_where_the_client_was_closed(process: Process, reporter: Report
 def test_it_never_keeps_a_process_from_ending(process: Process, reporter: Reporter) -> None:
     assert reporter._thread.daemon
     assert reporter._thread.name == "celery-pymongo-reporter"
+    assert reporter._watchman.daemon
+
+
+def test_it_watches_for_a_server_that_hangs_while_its_first_thread_waits(
+    process: Process, reporter: Reporter
+) -> None:
+    go_on = threading.Event()
+    process.check = lambda: go_on.wait(5) and process.report  # type: ignore[method-assign,assignment,return-value] # hangs
+    process.look_in = 0.0
+    reporter.start()
+    process.wait_for(lambda: process.looks >= 3)
+    go_on.set()
+
+
+def test_its_watch_survives_an_error_and_ends_when_it_is_asked_to(
+    process: Process, reporter: Reporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    process.fails = {"look"}
+    process.look_in = 0.0
+    reporter._look_in = 0.0
+    reporter.start()
+    process.wait_for(lambda: process.looks >= 2)
+    assert "look: ValueError: look" in caplog.text
+    reporter.stop()
+    reporter._watchman.join(5)
+    assert not reporter._watchman.is_alive()

@@ -127,3 +127,10 @@ def test_the_process_itself_is_not_its_company() -> None:
     assert not Company([row()], 0).reaches()
     assert Company([row(OPEN), row()], 0).reaches()
     assert not Company([row(OPEN), untried()], 0).reaches()
+
+
+def test_another_process_that_is_cut_off_is_told_of_while_it_reports() -> None:
+    assert not Company([row(OPEN), row(), starting(), empty()], 0).is_cut_off()
+    assert Company([row(), row(HALF_OPEN)], 0).is_cut_off()
+    late = Company([row(), row(OPEN)], 0, clock=lambda: time.monotonic() + SILENT_SECONDS + 0.1)
+    assert not late.is_cut_off()

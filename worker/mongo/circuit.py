@@ -71,9 +71,9 @@ class Circuit:
         """Wait until the circuit is closed, for so many seconds at most; say whether it is."""
         return self._closed.wait(max(0.0, seconds))
 
-    def fail(self, now: float, reason: str) -> Change | None:
-        """Note that the server cannot be reached."""
-        return self._move(CircuitState.OPEN, now, reason)
+    def fail(self, now: float, reason: str, *, since: float | None = None) -> Change | None:
+        """Note that the server cannot be reached; `since`: for longer than until now."""
+        return self._move(CircuitState.OPEN, now, reason, since)
 
     def probe(self, now: float) -> Change | None:
         """Note that a probe starts; only an open circuit becomes half-open."""
@@ -83,11 +83,16 @@ class Circuit:
         """Note that the server answered."""
         return self._move(CircuitState.CLOSED, now, reason)
 
-    def _move(self, after: CircuitState, now: float, reason: str) -> Change | None:
+    def _move(
+        self, after: CircuitState, now: float, reason: str, since: float | None = None
+    ) -> Change | None:
         with self._lock:
             before, lasted = self._state, self.outage_seconds(now)
             # Asked under the lock: a server found between the question and the move stays found.
             is_stray_probe = after is CircuitState.HALF_OPEN and before is not CircuitState.OPEN
+            if self._outage_since is not None and since is not None:
+                # What opened it may have noticed it later than this.
+                self._outage_since = min(self._outage_since, since)
             if before is after or is_stray_probe:
                 return None
             self._state = after
@@ -96,7 +101,8 @@ class Circuit:
                 self._left_closed.clear()
                 self._closed.set()
             else:
-                self._outage_since = now if self._outage_since is None else self._outage_since
+                began = now if since is None else min(now, since)
+                self._outage_since = began if self._outage_since is None else self._outage_since
                 self._closed.clear()
                 self._left_closed.set()
         return Change(before, after, lasted, reason)

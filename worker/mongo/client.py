@@ -11,6 +11,7 @@ from pymongo.driver_info import DriverInfo
 
 from .holder import Client
 from .leaks import remember_session
+from .pool import TrackedPool
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -66,6 +67,7 @@ def build_client(
         appname=identity.appname(settings.appname),
         driver=DriverInfo("celery-pymongo", own_version()),
         event_listeners=list(listeners),
+        _pool_class=TrackedPool,
         **{**settings.client_options(concurrency), **(options or {})},
     )
 

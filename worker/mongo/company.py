@@ -15,6 +15,9 @@ class Company(Protocol):
     def reaches(self) -> bool:
         """Whether one of them reaches MongoDB."""
 
+    def is_cut_off(self) -> bool:
+        """Whether one of them does not reach MongoDB."""
+
 
 class Alone:
     """Of a process that has no others, or cannot see them: outside a worker nobody keeps nudging."""
@@ -28,5 +31,9 @@ class Alone:
         return False
 
     def reaches(self) -> bool:
+        """There is nobody."""
+        return False
+
+    def is_cut_off(self) -> bool:
         """There is nobody."""
         return False

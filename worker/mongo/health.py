@@ -82,7 +82,7 @@ def _believed_round_trip(client: Client) -> float:
     """Return the round trip in seconds that PyMongo reckons with, of the slowest server.
 
     It refuses at once what has less time left than that. After a hang that is the hang's, and stays so until
-    a heartbeat or two later: 20 s by default, in which a server that answers would seem to be away.
+    a heartbeat or two later: 4 s by default, in which a server that answers would seem to be away.
     """
     servers = client.topology_description.server_descriptions().values()
     return max((server.min_round_trip_time or 0.0 for server in servers), default=0.0)

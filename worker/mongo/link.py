@@ -4,7 +4,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from pymongo.errors import PyMongoError
 
 from .. import events
 from ..events import Event
-from . import health
+from . import hang, health
 from .backoff import Backoff
 from .circuit import Change, Circuit, CircuitState
 from .classify import ErrorClass, classify, may_be_outage
@@ -22,6 +22,7 @@ from .guard import is_closed
 from .heartbeats import Heartbeats
 from .holder import Client, ClientHolder
 from .reconnect import SPREAD_SECONDS, Attempt, Reconnector
+from .watchdog import Watchdog
 
 logger = logging.getLogger("celery_pymongo.link")
 
@@ -65,10 +66,11 @@ class Link:
     `renew` is asked whether a client with other credentials can be made now; `timeout_seconds` bounds each
     ping. `wake` is set when the circuit opens and when a server shows up again. `on_change` hears of each
     change of the circuit and `record` of what the flight recorder keeps: both from any thread. `company` are
-    the other processes of the node; `give_up_seconds` of an outage are an alert, and trying goes on.
+    the other processes of the node, `waits` is what `Watchdog` takes; `give_up_seconds` of an outage are an
+    alert, and trying goes on.
     """
 
-    def __init__(  # noqa: PLR0913 - the last four are the world around it
+    def __init__(  # noqa: PLR0913 - the last five are the world around it
         self,
         holder: ClientHolder,
         backoff: Backoff,
@@ -78,6 +80,7 @@ class Link:
         on_change: Callable[[Change], None] = lambda _change: None,
         record: Callable[[Kind, float, str], None] = lambda _kind, _number, _text: None,
         company: Company | None = None,
+        waits: Callable[[], Mapping[str, float]] = dict,
         give_up_seconds: float = float("inf"),
     ) -> None:
         self._holder = holder
@@ -96,7 +99,7 @@ class Link:
         self.reconnected: Done | None = None
         # Monotonic seconds of the last sign of a server that takes writes; None before the first.
         self.succeeded_at: float | None = None
-        self.error: str | None = None
+        self._error: str | None = None
         # Why the circuit is not closed, as far as an error said more than that nobody answers.
         self.error_class: ErrorClass | None = None
         # Operations that the server refused since it is overloaded; when the last was (monotonic).
@@ -119,10 +122,44 @@ class Link:
             renew=lambda: self.replace("it fails where another process of the node succeeds"),
             company=self._company,
         )
+        self._waits = waits
+        self._watchdog: Watchdog | None = None
+        self._heartbeats = self.listener()
 
     def listener(self) -> Heartbeats:
-        """Return a new listener for a client of this link."""
-        return Heartbeats(self._lost, self._found)
+        """Return a new listener for a client of this link; the newest one's is the present client."""
+        self._heartbeats = Heartbeats(self._lost, self._found)
+        return self._heartbeats
+
+    def look(self) -> float | None:
+        """Look for a server that hangs, and have it given up; return the seconds until there may be more to
+        do, None where there is nothing. Blocks for nothing.
+        """
+        client, watchdog = self._holder.client, self._watchdog
+        if client is None:
+            return None
+        if watchdog is None or watchdog.client is not client:
+            watchdog = self._watchdog = Watchdog(
+                client,
+                self._heartbeats,
+                self._timeout_seconds,
+                waits=self._waits,
+                is_alarmed=lambda: not self.circuit.is_closed or self._company.is_cut_off(),
+            )
+        return watchdog.look()
+
+    def hung_seconds(self, now: float) -> float | None:
+        """Return for how long MongoDB has been hanging: it took writes, or was never heard, and says nothing.
+        None where that is not why the circuit is open, or where it is closed.
+        """
+        since = self._hung_since()
+        return None if since is None or self.circuit.is_closed else max(0.0, now - since)
+
+    @property
+    def error(self) -> str | None:
+        """Why MongoDB cannot be reached; None while the circuit is closed."""
+        seconds = self.hung_seconds(time.monotonic())
+        return self._error if seconds is None else hang.reason(seconds)
 
     def observe(self, error: BaseException) -> ErrorClass:
         """Classify an error that an operation raised, and return the class.
@@ -307,16 +344,19 @@ class Link:
         events.say(logger, logging.WARNING, Event.CLIENT_REPLACED, "replaced the client: %s", why, why=why)
         return True
 
+    def _hung_since(self) -> float | None:
+        return None if self._watchdog is None else self._watchdog.hung_since()
+
     def _lost(self, reason: str) -> None:
         self._is_missed = True
         self.error_class = None
-        self._fail(ErrorClass.OUTAGE, reason)
+        self._fail(ErrorClass.OUTAGE, reason, since=self._hung_since())
 
-    def _fail(self, error_class: ErrorClass | None, reason: str) -> None:
+    def _fail(self, error_class: ErrorClass | None, reason: str, *, since: float | None = None) -> None:
         # A refused login makes the driver forget the server: what comes then says only that there is none.
         if self.error_class is not ErrorClass.AUTH or error_class is not ErrorClass.OUTAGE:
             self.error_class = error_class
-        self._say_change(self.circuit.fail(time.monotonic(), reason))
+        self._say_change(self.circuit.fail(time.monotonic(), reason, since=since))
 
     def _overloaded(self) -> None:
         self.overloads += 1
@@ -333,7 +373,7 @@ class Link:
     def _say_change(self, change: Change | None) -> None:
         if change is None:
             return
-        self.error = None if change.after is CircuitState.CLOSED else change.reason
+        self._error = None if change.after is CircuitState.CLOSED else change.reason
         self._on_change(change)
         if CircuitState.CLOSED in (change.before, change.after):
             # A probe that failed is no news, and there are many: the recorder keeps what went before.

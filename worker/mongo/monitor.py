@@ -171,6 +171,14 @@ class PoolMonitor:
                 found[pool.name] = pool.gauges().plus(found.get(pool.name, NO_POOL))
         return found
 
+    def oldest(self) -> dict[str, float]:
+        """Return since when (monotonic s) the oldest operation of each server has its connection."""
+        found: dict[str, float] = {}
+        # list() of a dict's values is atomic, iterating over them is not.
+        for holder in list(self.holders.values()):
+            found[holder.server] = min(holder.since, found.get(holder.server, holder.since))
+        return found
+
     def totals(self, now: float) -> Totals:
         """Return all servers' numbers together; `now` is monotonic."""
         counts = list(self._counts.values())

@@ -1,9 +1,22 @@
-"""The adapter to the pools of a client: the only place that touches PyMongo's private counters."""
+"""The adapter to a client's pools and heartbeats: the only place that touches what PyMongo keeps private.
 
+Where a PyMongo has it no longer nothing is raised: gauges are unknown, and a server that hangs is given up by
+the driver alone, after its own limits.
+"""
+
+import socket
+import weakref
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import pymongo
+from pymongo.errors import ExecutionTimeout, NetworkTimeout, PyMongoError, WaitQueueTimeoutError
+from pymongo.server_description import ServerDescription
+from pymongo.synchronous.pool import Connection, Pool
+
 from .holder import Client
+from .listening import Address
 
 
 @dataclass(frozen=True)
@@ -94,3 +107,76 @@ def read_round_trips(client: Client) -> dict[str, float]:
     servers = client.topology_description.server_descriptions().items()
     times = {f"{host}:{port}": server.round_trip_time for (host, port), server in servers}
     return {name: seconds for name, seconds in times.items() if seconds is not None}
+
+
+class TrackedPool(Pool):
+    """A pool that knows the connections it made, those that are in use too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._made: weakref.WeakValueDictionary[int, Connection] = weakref.WeakValueDictionary()
+
+    def connect(self, handler: Any = None) -> Connection:
+        """Make a connection as PyMongo does."""
+        connection = super().connect(handler)
+        self._made[connection.id] = connection
+        return connection
+
+    def hang_up(self) -> None:
+        """End both ways of each connection, so that what waits to read or to write ends now.
+
+        PyMongo's own interruption reaches readers alone, after up to half a second.
+        """
+        # The list of references is made in one piece, iterating over the values is not.
+        for connection in [reference() for reference in self._made.valuerefs()]:
+            if connection is not None:
+                with suppress(OSError):
+                    _hang_up(connection.conn.sock)
+
+
+def _hang_up(connected: Any) -> None:
+    # An SSLSocket's own shutdown() takes its TLS away from the thread that uses it; pyOpenSSL has another.
+    if hasattr(connected, "sock_shutdown"):
+        connected.sock_shutdown(socket.SHUT_RDWR)
+    else:
+        socket.socket.shutdown(connected, socket.SHUT_RDWR)
+
+
+def answers(client: Client, address: Address, seconds: float) -> bool:
+    """Say whether a server says anything within so many seconds to a hello on a connection of its own.
+
+    A refusal is an answer. Neither the pool nor the heartbeats of this server have a part in it.
+    """
+    try:
+        own_pool = client._topology._create_pool_for_monitor(address)
+    except AttributeError:
+        return True
+    try:
+        with pymongo.timeout(seconds), own_pool.checkout() as connection:
+            connection.hello()
+    except (NetworkTimeout, ExecutionTimeout, WaitQueueTimeoutError):
+        return False
+    except (PyMongoError, OSError):
+        return True
+    finally:
+        own_pool.close()
+    return True
+
+
+def renew_heartbeat(client: Client, address: Address) -> None:
+    """Have a server's heartbeats go on over a new connection; its operations do not notice."""
+    with suppress(AttributeError, KeyError):
+        client._topology._servers[address]._monitor.cancel_check()
+
+
+def interrupt(client: Client, address: Address, reason: str) -> None:
+    """End what waits for a server's answer, and take it for unknown until it is heard: what the driver does
+    by itself when its heartbeat times out.
+    """
+    with suppress(AttributeError, KeyError):
+        topology: Any = client._topology
+        server = topology._servers[address]
+        server.pool.hang_up()
+        unknown = ServerDescription(address, error=NetworkTimeout(f"{address[0]}:{address[1]}: {reason}"))
+        topology.on_change(unknown, reset_pool=True, interrupt_connections=True)
+        server._monitor.cancel_check()

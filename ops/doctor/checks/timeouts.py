@@ -16,7 +16,7 @@ _PARTS = ("serverSelectionTimeoutMS", "waitQueueTimeoutMS", "socketTimeoutMS")
 _ENDLESS = {
     "waitQueueTimeoutMS": ("MONGODB_WAIT_QUEUE_TIMEOUT_MS", 5000, "for a connection of a full pool"),
     "socketTimeoutMS": ("MONGODB_SOCKET_TIMEOUT_MS", 20_000, "for the answer of a server that hangs"),
-    "connectTimeoutMS": ("MONGODB_CONNECT_TIMEOUT_MS", 10_000, "for a connection to be made"),
+    "connectTimeoutMS": ("MONGODB_CONNECT_TIMEOUT_MS", 4000, "for a connection to be made"),
 }
 
 
@@ -96,7 +96,7 @@ def blocking_selection(facts: Facts) -> Iterator[Finding]:
             (f"serverSelectionTimeoutMS of 30,000 or more on {names(nodes)}",),
             "All slots of a node wait at once, and the health checks behind them: the outage looks like a "
             "dead worker.",
-            ("MONGODB_SERVER_SELECTION_TIMEOUT_MS=5000",),
+            ("MONGODB_SERVER_SELECTION_TIMEOUT_MS=3000",),
             where=frozenset(nodes),
         )
 
