@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery
 
 from . import control as control  # noqa: PLC0414 - importing it registers its commands
-from . import fixes, logs, queues, requeue, schedule
+from . import fixes, logs, own_queues, queues, requeue, schedule
 from .deliveries import Deliveries
 from .drills import Drills
 from .gate import Gate
@@ -52,6 +52,7 @@ def _equip(app: Celery, settings: Settings | None) -> Mongo:
     app.mongo = mongo
     app.steps["consumer"].update({Headcount, Gate})
     fixes.install(app)
+    own_queues.declare(app)
     requeue.hush()
     for module in _TASK_MODULES:
         module.register(app)

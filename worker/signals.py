@@ -17,9 +17,8 @@ from typing import Any
 
 from celery import Celery, signals
 from celery.concurrency import get_implementation
-from kombu.entity import Queue
 
-from . import events, node_record, schedule
+from . import events, node_record, own_queues
 from .advice import advise
 from .attribution import Attribution
 from .beat_pulse import BeatPulse
@@ -95,10 +94,7 @@ class Lifecycle:
     def celeryd_init(self, sender: str, instance: Any, **_kwargs: Any) -> None:
         """In MAIN, before anything of the worker exists: -Q and -X still have their say on our queues."""
         self._agent.start(sender)
-        queues = instance.app.amqp.queues
-        for name in schedule.QUEUES:
-            if name not in queues:
-                queues.select_add(Queue(name, routing_key=name))
+        own_queues.consume(instance.app)
 
     def beat_init(self, sender: Any, **_kwargs: Any) -> None:
         """In a process of beat's own."""

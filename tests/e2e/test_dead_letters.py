@@ -45,7 +45,7 @@ def server(site: Site) -> Iterator[MongoClient[dict[str, Any]]]:
 def dead(node: Node, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run `mongo dead …` as a person would on the worker's host."""
     command = [sys.executable, "-m", "celery", "-A", MODULE, "mongo", "dead", *arguments]
-    environment = node.worker._environment() | {"MONGODB_URI": "mongodb://127.0.0.1:1"}
+    environment = node.worker.environment() | {"MONGODB_URI": "mongodb://127.0.0.1:1"}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60
     )

@@ -89,7 +89,7 @@ class Worker:
             self.process = subprocess.Popen(
                 self.command,
                 cwd=self.cwd,
-                env=self._environment(),
+                env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -180,7 +180,8 @@ class Worker:
             raise RuntimeError("this worker was not started")
         return self.process
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """The environment of its processes."""
         merged = {**os.environ, "PYTHONUNBUFFERED": "1", **self.env}
         return {name: value for name, value in merged.items() if value is not None}
 

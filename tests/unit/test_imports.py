@@ -42,7 +42,7 @@ LEVELS: list[set[str]] = [
     {"inquiry", "burial", "expired"},
     {"process"},
     {"advice", "schedule", "sentry", "logs", "config", "fixes", "node_record", "own_collections"},
-    {"stores", "deliveries", "survey"},
+    {"stores", "deliveries", "survey", "own_queues"},
     {"view", "drills"},
     {"watch"},
     {"headcount", "gate", "presence", "reporter", "run"},
