@@ -1,6 +1,7 @@
 """The errors that people meet, each with the exit code of a command that ends with it."""
 
 import os
+import sys
 from collections.abc import Sequence
 
 
@@ -12,6 +13,23 @@ class SettingsError(Exception):
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+def end_command(error: SettingsError) -> None:
+    """Within a command of Celery's: print one line per problem and end with the error's exit code.
+
+    Celery's command line would make a stack and exit code 2 of any error in an app's module, and a probe
+    reads 2 as *down*. Anywhere else, a web process or a script, nothing is done.
+    """
+    if "celery.bin.celery" not in sys.modules:
+        return
+    from celery.bin.celery import celery
+    from click import get_current_context
+
+    context = get_current_context(silent=True)
+    if context is not None and context.find_root().command is celery:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(error.exit_code) from None
 
 
 class ClientClosedError(RuntimeError):

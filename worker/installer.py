@@ -11,6 +11,7 @@ from . import control as control  # noqa: PLC0414 - importing it registers its c
 from . import fixes, logs, own_queues, queues, requeue, schedule
 from .deliveries import Deliveries
 from .drills import Drills
+from .errors import SettingsError, end_command
 from .gate import Gate
 from .headcount import Headcount
 from .process import Mongo, adopt, shared
@@ -35,12 +36,17 @@ def install(app: Celery, settings: Settings | None = None) -> Mongo:
 
     Merges beat entries and routes into the app's configuration and changes nothing else there; an entry or
     a route of the same name that the app has already stays the app's. Idempotent. Settings come from the
-    environment where none are given. Raises SettingsError.
+    environment where none are given. Raises SettingsError; a command of Celery's ends with one line per
+    problem and exit code 78 instead.
     """
     present: Mongo | None = getattr(app, "mongo", None)
     if present is not None:
         return present
-    mongo = _equip(app, settings)
+    try:
+        mongo = _equip(app, settings)
+    except SettingsError as error:
+        end_command(error)
+        raise
     # Celery runs fixups wherever it rebuilds the app: in the children of a spawning pool, too.
     app.fixups = {*app.fixups, Fixup(settings)}
     _when_configured(app, lambda: _merge(app, mongo.settings))

@@ -35,7 +35,7 @@ from .mongo.pool import read_gauges
 from .mongo.reasons import summary
 from .mongo.suspicion import Suspicion
 from .mongo.work import Work
-from .settings import Settings, load_settings, settings_warnings
+from .settings import Settings, load_settings, settings_warnings, unused_by_an_app
 from .siblings import Company as Siblings
 from .text import count
 
@@ -346,7 +346,9 @@ class Mongo:
 
     def settings_warnings(self) -> list[str]:
         """Return a line for each setting of the environment that is accepted but looks wrong."""
-        return [] if self._reload is None else settings_warnings()
+        if self._reload is None:
+            return []
+        return settings_warnings() + ([] if self.is_service else unused_by_an_app(self.settings))
 
     def warn_of_foreign(self) -> list[Sighting]:
         """Return the open clients that are not ours, each warned of once: all, in a prefork MAIN."""

@@ -149,6 +149,15 @@ def _is_private(name: str) -> bool:
     return not name or name.endswith(".pidbox") or name.startswith("celeryev")
 
 
+def to_ask(reports: Collection[Mapping[str, Any]], own: Collection[str]) -> list[str]:
+    """Return the queues to ask about: those under a closed gate first, which no report counts as consumed,
+    then what the reports' nodes consume and what is the asking app's `own`.
+    """
+    gated = {name for report in reports for name in report.get("gate") or ()}
+    consumed = {name for report in reports for name in report.get("queues") or ()}
+    return [*sorted(gated), *sorted({*consumed, *own} - gated)]
+
+
 def of(app: "Celery") -> Queues | None:
     """Return the queues of this app's broker; None, where it is no Redis: what waits there is unknown."""
     url, options = app.conf.broker_read_url, app.conf.broker_transport_options

@@ -14,7 +14,7 @@ from .errors import SettingsError
 from .redact import redact_uri, redact_value
 from .settings_checks import conflicts
 from .settings_sources import Collected, collect, unknown_variables
-from .settings_table import SettingDescription, describe_setting
+from .settings_table import SettingDescription, describe_setting, setting_of
 from .settings_types import (
     APPNAME_BYTES,
     DEPLOYMENT_LENGTH,
@@ -45,6 +45,7 @@ __all__ = [
     "describe",
     "load_settings",
     "settings_warnings",
+    "unused_by_an_app",
 ]
 
 
@@ -289,6 +290,7 @@ class Settings(BaseModel):
             "REDIS_SOCKET_TIMEOUT_SECONDS",
             "s",
             "How long Redis may take to connect or answer; publishing would hang for ever without.",
+            instead="broker_transport_options['socket_timeout'] and redis_socket_timeout",
         ),
     ] = 5.0
     deployment: Annotated[
@@ -325,6 +327,7 @@ class Settings(BaseModel):
             "CELERY_PYMONGO_SCHEDULER",
             "name",
             "`redbeat` keeps one leader among several beats; `plain` is Celery's own, of which one may run.",
+            instead="beat_scheduler",
         ),
     ] = "redbeat"
     pool_start_method: Annotated[
@@ -333,6 +336,7 @@ class Settings(BaseModel):
             "CELERY_PYMONGO_POOL_START_METHOD",
             "name",
             "How a prefork pool makes its children; `spawn` is slower and shares no memory.",
+            instead="worker_pool_start_method",
         ),
     ] = "fork"
     include: Annotated[
@@ -344,6 +348,7 @@ class Settings(BaseModel):
             "list",
             "Your own task modules, imported by the worker.",
             "a comma-separated list of Python modules",
+            instead="include, or imports",
         ),
     ] = ()
     gated_queues: Annotated[
@@ -449,6 +454,7 @@ class Settings(BaseModel):
             "CELERY_PYMONGO_TASK_SOFT_TIME_LIMIT_SECONDS",
             "s",
             "After it a task gets an exception and may still clean up.",
+            instead="task_soft_time_limit",
         ),
     ] = 270.0
     task_time_limit_seconds: Annotated[
@@ -458,6 +464,7 @@ class Settings(BaseModel):
             "CELERY_PYMONGO_TASK_TIME_LIMIT_SECONDS",
             "s",
             "After it a task's process is killed; above the soft limit.",
+            instead="task_time_limit",
         ),
     ] = 300.0
     visibility_timeout_seconds: Annotated[
@@ -510,7 +517,10 @@ class Settings(BaseModel):
     log_format: Annotated[
         Literal["text", "json"],
         Setting(
-            "CELERY_PYMONGO_LOG_FORMAT", "name", "`json` writes one object per line, for a log collector."
+            "CELERY_PYMONGO_LOG_FORMAT",
+            "name",
+            "`json` writes one object per line, for a log collector.",
+            instead="your own logging (Celery's after_setup_logger signal)",
         ),
     ] = "text"
     sentry_dsn: Annotated[
@@ -619,6 +629,18 @@ def settings_warnings(
     return unknown_variables(found.values, _known_variables()) + [
         f"{variable}: is set, but MONGODB_URI sets {option}, which wins"
         for variable, option in mongo.overridden(settings).items()
+        if variable in found.values  # an appName of the URI alone is a setting, too
+    ]
+
+
+def unused_by_an_app(settings: Settings) -> list[str]:
+    """Return a line for each variable that is set and that only the service reads: what to set instead."""
+    named = {name: setting_of(Settings.model_fields[name]) for name in sorted(settings.model_fields_set)}
+    return [
+        f"{setting.variable}: only the service reads it (-A worker, -A celery_pymongo); here set "
+        f"{setting.instead}"
+        for setting in named.values()
+        if setting.instead
     ]
 
 

@@ -32,7 +32,7 @@ def describe_setting(name: str, field: FieldInfo) -> SettingDescription:
         unit=setting.unit,
         default=_default(field.default),
         allowed=setting.allowed or _allowed(field),
-        reason=setting.reason,
+        reason=f"{setting.reason} Only the service reads it." if setting.instead else setting.reason,
         file_variable=f"{setting.variable}_FILE" if is_secret(field) else None,
     )
 

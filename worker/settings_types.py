@@ -19,13 +19,16 @@ DEPLOYMENT_LENGTH = 32
 
 @dataclass(frozen=True)
 class Setting:
-    """What the type of a field does not say; `option` is its name as an option of MongoClient."""
+    """What the type of a field does not say; `option` is its name as an option of MongoClient, `instead` what
+    an app of one's own sets where only the service reads the variable.
+    """
 
     variable: str
     unit: str
     reason: str
     allowed: str | None = None
     option: str | None = None
+    instead: str | None = None
 
 
 class SecretUri(SecretStr):

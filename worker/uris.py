@@ -6,6 +6,8 @@ from difflib import get_close_matches
 from urllib.parse import unquote, unquote_plus, urlsplit
 
 _ALIASES = {"ssl": "tls"}
+_SECRET_OPTIONS = frozenset({"authmechanismproperties", "tlscertificatekeyfilepassword"})
+_OPTION_NAME = re.compile("[A-Za-z]{1,40}")
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?")
 _ESCAPE = "escape reserved characters in the user name, the password and the options (%40 for @, %2F for /)"
 
@@ -108,6 +110,7 @@ def _mongo_hosts_problem(uri: str) -> str | None:
 def _mongo_options_problem(uri: str) -> str | None:
     from pymongo.uri_parser import split_options  # pymongo costs 70 ms, paid where a URI is set
 
+    is_after_secret = False
     for number, option in enumerate(_split_query(uri), start=1):
         name, equals, _ = option.partition("=")
         if not equals:
@@ -117,25 +120,25 @@ def _mongo_options_problem(uri: str) -> str | None:
                 warnings.simplefilter("ignore")
                 split_options(option)
         except Exception as error:  # noqa: BLE001 - validators raise ValueError, TypeError, OSError and PyMongo's own
-            return _option_problem(name, number, error)
+            return _option_problem(name, number, error, is_named=not is_after_secret)
+        is_after_secret = is_after_secret or name.lower() in _SECRET_OPTIONS
     return None
 
 
-def _option_problem(name: str, number: int, error: Exception) -> str:
+def _option_problem(name: str, number: int, error: Exception, *, is_named: bool) -> str:
     from pymongo.common import URI_OPTIONS_VALIDATOR_MAP
 
     if name.lower() in URI_OPTIONS_VALIDATOR_MAP:
         if isinstance(error, OSError):
             return f"the file named by its option {name} cannot be read"
         return f"its option {name} has a value that PyMongo does not take"
-    # A name is repeated only where it is nearly one of PyMongo's: it may be half of an unescaped password.
     close = get_close_matches(name.lower(), URI_OPTIONS_VALIDATOR_MAP, n=1, cutoff=0.7)
     close = ["journal"] if name.lower() == "j" else close
-    return (
-        f"unknown option {name}, did you mean {close[0]}?"
-        if close
-        else f"PyMongo does not know option {number}"
-    )
+    if close:
+        return f"unknown option {name}, did you mean {close[0]}?"
+    # After a secret value with an & in it a name may be that value's second half.
+    is_shown = is_named and _OPTION_NAME.fullmatch(name)
+    return f"PyMongo does not know {f'its option {name}' if is_shown else f'option {number}'}"
 
 
 def _mongo_whole_problem(uri: str) -> str | None:

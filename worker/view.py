@@ -70,8 +70,8 @@ class View:
         )
 
     def waiting(self, fleet: Fleet | None, *, bound: bool = False) -> Waiting | None:
-        """Return what waits in the queues that are known or that somebody consumes; with `bound`, in those
-        that anybody has ever declared.
+        """Return what waits in the queues that are known, consumed or under a closed gate; with `bound`, in
+        those that anybody has ever declared.
 
         None where the broker is no Redis.
         """
@@ -79,9 +79,8 @@ class View:
         if source is None:
             return None
         declared = source.bound() if bound else ()
-        present = fleet.present if fleet else []
-        consumed = {name for process in present for name in process.report.get("queues") or ()}
-        names = sorted({*consumed, *schedule.QUEUES, *self.app.amqp.queues})
+        reports = [process.report for process in fleet.present] if fleet else []
+        names = queues.to_ask(reports, {*schedule.QUEUES, *self.app.amqp.queues})
         others = [name for name in declared if name not in names]
         return source.read((names + others)[: _BOUND if bound else _QUEUES])
 

@@ -198,6 +198,23 @@ def test_strict_mode_refuses_them(shop: Worker) -> None:
         assert "not starting with settings that can lose or double work" in strict.text
 
 
+@pytest.mark.parametrize("command", [("worker",), ("mongo", "status"), ("beat",)])
+def test_a_bad_setting_is_a_line_and_78_in_every_command_of_the_shop(
+    shop: Worker, command: tuple[str, ...]
+) -> None:
+    """Celery's command line would make a stack and exit code 2 of it, which a probe reads as down."""
+    env = {**os.environ, **{name: str(value) for name, value in shop.env.items()}}
+    env |= {"CELERY_PYMONGO_POISON_LIMIT": "0", "MONGODB_URI": "postgres://secret@h"}
+    argv = [sys.executable, "-m", "celery", "-A", "worker", *command]
+    done = subprocess.run(argv, cwd=shop.cwd, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (os.EX_CONFIG, "")
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == [
+        "MONGODB_URI",
+        "CELERY_PYMONGO_POISON_LIMIT",
+    ]
+    assert "secret" not in done.stderr
+
+
 def test_both_names_in_one_process_are_refused(site: Path, mongo: LocalServer) -> None:
     """Two copies of the state would be two clients."""
     program = "import worker, celery_pymongo; worker.get_client(); celery_pymongo.get_client()"

@@ -108,3 +108,12 @@ def test_a_broker_behind_sentinels_is_read_from_its_master() -> None:
 def test_what_waits_is_plain_json() -> None:
     waiting = Waiting({"q": Queue(3, None)}, 2)
     assert waiting.to_dict() == {"queues": {"q": {"depth": 3, "age": None}}, "unacked": 2}
+
+
+def test_queues_under_a_closed_gate_are_asked_about_first_though_nobody_consumes_them() -> None:
+    closed = {"queues": ["mongo.health"], "gate": {"orders": "outage", "mail": "operator"}}
+    open_ = {"queues": ["mongo.health", "mail"], "gate": {}}
+    assert queues.to_ask([closed, open_, {}], ["mongo.ops", "mail"]) == [
+        *("mail", "orders"),
+        *("mongo.health", "mongo.ops"),
+    ]

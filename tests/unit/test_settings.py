@@ -17,7 +17,7 @@ from ops.local.settings_table import render
 from worker import schedule
 from worker.errors import SettingsError
 from worker.redact import redact_uri
-from worker.settings import Settings, describe, load_settings, settings_warnings
+from worker.settings import Settings, describe, load_settings, settings_warnings, unused_by_an_app
 from worker.settings_sources import unknown_variables
 
 ROOT = Path(__file__).parents[2]
@@ -406,6 +406,25 @@ def test_options_of_the_uri_win_over_defaults_and_variables_and_are_shown_as_suc
     assert client_takes(settings, 20)
 
 
+def test_an_application_name_in_the_uri_alone_is_no_warning() -> None:
+    """Atlas writes one into the URIs that it hands out."""
+    environ = {"MONGODB_URI": "mongodb://h/?appName=Cluster0"}
+    assert settings_warnings(environ, env_file=None) == []
+    assert load_settings(environ, env_file=None).appname == "Cluster0"
+
+
+def test_what_only_the_service_reads_is_named_with_what_to_set_instead() -> None:
+    environ = {"CELERY_PYMONGO_LOG_FORMAT": "json", "CELERY_PYMONGO_TASK_TIME_LIMIT_SECONDS": "600"}
+    assert unused_by_an_app(load_settings(environ, env_file=None)) == [
+        f"CELERY_PYMONGO_{name}: only the service reads it (-A worker, -A celery_pymongo); here set {instead}"
+        for name, instead in (
+            ("LOG_FORMAT", "your own logging (Celery's after_setup_logger signal)"),
+            ("TASK_TIME_LIMIT_SECONDS", "task_time_limit"),
+        )
+    ]
+    assert unused_by_an_app(load_settings({}, env_file=None)) == []
+
+
 def test_a_variable_that_the_uri_overrides_is_a_warning() -> None:
     environ = {"MONGODB_URI": "mongodb://h/?maxPoolSize=5", "MONGODB_MAX_POOL_SIZE": "7"}
     assert settings_warnings(environ, env_file=None) == [
@@ -482,7 +501,12 @@ def test_the_minimum_pool_grows_with_the_tasks_that_a_process_runs() -> None:
         ("mongodb+srv://a.example.org/?directConnection=maybe", "its option directConnection has a value"),
         ("mongodb://h/?maxPoolSiz=5", "unknown option maxPoolSiz, did you mean maxpoolsize?"),
         ("mongodb://h/?j=true", "unknown option j, did you mean journal?"),
-        ("mongodb://h/?zzz=true", "PyMongo does not know option 1"),
+        ("mongodb://h/?zzz=true", "PyMongo does not know its option zzz"),
+        ("mongodb://h/?tls=true&z%7=1", "PyMongo does not know option 2"),
+        (
+            "mongodb://h/?authMechanismProperties=AWS_SESSION_TOKEN:ab&ef=",
+            "PyMongo does not know option 2",
+        ),
         ("mongodb://h/?w=1&journal", "option 2 has no value"),
         ("mongodb://h/?maxPoolSize=x", "its option maxPoolSize has a value that PyMongo does not take"),
         ("mongodb://h/?tlsCAFile=/nonexistent", "the file named by its option tlsCAFile cannot be read"),
