@@ -57,6 +57,8 @@ class Attribution:
         work = self.works.end(task_id)
         if work is None:
             return
+        if work.at_end is not None:
+            work.at_end()
         if self.row is not None and work.outer is None:
             self.row.clear_work()
         self._suspicion().watch(work)

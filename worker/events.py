@@ -29,6 +29,7 @@ class Event(StrEnum):
     TASK_REQUEUED = "task.requeued"
     TASK_EXPIRED = "task.expired"
     TASK_DEAD = "task.dead"
+    TASK_HOOK_FAILED = "task.hook_failed"
     POOL_EXHAUSTED = "pool.exhausted"
     POOL_LONG_HOLD = "pool.long_hold"
     POOL_LEAK = "pool.leak"
@@ -78,6 +79,8 @@ MEANINGS: dict[Event, str] = {
     "(told of the 1st, 2nd, 4th, 8th…).",
     Event.TASK_DEAD: "ERROR. A message went to the dead letters for a person to decide: it killed its "
     "process too often, or may have written and must not run twice.",
+    Event.TASK_HOOK_FAILED: "ERROR. A hook of a task, as `on_success`, raised an error, which follows; the "
+    "outcome of the task stands.",
     Event.POOL_EXHAUSTED: "WARNING. Operations got no connection in time: how many, and of which tasks. "
     "At most once a minute per process.",
     Event.POOL_LONG_HOLD: "WARNING. A task has held a connection for long: which, how long, and where in its "

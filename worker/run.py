@@ -2,7 +2,9 @@
 
 import logging
 import time
-from typing import Any, NoReturn
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NoReturn, TypeVar
 
 from celery.exceptions import Ignore, Reject, Retry
 from redis import RedisError
@@ -13,12 +15,14 @@ from .deliveries import StillRunningError
 from .ending import end_of_process, is_greenlet_exit
 from .errors import DeadLetteredError, TaskExitError
 from .events import Event
+from .mongo.calls import bounded
 from .mongo.classify import ErrorClass
 from .mongo.work import current_work
-from .process import Mongo
+from .process import Mongo, task_ends_at
 from .recovery import Terms, Way
 from .requeue import BackToBroker
 
+T = TypeVar("T")
 logger = logging.getLogger("celery_pymongo.task")
 
 # What a ping may take where the task's own end is nearer, out of the time that is left for its error.
@@ -33,14 +37,45 @@ class Run:
         self._mongo = mongo
         self._began = time.monotonic()
         self.ends_at = None if left is None else self._began + left
+        self.is_in_body = False
+        self._has_begun = False
         # What the deliveries know this run by, where they have to.
         self._id: str | None = None
+        if (work := current_work.get()) is not None:
+            work.ends_at = self.ends_at
 
-    def begin(self) -> None:
+    def part(self, call: Callable[[], T]) -> T:
+        """Return what a part of the run returns, the first after the run has begun; raise what gives the task
+        another run, or none, or the error of the part.
+        """
+        token = task_ends_at.set(self.ends_at)
+        try:
+            if not self._has_begun:
+                self._has_begun = True
+                self._begin()
+            try:
+                with bounded(self._mongo.limits().deadline):
+                    return call()
+            except BaseException as error:
+                self._failed(error)
+                raise
+        finally:
+            task_ends_at.reset(token)
+
+    def _begin(self) -> None:
         """Return where the body is to run; raise what ends the run without it."""
         # An eager run has neither a broker to go back to nor a delivery.
         if self._task.request.is_eager:
             return
+        try:
+            self._ask()
+        except Exception:
+            raise
+        except BaseException as error:
+            self._failed(error)
+            raise
+
+    def _ask(self) -> None:
         self._wait_for_mongo()
         try:
             self._id = self._mongo.deliveries.begin(self._task)
@@ -49,11 +84,19 @@ class Run:
             self._go_on(recovery.wait(self._terms()), str(error) or type(error).__name__)
 
     def end(self, *, is_done: bool = True) -> None:
-        """Say that the run is over, where anybody has to know; `is_done`: and that no other may follow."""
-        if self._id is not None:
-            self._mongo.deliveries.end(self._task, self._id, is_done=is_done)
+        """Say that the run is over, where anybody has to know; `is_done`: and that no other may follow.
 
-    def failed(self, error: BaseException) -> None:
+        It is noted once Celery is done with it: its hooks may end the process as well as its body.
+        """
+        if self._id is None:
+            return
+        note = partial(self._mongo.deliveries.end, self._task, self._id, is_done=is_done)
+        if (work := current_work.get()) is None:
+            note()
+        else:
+            work.at_end = note
+
+    def _failed(self, error: BaseException) -> None:
         """Raise what gives the task another run, or none; return where its error shall stand."""
         if (end := end_of_process(error)) is not None:
             self._interrupted()

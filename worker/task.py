@@ -8,12 +8,11 @@ from celery.exceptions import Reject
 
 from . import time_limits
 from .errors import NotInstalledError
-from .mongo.calls import bounded
 from .mongo.holder import Client
-from .mongo.work import current_work
-from .process import Mongo, task_ends_at
+from .overrides import protect
+from .process import Mongo
 from .requeue import BackToBroker
-from .run import Run, may_run_again, refused
+from .run import may_run_again, refused
 
 # What is left of a time limit for a task to fail by its own error rather than by the limit: PyMongo looks for
 # a server each half second (its MIN_HEARTBEAT_INTERVAL), and overshoots a deadline by as much.
@@ -57,38 +56,12 @@ class MongoTask(Task):
         """The database that the settings name."""
         return self.mongo.get_database()
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the task's body, with its time limit as the end of its operations."""
-        if self.request.called_directly:
-            return self._call_directly(*args, **kwargs)
-        mongo = self.mongo
-        run = Run(self, mongo, self.seconds_left())
-        token = task_ends_at.set(run.ends_at)
-        work = current_work.get()
-        if work is not None:
-            work.ends_at = run.ends_at
-        try:
-            run.begin()
-            try:
-                with bounded(mongo.limits().deadline):
-                    result = super().__call__(*args, **kwargs)
-            except BaseException as error:
-                run.failed(error)
-                raise
-            run.end()
-            return result
-        finally:
-            task_ends_at.reset(token)
-
-    def _call_directly(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the body like a function; inside another task it keeps that task's end."""
-        mongo = self.mongo
-        try:
-            with bounded(mongo.limits().deadline):
-                return super().__call__(*args, **kwargs)
-        except Exception as error:
-            mongo.link.observe(error)
-            raise
+    @classmethod
+    def bind(cls, app: Any) -> Any:
+        """Bind the class to its app, as Celery does, with a run around whatever it overrides."""
+        bound = super().bind(app)
+        protect(cls)
+        return bound
 
     def retry(self, *args: Any, **kwargs: Any) -> Any:
         """Celery's `retry`, for which no message is lost and nothing is done twice that must not be.

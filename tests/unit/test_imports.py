@@ -46,6 +46,7 @@ LEVELS: list[set[str]] = [
     {"view", "drills"},
     {"watch"},
     {"headcount", "gate", "presence", "reporter", "run"},
+    {"overrides"},
     {"stand_in"},
     {"control", "signals", "task", "beat"},
     {"installer"},

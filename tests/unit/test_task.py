@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from billiard import common
 from celery import Celery
+from celery.app.trace import task_has_custom
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 from pymongo import MongoClient, _csot, errors
@@ -66,12 +67,16 @@ def make(app: Celery, body: Any, **options: Any) -> Any:
 
 
 def traced(task: Any, *args: Any, **request: Any) -> Any:
-    """Call a task as Celery's tracer does: with a request of its own on the stack."""
+    """Call a task as Celery's tracer does: with a request of its own on the stack, and its signals."""
     told = {"id": "some-id", "retries": 0, "called_directly": False, "args": args, "kwargs": {}}
     task.push_request(**(told | request))
     try:
+        if task_has_custom(task, "before_start"):
+            task.before_start("some-id", args, {})
         return task(*args)
     finally:
+        if (work := current_work.get()) is not None and work.at_end is not None:
+            work.at_end()
         task.pop_request()
 
 

@@ -14,6 +14,7 @@ class Work:
 
     __slots__ = (
         "__weakref__",
+        "at_end",
         "clients",
         "ended_at",
         "ends_at",
@@ -34,6 +35,8 @@ class Work:
         self.ended_at: float | None = None
         # When its operations shall have ended; None where nothing ends them.
         self.ends_at: float | None = None
+        # What is to be done once Celery is done with the task, its hooks included.
+        self.at_end: Callable[[], object] | None = None
         # Seconds in queues for connections, all of its checkouts together.
         self.waited = 0.0
         # Commands that were sent and may have written; see `writes`.

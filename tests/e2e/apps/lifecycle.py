@@ -13,6 +13,7 @@ import threading
 import time
 from typing import Any
 
+from celery import Task
 from celery.signals import worker_ready
 from pymongo import MongoClient
 from pymongo.errors import NotPrimaryError
@@ -85,6 +86,70 @@ def leave(self: Any, how: str) -> None:
     if how == "signal":
         os.kill(os.getpid(), signal.SIGTERM)
     raise errors[how]
+
+
+class Begins(MongoTask):
+    """Says in MongoDB that it begins."""
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        self.db.lifecycle.update_one({"_id": f"{task_id} began"}, {"$inc": {"n": 1}}, upsert=True)
+
+
+class Returns(Begins):
+    """As web frameworks' guides have it."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.run(*args, **kwargs)
+
+
+class Context(Task):
+    """Likewise, for tasks of any kind."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.run(*args, **kwargs)
+
+
+class ContextFirst(Context, MongoTask):
+    """Likewise, before MongoTask."""
+
+
+class Ends(MongoTask):
+    """Says in MongoDB how it ended, or leaves."""
+
+    ignore_result = True
+
+    def on_success(self, retval: str, task_id: str, args: Any, kwargs: Any) -> None:
+        logging.getLogger(__name__).warning("ending by %s", retval)
+        if retval == "by force":
+            os._exit(1)
+        self.db.lifecycle.update_one({"_id": f"{task_id} ended"}, {"$inc": {"n": 1}}, upsert=True)
+
+
+@app.task(base=Begins, bind=True)
+def begun(self: Any) -> str:
+    """Leave all to what comes before."""
+    return str(self.request.id)
+
+
+@app.task(base=Returns, bind=True)
+def returning(self: Any) -> str:
+    """Write in the body, too."""
+    self.db.lifecycle.update_one({"_id": self.request.id}, {"$inc": {"n": 1}}, upsert=True)
+    return str(self.request.id)
+
+
+@app.task(base=ContextFirst, bind=True)
+def within(self: Any) -> str:
+    """Likewise."""
+    self.db.lifecycle.update_one({"_id": self.request.id}, {"$inc": {"n": 1}}, upsert=True)
+    return str(self.request.id)
+
+
+@app.task(base=Ends, bind=True)
+def ending(self: Any, how: str, seconds: float = 0.0) -> str:
+    """Leave the rest to its hook."""
+    time.sleep(seconds)
+    return how
 
 
 @app.task(base=MongoTask, bind=True)
