@@ -256,5 +256,5 @@ def problem_of(app: Any, error: Exception) -> Problem | None:
     if isinstance(error, OperationalError):
         return Unseen(f"the broker does not answer ({name})")
     if isinstance(error, (RedisError, ConnectionError, TimeoutError)):
-        return Unseen(f"Redis does not answer ({name})")
+        return Unseen(f"Redis at {app.mongo.redis_address} does not answer ({name})")
     return None

@@ -18,11 +18,11 @@ from .dead_letters import DeadLetters, Letter
 from .errors import DeadLetteredError
 from .events import Event
 from .process import Mongo, current_slot
-from .redis_client import connect
 from .text import count
 
 if TYPE_CHECKING:
     from .registry import Registry
+    from .stores import Stores
 
 logger = logging.getLogger("celery_pymongo.task")
 
@@ -44,13 +44,13 @@ class Deliveries:
         self.letters = letters
 
     @classmethod
-    def of(cls, mongo: Mongo, registry: "Registry") -> "Deliveries":
+    def of(cls, mongo: Mongo, stores: "Stores") -> "Deliveries":
         """Return those of the deployment that the settings name; no I/O."""
-        settings, redis = mongo.settings, connect(mongo.settings)
+        settings, redis = mongo.settings, stores.client
         # As the results, by which Celery knows what is done.
         done_seconds = math.ceil(2 * settings.visibility_timeout_seconds)
         attempts = Attempts(redis, settings.key, done_seconds=done_seconds)
-        return cls(mongo, registry, attempts, DeadLetters(redis, settings.key))
+        return cls(mongo, stores.registry, attempts, DeadLetters(redis, settings.key))
 
     def begin(self, task: Any) -> str | None:
         """Ask whether this run may begin, where that is a question; return its own id, for `end`.

@@ -131,7 +131,7 @@ class Drills:
             # Ctrl-C is for whoever drills: it tells the process to end, in order.
             start_new_session=True,
         )
-        told = Order(self._mongo.settings, self.node, {**options, **self._patience()}, **order)
+        told = Order(self._mongo.redis_settings, self.node, {**options, **self._patience()}, **order)
         if child.stdin is not None:
             child.stdin.write(pickle.dumps(told))
             child.stdin.flush()

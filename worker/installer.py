@@ -50,6 +50,7 @@ def install(app: Celery, settings: Settings | None = None) -> Mongo:
     # Celery runs fixups wherever it rebuilds the app: in the children of a spawning pool, too.
     app.fixups = {*app.fixups, Fixup(settings)}
     _when_configured(app, lambda: _merge(app, mongo.settings))
+    _when_configured(app, lambda: mongo.view.stores.follow(app.conf, mongo))
     return mongo
 
 
@@ -83,12 +84,12 @@ def _first(app: Celery, settings: Settings | None) -> Mongo:
     mongo.view = View(app, mongo, stores)
     mongo.watch = Watch(mongo.view)
     mongo.drills = Drills(mongo)
-    mongo.deliveries = Deliveries.of(mongo, stores.registry)
+    mongo.deliveries = Deliveries.of(mongo, stores)
     mongo.counts_writes = lambda: _must_any_run_once(app)
     queues.connect()
     logs.quiet(schedule.entries(mongo.settings).keys())
     agent = Agent(mongo, stores.registry, stores.ledger, stores.windows)
-    Lifecycle(app, mongo, stores.registry, stores.pulse, agent).connect()
+    Lifecycle(app, mongo, stores, agent).connect()
     return mongo
 
 

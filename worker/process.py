@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pymongo.errors import PyMongoError
 
 from . import events, memory
+from .app_redis import address
 from .board import Board
 from .board_row import Predecessor, PrivateRow, Row
 from .errors import ClientInMainError, SettingsError, TwoCopiesError
@@ -63,6 +64,8 @@ class Mongo:
 
     def __init__(self, settings: Settings, *, reload: Callable[[], Settings] | None = None) -> None:
         self.settings = settings
+        # The same, with the Redis of the app where REDIS_URL is not set: install(app) knows that later.
+        self.redis_settings = settings
         self.place = Place(node=socket.gethostname())
         # Set by install(app): the base class of tasks, which lives a layer above.
         self.Task: type[Any] = object
@@ -343,6 +346,11 @@ class Mongo:
             "circuit": self.link.circuit.state,
             "attempt": None if attempt is None else attempt.to_dict(),
         }
+
+    @property
+    def redis_address(self) -> str:
+        """Host, port and database of the Redis that the fleet's view is kept in."""
+        return address(self.redis_settings.redis_url.get_secret_value())
 
     def settings_warnings(self) -> list[str]:
         """Return a line for each setting of the environment that is accepted but looks wrong."""

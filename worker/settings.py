@@ -260,7 +260,8 @@ class Settings(BaseModel):
         Setting(
             "REDIS_URL",
             "URL",
-            "Broker, results, registry and locks. Several Sentinels are joined by semicolons.",
+            "Broker, results, registry and locks. Several Sentinels are joined by semicolons. Not set, in an "
+            "app of your own: the Redis of its broker, else of its result backend.",
             "a redis://, rediss:// or sentinel:// URL",
         ),
     ] = SecretUri("redis://localhost:6379/0")

@@ -18,10 +18,9 @@ from typing import Any
 from celery import Celery, signals
 from celery.concurrency import get_implementation
 
-from . import events, node_record, own_queues
+from . import app_redis, events, node_record, own_queues
 from .advice import advise
 from .attribution import Attribution
-from .beat_pulse import BeatPulse
 from .board import RECORD_BYTES, Board, NoBoardError
 from .errors import SettingsError
 from .events import Event
@@ -30,9 +29,9 @@ from .mongo.backoff import Backoff
 from .presence import Presence
 from .process import Mongo, Place
 from .publisher import Publisher
-from .registry import Registry
 from .reporter import Reporter
 from .sentry import Agent
+from .stores import Stores
 
 logger = logging.getLogger("celery_pymongo.lifecycle")
 
@@ -54,11 +53,12 @@ class Lifecycle:
     guarantee is the lazy `get_client()`; the signals are the eager start and the clean end.
     """
 
-    def __init__(self, app: Celery, mongo: Mongo, registry: Registry, pulse: BeatPulse, agent: Agent) -> None:
+    def __init__(self, app: Celery, mongo: Mongo, stores: Stores, agent: Agent) -> None:
         self._app = app
         self._mongo = mongo
-        self._registry = registry
-        self._pulse = pulse
+        self._stores = stores
+        self._registry = stores.registry
+        self._pulse = stores.pulse
         self._agent = agent
         self._expired = Expired(lambda: mongo.board)
         self._attribution = Attribution(lambda: mongo.suspicion)
@@ -130,9 +130,12 @@ class Lifecycle:
 
     def celeryd_after_setup(self, **_kwargs: Any) -> None:
         """In MAIN, with logging set up and before any task."""
+        self._stores.follow(self._app.conf, self._mongo)
         prefetch = getattr(self._worker, "prefetch_multiplier", None)
         risks = advise(self._app.conf, self._longest_time_limit(), prefetch=prefetch)
-        for warning in self._mongo.settings_warnings() + self._inverted_limits() + risks:
+        place = app_redis.difference(self._mongo.settings, self._app.conf)
+        warnings = [*self._mongo.settings_warnings(), *filter(None, [place]), *self._inverted_limits()]
+        for warning in [*warnings, *risks]:
             events.say(logger, logging.WARNING, Event.SETTINGS_WARNING, "%s", warning)
         if risks and (self._mongo.settings.strict or self._mongo.is_service):
             logger.error("not starting with settings that can lose or double work")
@@ -197,7 +200,7 @@ class Lifecycle:
             "init_handlers": node_record.init_handlers(receivers, _referent, own=own),
         }
         limits = {task.name: task.time_limit or self._mongo.time_limits[0] for task in self._tasks()}
-        settings = self._mongo.settings
+        settings = self._mongo.redis_settings
         return node_record.build(self._app.conf, settings, worker=told, limits=limits, risks=risks)
 
     def _write_record(self) -> None:
@@ -243,6 +246,8 @@ class Lifecycle:
         """Make the client, and start the reporter even where it cannot be made yet, as while a file that its
         options name is away: the first use makes it, and until then the reporter says why there is none.
         """
+        # A spawned child's app is built before its configuration can be read.
+        self._stores.follow(self._app.conf, self._mongo)
         try:
             self._mongo.enter_process(place)
         finally:

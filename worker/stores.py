@@ -1,8 +1,9 @@
 """What the fleet keeps in Redis: reports, history, beat's pulse, the outage that Sentry is told of."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .app_redis import effective
 from .beat_pulse import BeatPulse
 from .history import History
 from .redis_client import HASTY_SECONDS, connect
@@ -10,13 +11,18 @@ from .registry import Registry
 from .sentry import Ledger, Windows
 
 if TYPE_CHECKING:
+    import redis
+
+    from .process import Mongo
     from .settings import Settings
 
 
 @dataclass(frozen=True)
 class Stores:
-    """The stores of one deployment, with one Redis client."""
+    """The stores of one deployment, with one Redis client, and a `hasty` one for a process that ends."""
 
+    client: "redis.Redis"
+    hasty: "redis.Redis"
     registry: Registry
     history: History
     pulse: BeatPulse
@@ -28,9 +34,20 @@ class Stores:
         """Return the stores that the settings name; no I/O."""
         redis, hasty = connect(settings), connect(settings, seconds=HASTY_SECONDS)
         return cls(
+            redis,
+            hasty,
             Registry(redis, settings.key, hasty=hasty),
             History(redis, settings.key, days=settings.history_days),
             BeatPulse(redis, settings.key),
             Ledger(redis, settings.key, hasty=hasty),
             Windows(redis, settings.key, hasty=hasty),
         )
+
+    def follow(self, conf: Any, mongo: "Mongo") -> None:
+        """Keep everything in the app's own Redis from now on, unless REDIS_URL names one; no I/O."""
+        settings = effective(mongo.settings, conf)
+        if settings == mongo.redis_settings:
+            return
+        mongo.redis_settings = settings
+        self.client.connection_pool = connect(settings).connection_pool
+        self.hasty.connection_pool = connect(settings, seconds=HASTY_SECONDS).connection_pool

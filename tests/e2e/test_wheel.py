@@ -49,7 +49,8 @@ def shop(
     """A running worker of the shop, with the wheel on its path and this checkout nowhere on it."""
     home = tmp_path_factory.mktemp("shop")
     shutil.copytree(SHOP, home, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    env = {"PYTHONPATH": str(site), "MONGODB_URI": mongo.uri, "REDIS_URL": redis.uri}
+    # No REDIS_URL: the fleet's view is kept in the Redis of the shop's own broker.
+    env = {"PYTHONPATH": str(site), "MONGODB_URI": mongo.uri, "SHOP_REDIS": redis.uri}
     queues = ("orders", "celery", "mongo.health", "mongo.data", "mongo.ops")
     with Worker("worker", log=home / "worker.log", env=env, cwd=home, queues=queues) as worker:
         yield worker.wait_ready()

@@ -226,7 +226,7 @@ def test_a_person_and_a_program_are_told_the_same():
 @pytest.mark.parametrize(
     ("what", "code", "line"),
     [
-        ("redis", 3, "mongo: Redis does not answer (AuthenticationError)\n"),
+        ("redis", 3, "mongo: Redis at h:6379/0 does not answer (AuthenticationError)\n"),
         ("broker", 3, "mongo: the broker does not answer (OperationalError)\n"),
         ("mongodb", 3, "mongo: MongoDB does not answer: h:27017: Connection refused\n"),
         ("refused", 3, "mongo: MongoDB refuses it (OperationFailure, code 13)\n"),
@@ -234,7 +234,7 @@ def test_a_person_and_a_program_are_told_the_same():
     ],
 )
 def test_what_a_server_does_is_one_line_without_its_data(what: str, code: int, line: str):
-    mongo = SimpleNamespace(reason=Mongo.reason)
+    mongo = SimpleNamespace(reason=Mongo.reason, redis_address="h:6379/0")
     result = run(app_with(mongo), "fail", what, group=toys)
     assert (result.exit_code, result.output) == (code, line)
 

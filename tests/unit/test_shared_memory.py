@@ -6,24 +6,20 @@ from types import SimpleNamespace
 import pytest
 from celery import Celery
 
-from worker.beat_pulse import BeatPulse
 from worker.process import Mongo
-from worker.redis_client import connect
-from worker.registry import Registry
-from worker.sentry import Agent, Ledger, Windows
+from worker.sentry import Agent
 from worker.settings import load_settings
 from worker.signals import Lifecycle
+from worker.stores import Stores
 
 
 @pytest.fixture
 def lifecycle():
     gc.unfreeze()
     settings = load_settings({}, env_file=None)
-    redis = connect(settings)
-    registry, pulse = Registry(redis, settings.key), BeatPulse(redis, settings.key)
-    mongo = Mongo(settings)
-    agent = Agent(mongo, registry, Ledger(redis, settings.key), Windows(redis, settings.key))
-    made = Lifecycle(Celery("test", set_as_current=False), mongo, registry, pulse, agent)
+    mongo, stores = Mongo(settings), Stores.of(settings)
+    agent = Agent(mongo, stores.registry, stores.ledger, stores.windows)
+    made = Lifecycle(Celery("test", set_as_current=False), mongo, stores, agent)
     made.worker_init(
         sender=SimpleNamespace(
             hostname="n", pool_cls="prefork", concurrency=1, time_limit=None, soft_time_limit=None

@@ -92,7 +92,10 @@ class World:
         self.registry = cast("Any", FakeRegistry(self.story))
         self.pulse = cast("Any", FakePulse(self.story))
         self.agent = cast("Any", FakeAgent(self.story))
-        self.lifecycle = Lifecycle(self.app, self.mongo, self.registry, self.pulse, self.agent)
+        follow = lambda _conf, _mongo: None  # noqa: E731 - a method of one line
+        parts = SimpleNamespace(registry=self.registry, pulse=self.pulse, follow=follow)
+        self.stores = cast("Any", parts)
+        self.lifecycle = Lifecycle(self.app, self.mongo, self.stores, self.agent)
         monkeypatch.setattr(
             module, "Reporter", lambda _mongo, _presence, _agent: FakeReporter(self.story, ends=self.ends)
         )
@@ -414,7 +417,7 @@ def test_the_newest_lifecycle_hears_each_signal_once(world: World) -> None:
     names = [name for name in vars(Lifecycle) if not name.startswith("_") and name != "connect"]
     before = {name: list(getattr(signals, name).receivers or []) for name in names}
     try:
-        Lifecycle(world.app, world.mongo, world.registry, world.pulse, world.agent).connect()
+        Lifecycle(world.app, world.mongo, world.stores, world.agent).connect()
         world.lifecycle.connect()
         signals.worker_process_init.send(sender=NODE)
         assert world.story == ["reporter starts"]

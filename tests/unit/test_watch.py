@@ -51,7 +51,7 @@ class World:
             conf=SimpleNamespace(broker_read_url="memory://", broker_transport_options={}),
             amqp=SimpleNamespace(queues={}),
         )
-        parts: Any = (self, self, self, self, self)
+        parts: Any = (self,) * 7
         return Watch(View(app, self.mongo, Stores(*parts)), clock=lambda: self.now)
 
     def _stamp(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import os
 from celery import Celery
 from celery_pymongo import install
 
-app = Celery("shop", broker=os.environ["REDIS_URL"], backend=os.environ["REDIS_URL"], include=["tasks"])
+app = Celery("shop", broker=os.environ["SHOP_REDIS"], backend=os.environ["SHOP_REDIS"], include=["tasks"])
 app.conf.beat_schedule = {"shop.count": {"task": "shop.count", "schedule": 3600.0}}
 app.conf.task_routes = {"shop.*": {"queue": "orders"}}
 install(app)
