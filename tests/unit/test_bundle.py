@@ -225,8 +225,9 @@ def test_a_part_is_a_commands_document_and_what_a_person_reads_of_it(commands: c
 
 
 def test_what_cannot_be_had_says_why_without_a_servers_words(commands: click.Group) -> None:
-    failed = parts._command(call(), commands, ("status",))()
-    assert failed.why == "Redis does not answer (ConnectionError)"
+    mongo = SimpleNamespace(redis_address="h:6379/0")
+    failed = parts._command(call(mongo=mongo), commands, ("status",))()
+    assert failed.why == "Redis at h:6379/0 does not answer (ConnectionError)"
     assert failed.files == {}
     missing = parts._command(call(), commands, ("doctor",))()
     assert missing.why == "this version has no such command"

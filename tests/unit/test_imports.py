@@ -31,6 +31,7 @@ LEVELS: list[set[str]] = [
         "settings_checks",
         "client_options",
         "settings",
+        "app_redis",
         "secret_values",
     },
     {"mongo"},
