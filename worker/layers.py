@@ -75,25 +75,47 @@ def reachability(fleet: Fleet | None, ping: Mapping[str, Any] | None, own: str) 
     if ping is None:
         return circuits(fleet.present) if fleet else Layer(Verdict.UNKNOWN)
     verdict = Verdict(ping["verdict"])
-    others = [process for process in fleet.present if process.member != own] if fleet else []
-    told = circuits(others, of=len(fleet.present) if fleet else None)
+    present = fleet.present if fleet else []
+    others = [process for process in present if process.member != own]
+    told = _cut_off(others, of=len(present))
     if verdict is Verdict.OK:
         return replace(told, verdict=Verdict.DEGRADED) if told.reasons else Layer(Verdict.OK)
     if verdict is Verdict.UNKNOWN or any(map(vouches, others)):
         # Not MongoDB's fault, or not everybody's.
         verdict = Verdict.DEGRADED
     why = "; ".join(ping.get("reasons") or ["no answer"])
-    return Layer(verdict, [f"{own} cannot use MongoDB: {why}", *told.reasons])
+    return Layer(verdict, [*_hang(present), f"{own} cannot use MongoDB: {why}", *told.reasons])
 
 
-def circuits(among: Sequence[Process], *, of: int | None = None) -> Layer:
-    """Who is cut off from MongoDB? `of` is how many processes there are, where these are not all."""
+def circuits(among: Sequence[Process]) -> Layer:
+    """Who is cut off from MongoDB, and does it hang?"""
+    told = _cut_off(among, of=len(among))
+    return replace(told, reasons=[*_hang(among), *told.reasons])
+
+
+def _hang(among: Sequence[Process]) -> list[str]:
+    """Return a reason where MongoDB hangs for each of these: one that is refused, say, knows better."""
+    hung = [hung_seconds(process.report, process.silence) for process in among]
+    known = [seconds for seconds in hung if seconds is not None]
+    return [f"MongoDB hangs: no answer for {max(known):.0f} s"] if known and len(known) == len(hung) else []
+
+
+def hung_seconds(report: Mapping[str, Any], silence: float) -> float | None:
+    """Return for how long MongoDB has not answered this process, which reported `silence` seconds ago; None
+    where that is not what cuts it off.
+    """
+    seconds = report.get("hung") if report.get("circuit", "closed") != "closed" else None
+    return None if seconds is None else seconds + silence
+
+
+def _cut_off(among: Sequence[Process], *, of: int) -> Layer:
+    """Return who is cut off; `of` is how many processes there are, where these are not all."""
     away = [p for p in among if p.report.get("circuit", "closed") != "closed"]
     if not away:
         return Layer(Verdict.OK if among else Verdict.UNKNOWN)
     longest = max(p.report.get("outage") or 0.0 for p in away)
     members = [p.member for p in away]
-    reason = f"{_are(members, of or len(among))} cut off from MongoDB, for {longest:.0f} s: {names(members)}"
+    reason = f"{_are(members, of)} cut off from MongoDB, for {longest:.0f} s: {names(members)}"
     return Layer(Verdict.DOWN if len(away) == len(among) else Verdict.DEGRADED, [reason])
 
 

@@ -30,6 +30,8 @@ _FINDINGS = ("long_holds", "leaks", "false_alarms")
 _SITE = 100
 # A Redis that lost its memory has the node's record again after so long.
 _RECORD_SECONDS = 300.0
+# How long a report says when an outage ended: a snapshot has taken it over by then.
+_RECOVERED_SECONDS = 60.0
 
 
 class Presence:
@@ -180,9 +182,12 @@ class Presence:
     def _trouble(self, now: float) -> dict[str, Any]:
         mongo, link = self._mongo, self._mongo.link
         foreign = sightings(own_too=False)
-        overloaded_at = link.overloaded_at
+        overloaded_at, hung = link.overloaded_at, link.hung_seconds(now)
+        recovered = link.circuit.closed_seconds(now)
         return {
             "cause": None if link.circuit.is_closed else link.error_class,
+            "hung": None if hung is None else round(hung, 1),
+            "recovered": None if recovered is None or recovered > _RECOVERED_SECONDS else round(recovered, 1),
             "held": mongo.suspicion.held(now),
             "leak": mongo.suspicion.left(),
             "foreign": shorten(foreign[0].site, _SITE, keep_end=True) if foreign else None,

@@ -1,7 +1,7 @@
 """The snapshot: one bounded JSON document of the whole fleet."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import totals
@@ -27,6 +27,7 @@ def snapshot(fleet: Fleet, *, deployment: str, connections: Connections | None =
         "deployment": deployment,
         "coverage": coverage(fleet),
         "circuits": dict(Counter(report.get("circuit", "unknown") for report in reports)),
+        "outage": _outage(present),
         "totals": totals.add_up(reports),
         "nodes": _nodes(fleet),
         "outliers": totals.outliers([(cut(process.member), process.report) for process in present]),
@@ -38,7 +39,7 @@ def aggregate(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the history keeps of a snapshot: nothing that grows with the fleet."""
     server = document["server"] or {}
     return {
-        **{name: document[name] for name in ("at", "circuits", "totals")},
+        **{name: document[name] for name in ("at", "circuits", "outage", "totals")},
         "coverage": {name: document["coverage"][name] for name in ("seen", "expected", "counts")},
         "server": {name: server.get(name) for name in ("current", "available", "total_created", "others")},
     }
@@ -53,6 +54,18 @@ def coverage(fleet: Fleet) -> dict[str, Any]:
         "expected": fleet.expected,
         "counts": counts,
         **{state: fit(map(cut, names[state]), _NAMES_BYTES) for state in names if state != State.LIVE},
+    }
+
+
+def _outage(present: Iterable[Process]) -> dict[str, float | None]:
+    """Return for how long MongoDB has been away from one that it is away from, and since when it is back for
+    all, if that is news; seconds, None where there is no such thing.
+    """
+    away = [p.report["outage"] + p.silence for p in present if p.report.get("outage")]
+    back = [p.report["recovered"] + p.silence for p in present if p.report.get("recovered") is not None]
+    return {
+        "seconds": round(max(away), 1) if away else None,
+        "ended": round(min(back), 1) if back and not away else None,
     }
 
 

@@ -43,6 +43,12 @@ class Process:
         return circuit != "closed"
 
     @property
+    def hung_seconds(self) -> float | None:
+        """For how long MongoDB has not answered it; None where that is not what cuts it off."""
+        seconds = self.report.get("hung") if self.is_cut_off else None
+        return None if seconds is None else seconds + self.silence
+
+    @property
     def vouches(self) -> bool:
         """Whether it has used MongoDB so lately that MongoDB must be there: heartbeats see to that."""
         success = self.report.get("ok")

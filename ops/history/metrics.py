@@ -42,6 +42,9 @@ _LOST = ("coverage.counts.lost", "coverage.counts.missing")
 CLOSED, CUT_OFF = "circuits.closed", ("circuits.open", "circuits.half-open")
 """Where a snapshot says how many processes reach MongoDB, and how many do not."""
 
+AWAY_SECONDS, ENDED_SECONDS = "outage.seconds", "outage.ended"
+"""Where it says for how long MongoDB had been away by then, or how long ago it came back."""
+
 # fmt: off
 METRICS: tuple[Metric, ...] = (
     Metric("operations", "1/s", "Connections taken from the pools.", ("totals.rate.checked_out",), "avg"),
@@ -73,7 +76,8 @@ USUAL = ("operations", "in_use", "usage", "waiting", "wait_p99", "failed", "proc
 
 def fields(metrics: Sequence[Metric]) -> dict[str, Pick]:
     """Return what has to be read for these metrics and for outages: where it stands, and what counts."""
-    found: dict[str, Pick] = {CLOSED: "min", **dict.fromkeys(CUT_OFF, "max")}
+    found: dict[str, Pick] = {CLOSED: "min", **dict.fromkeys((*CUT_OFF, AWAY_SECONDS), "max")}
+    found[ENDED_SECONDS] = "min"
     for metric in metrics:
         found |= {path: metric.pick for path in metric.paths if path not in found}
         if metric.limit is not None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
-from .metrics import CLOSED, CUT_OFF, Metric, Pick, Values
+from .metrics import AWAY_SECONDS, CLOSED, CUT_OFF, ENDED_SECONDS, Metric, Pick, Values
 
 GAP_INTERVALS = 2.5
 """Snapshots that are further apart than so many of their intervals have a gap between them."""
@@ -62,17 +62,19 @@ def gaps(rows: Sequence[Row], *, interval: float, until: float) -> list[Span]:
 
 def outages(rows: Sequence[Row]) -> list[Span]:
     """Return the times in which processes were cut off from MongoDB: "outage" where all were at some moment,
-    else "partial". One ends with the first row that has none; what stands on both sides of a gap lasted.
+    else "partial". One begins and ends when a snapshot says that it did, else with the first row that has
+    one and the first that has none; what stands on both sides of a gap lasted.
     """
     found: list[Span] = []
     begun: Row | None = None
+    last = float("-inf")
     is_whole = False
     for row in rows:
         if _cut_off(row.values):
             is_whole = (is_whole and begun is not None) or not row.values.get(CLOSED)
-            begun = begun or row
+            begun, last = begun or row, row.last
         elif begun:
-            found.append(_outage(begun, row.first, is_whole=is_whole))
+            found.append(_outage(begun, max(last, row.first - _ago(row, ENDED_SECONDS)), is_whole=is_whole))
             begun = None
     if begun:
         found.append(_outage(begun, None, is_whole=is_whole))
@@ -80,7 +82,12 @@ def outages(rows: Sequence[Row]) -> list[Span]:
 
 
 def _outage(begun: Row, until: float | None, *, is_whole: bool) -> Span:
-    return Span(begun.first, until, "outage" if is_whole else "partial")
+    return Span(begun.first - _ago(begun, AWAY_SECONDS), until, "outage" if is_whole else "partial")
+
+
+def _ago(row: Row, path: str) -> float:
+    """Return how long before a row something was, by its one snapshot; of several nobody knows."""
+    return (row.values.get(path) or 0.0) if row.first == row.last else 0.0
 
 
 def _cut_off(values: Values) -> bool:

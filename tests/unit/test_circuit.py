@@ -157,6 +157,17 @@ def test_an_outage_that_was_noticed_late_lasts_from_its_beginning() -> None:
     assert circuit.outage_seconds(110.0) == 10.0
 
 
+def test_how_long_ago_an_outage_ended_is_known_until_the_next() -> None:
+    circuit = Circuit()
+    assert circuit.closed_seconds(1.0) is None
+    circuit.fail(1.0, "x")
+    assert circuit.closed_seconds(2.0) is None
+    circuit.succeed(3.0, "ping")
+    assert circuit.closed_seconds(5.0) == 2.0
+    circuit.fail(6.0, "x")
+    assert circuit.closed_seconds(7.0) is None
+
+
 def test_what_opened_the_circuit_may_learn_later_that_it_had_begun_before() -> None:
     circuit = Circuit()
     circuit.fail(102.0, "ping")

@@ -21,6 +21,7 @@ OPEN: dict[str, Any] = {
     "error": "heartbeat: AutoReconnect",
     "cause": "outage",
 }
+HUNG: dict[str, Any] = OPEN | {"error": "hung: no answer for 32 s", "hung": 32.0}
 REFUSED: dict[str, Any] = OPEN | {"cause": "auth", "error": "OperationFailure: Authentication failed."}
 BUSY_TASK: dict[str, Any] = {"name": "shop.report", "id": "x", "seconds": 90.0, "running": 1}
 WAITING: dict[str, Any] = {
@@ -56,6 +57,7 @@ CASES: dict[str, tuple[Facts, str]] = {
     "redis-down": (facts(nodes=None, unseen={"nodes": "TimeoutError"}), "TimeoutError"),
     "nobody-reports": (facts(nodes=()), "0 reports"),
     "login-refused": (facts(node(**REFUSED), ping=AWAY), "2 of 2 processes"),
+    "mongodb-hangs": (facts(node(**HUNG), ping=AWAY), "2 of 2 processes cut off, without an answer"),
     "configuration-refused": (
         facts(node(**OPEN), ping=AWAY | {"error_class": "config", "reasons": ["config: certificate"]}),
         "certificate",
@@ -248,6 +250,28 @@ def test_a_server_that_hangs_is_down_once_nobody_vouches_for_it() -> None:
     assert diagnose(facts(node(ok=None), ping=AWAY)).findings[0].evidence[0].endswith("since its start")
     seldom = {"options": {"heartbeatFrequencyMS": 60_000}}
     assert ids(facts(node(ok=25.0, record=seldom), ping=AWAY)) == []
+
+
+def test_a_server_that_hangs_is_first_and_explains_the_rest() -> None:
+    topology = {"type": "ReplicaSetNoPrimary", "primary": None, "members": {"m2": "RSSecondary"}}
+    problem = {"code": "no-primary", "verdict": "down", "sentence": "no primary", "evidence": "m2"}
+    slots = {**HUNG, "overload": 3.0, "count": {"overloads": 2}}
+    known = facts(node(**slots), ping=AWAY | {"topology": topology}, members=(problem,))
+    (found,) = diagnose(known).findings
+    assert (found.id, found.title) == ("mongodb-hangs", "MongoDB hangs: no answer for 32 s.")
+    assert {one.id for one in found.explains} >= {"mongodb-down", "no-primary"}
+    assert diagnose(known).verdict == "down"
+
+
+def test_what_hangs_for_some_alone_does_not_hang() -> None:
+    """It is the way to it; and what answers here does not hang, whatever was reported a moment ago."""
+    assert "mongodb-hangs" not in ids(facts(node("w1@h", **HUNG), node("w2@h", **OPEN), ping=AWAY))
+    assert ids(facts(node("w1@h", **HUNG), node("w2@h")))[0] == "node-cut-off"
+    assert ids(facts(node(**HUNG)))[0] == "node-cut-off"
+
+
+def test_nothing_of_a_hang_is_left_once_it_is_over() -> None:
+    assert ids(facts(node(recovered=1.0), ping=PING | {"latency_ms": 2.0})) == []
 
 
 def test_mongodb_alone_is_judged_by_its_ping() -> None:

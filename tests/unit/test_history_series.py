@@ -80,6 +80,22 @@ def test_an_outage_lasts_from_the_first_circuit_that_is_open_to_the_first_moment
     assert found == [Span(START + a, None if b is None else START + b, kind) for a, b, kind in expected]
 
 
+AWAY, ENDED = "outage.seconds", "outage.ended"
+
+
+def test_an_outage_begins_and_ends_when_the_snapshots_say_that_it_did() -> None:
+    told = rows({CLOSED: 4}, {OPEN: 4, AWAY: 9.0}, {OPEN: 4, AWAY: 24.0}, {CLOSED: 4, ENDED: 11.0})
+    assert timeline.outages(told) == [Span(START + 6, START + 34, "outage")]
+    # Nothing of a later blip: it had ended before the last snapshot that has it.
+    told = rows({CLOSED: 3, OPEN: 1, AWAY: 1.0}, {CLOSED: 4, ENDED: 40.0})
+    assert timeline.outages(told) == [Span(START - 1, START, "partial")]
+
+
+def test_of_many_snapshots_in_one_row_it_is_not_known_of_which_the_outage_is_told() -> None:
+    month = [Row(0, 60, {OPEN: 4, AWAY: 900.0}), Row(75, 135, {CLOSED: 4, ENDED: 30.0})]
+    assert timeline.outages(month) == [Span(0, 75, "outage")]
+
+
 # --- series ---
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -125,6 +126,22 @@ def test_a_tick_writes_the_same_report_to_the_board_and_to_the_registry(world: W
         "queues": ["mongo.data"],
     }
     assert (report["circuit"], report["task"], report["busy"], report["ok"]) == ("closed", None, [], None)
+
+
+def test_a_report_says_for_how_long_mongodb_hangs_and_when_an_outage_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    presence, link = world.enter(), world.mongo.link
+    now = time.monotonic()
+    link.circuit.fail(now, "hung", since=now - 4)
+    monkeypatch.setattr(link, "hung_seconds", lambda at: at - now + 4)
+    presence.tick(now + 3)
+    monkeypatch.undo()
+    link.circuit.succeed(now + 5, "ping")
+    for moment in (now + 7, now + 66):
+        presence.tick(moment)
+    told = [(one["outage"], one.get("hung"), one.get("recovered")) for one in world.publisher.reports]
+    assert told == [(7.0, 7.0, None), (0.0, None, 2.0), (0.0, None, None)]
 
 
 def test_the_oldest_running_task_is_in_the_report(world: World) -> None:

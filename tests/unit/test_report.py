@@ -71,6 +71,8 @@ def test_all_troubles_at_once_fit() -> None:
         "leak": {"what": "a session in a transaction (3 times)", "task": "shop.tasks.reckon"},
         "foreign": "/" + "x" * 99,
         "overload": 12.3,
+        "hung": 1234.5,
+        "recovered": 59.9,
     }
     told = json.loads(report.encode(report.build(origin(), moment(trouble=trouble))))
     assert {name: told[name] for name in trouble} == trouble

@@ -47,6 +47,18 @@ def test_totals_are_sums_over_those_who_are_not_lost() -> None:
     assert added["rate"]["checked_out"] == 3.0
     assert added["memory"] == {"server": 2 << 20}
     assert document["circuits"] == {"closed": 2}
+    assert document["outage"] == {"seconds": None, "ended": None}
+
+
+def test_an_outage_is_as_long_as_the_longest_and_over_when_the_last_is_back() -> None:
+    away: dict[str, Any] = {"circuit": "open", "outage": 4.0}
+    longer = seen(report(slot=1, circuit="half-open", outage=9.0))
+    document = taken(fleet(seen(report(slot=0, **away)), longer, seen(report(slot=2))))
+    assert document["outage"] == {"seconds": 9.5, "ended": None}
+    document = taken(fleet(seen(report(slot=0, recovered=8.0)), seen(report(slot=1, recovered=3.0))))
+    assert document["outage"] == {"seconds": None, "ended": 3.5}
+    document = taken(fleet(seen(report(slot=0, recovered=8.0)), seen(report(slot=1, **away))))
+    assert document["outage"] == {"seconds": 4.5, "ended": None}
 
 
 def test_a_pool_without_a_maximum_leaves_the_fleet_without_one() -> None:

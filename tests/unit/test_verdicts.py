@@ -17,7 +17,7 @@ DOWN: dict[str, Any] = {"verdict": "down", "reasons": ["outage: AutoReconnect: r
 EMPTY = fleet()
 
 
-def judged(found: Fleet | None, ping: dict[str, Any] = OK, **facts: Any) -> Judgement:
+def judged(found: Fleet | None, ping: dict[str, Any] | None = OK, **facts: Any) -> Judgement:
     facts.setdefault("queues", {})
     facts.setdefault("beat", 1.0)
     facts.setdefault("topology", {"type": "Single", "primary": "a:1", "members": {"a:1": "Standalone"}})
@@ -126,6 +126,31 @@ def test_open_circuits_everywhere_are_down() -> None:
     assert found.verdict is Verdict.DOWN
     assert len(found.reasons) == 2
     assert found.layers["pool"] is Verdict.UNKNOWN
+
+
+def test_a_server_that_hangs_for_all_is_called_so_first() -> None:
+    hung: dict[str, Any] = {"circuit": "open", "outage": 32.0, "hung": 32.0}
+    found = judged(fleet(*node(slots=2, **hung)), DOWN | {"reasons": ["outage: hung: no answer for 32 s"]})
+    assert found.verdict is Verdict.DOWN
+    assert found.reasons == [
+        "MongoDB hangs: no answer for 32 s",
+        "w1@h/0 cannot use MongoDB: outage: hung: no answer for 32 s",
+        "1 of 2 processes is cut off from MongoDB, for 32 s: w1@h/1",
+    ]
+    assert found.nodes["w1@h"].reasons == [
+        "MongoDB hangs: no answer for 32 s",
+        "2 of 2 processes are cut off from MongoDB, for 32 s: w1@h/0, w1@h/1",
+    ]
+    # Without a ping of one's own, as from a machine that reaches Redis alone.
+    assert judged(fleet(*node(slots=2, **hung)), None).reasons == found.nodes["w1@h"].reasons
+
+
+def test_what_one_process_reaches_or_is_refused_by_does_not_hang() -> None:
+    hung: dict[str, Any] = {"circuit": "open", "outage": 32.0, "hung": 32.0}
+    others: tuple[dict[str, Any], ...] = ({"circuit": "open", "outage": 30.0}, {})
+    for other in others:
+        found = judged(fleet(*node(slots=1, **hung), *node("w2@h", 1, **other)), DOWN)
+        assert not any("hangs" in reason for reason in found.reasons)
 
 
 def test_a_circuit_that_is_being_tried_is_not_closed() -> None:

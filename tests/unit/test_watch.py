@@ -256,7 +256,7 @@ def test_a_snapshot_is_of_the_fleet_and_is_kept_without_what_grows_with_it(world
     assert found["server"]["source"] == "not permitted"
     assert found["process"]["servers"] == {}
     assert len(world.kept) == 1
-    assert set(world.kept[0]) == {"at", "circuits", "totals", "coverage", "server"}
+    assert set(world.kept[0]) == {"at", "circuits", "outage", "totals", "coverage", "server"}
     assert set(world.kept[0]["coverage"]) == {"seen", "expected", "counts"}
     assert len(json.dumps(world.kept[0])) < 2048
 

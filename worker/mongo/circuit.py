@@ -58,6 +58,11 @@ class Circuit:
         since = self._outage_since
         return 0.0 if since is None else max(0.0, now - since)
 
+    def closed_seconds(self, now: float) -> float | None:
+        """Return how long ago the last outage ended; None while one lasts, and before the first did."""
+        closed_at = self._closed_at
+        return None if closed_at is None or not self.is_closed else max(0.0, now - closed_at)
+
     def was_open_since(self, moment: float) -> bool:
         """Say whether there was an outage at or after this moment: one that lasts, or that ended later."""
         closed_at = self._closed_at

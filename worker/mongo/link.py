@@ -253,7 +253,7 @@ class Link:
             self._server = health.server_label(self._holder.get(), timeout_seconds=self._timeout_seconds)
         return {
             "verdict": result.verdict,
-            "reasons": [f"{result.error_class}: {result.error}"] if result.error_class else [],
+            "reasons": self._reasons(result),
             "latency_ms": result.latency_ms,
             "error_class": result.error_class,
             "server": self._server,
@@ -261,6 +261,13 @@ class Link:
             "circuit": self.circuit.state,
             "outage_seconds": round(self.circuit.outage_seconds(time.monotonic()), 3),
         }
+
+    def _reasons(self, result: health.Ping) -> list[str]:
+        if result.error_class is None:
+            return []
+        # The driver says of a ping that nobody answered what it was waiting for, and not for how long.
+        hung = self.hung_seconds(time.monotonic()) if result.error_class is ErrorClass.OUTAGE else None
+        return [f"{result.error_class}: {result.error if hung is None else hang.reason(hung)}"]
 
     def reconnect(self, *, force: bool = False) -> Attempt | None:
         """Make an attempt if the circuit is not closed and it is due, or one that was ordered; always, with

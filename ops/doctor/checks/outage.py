@@ -44,6 +44,31 @@ def login_refused(facts: Facts) -> Iterator[Finding]:
     )
 
 
+def mongodb_hangs(facts: Facts) -> Iterator[Finding]:
+    """The server takes connections, or its host does, and answers nothing."""
+    known = [process.hung_seconds for process in facts.present]
+    hung = [silent for silent in known if silent is not None]
+    if facts.answers_here or not hung or len(hung) < len(known):
+        return
+    told = [f"{count_of(len(hung), len(known), 'process')} cut off, without an answer or a refusal"]
+    if facts.ping is not None:
+        told.append(f"a ping from here: {'; '.join(facts.ping.get('reasons') or ['no answer'])}")
+    yield Finding(
+        "mongodb-hangs",
+        Severity.DOWN,
+        f"MongoDB hangs: no answer for {max(hung):.0f} s.",
+        tuple(told),
+        "No task can use the database. Operations that waited for it were interrupted; tasks of gated queues "
+        "wait in the broker and cost no retry, and the fleet goes on by itself within a second of an answer.",
+        (
+            "on the server's host: is mongod stopped or frozen (ps -o stat= -C mongod shows T or D), does a "
+            "disk not answer, is the host paused? If all is well there, a firewall drops the packets",
+            "a hung primary of a replica set is replaced by an election if a majority is there; else "
+            "restart mongod. Nothing needs to be restarted here",
+        ),
+    )
+
+
 def mongodb_down(facts: Facts) -> Iterator[Finding]:
     """Nobody reaches a server."""
     ping = facts.ping
@@ -206,6 +231,13 @@ CHECKS = (
         "Does MongoDB let us in?",
         login_refused,
         explains=("mongodb-down", "configuration-refused", *_SYMPTOMS),
+    ),
+    Check(
+        "mongodb-hangs",
+        "Does MongoDB answer at all?",
+        mongodb_hangs,
+        needs=("nodes",),
+        explains=("mongodb-down", "no-primary", *_SYMPTOMS),
     ),
     Check(
         "configuration-refused",
