@@ -30,10 +30,12 @@ class Wire:
     def __init__(self, client: socket.socket, client_port: int) -> None:
         self.client_port = client_port
         self._client = client
+        self._has_begun = False
         self._streams: list[Streams] = []
 
     async def connect(self, target: tuple[str, int]) -> None:
         """Connect to the server. Raises OSError where nobody listens."""
+        self._has_begun = True
         self._streams.append(await asyncio.open_connection(sock=self._client))
         self._streams.append(await asyncio.open_connection(*target))
 
@@ -56,10 +58,15 @@ class Wire:
         to_server.close()
 
     def reset(self) -> None:
-        """End both connections by RST, unless they have ended."""
+        """End both connections by RST, unless they have ended.
+
+        In the middle of `connect`, which has to be cancelled then, the client's ends with that: a socket that
+        is closed under its transport leaves it with a number that another connection gets.
+        """
         if not self._streams and self._client.fileno() >= 0:
             self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            self._client.close()
+            if not self._has_begun:
+                self._client.close()
         for _, writer in self._streams:
             if not writer.is_closing():
                 end = writer.get_extra_info("socket")

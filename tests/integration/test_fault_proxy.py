@@ -240,6 +240,30 @@ def test_a_reset_ends_both_sides_by_rst_and_new_connections_work(
     assert route.stats().resets == 1
 
 
+def test_a_storm_of_resets_meets_connections_that_are_being_made(
+    route: Route, caplog: pytest.LogCaptureFixture
+) -> None:
+    """None keeps a socket that another one gets: asyncio would log it."""
+    ends_at = time.monotonic() + 1.0
+    with ThreadPoolExecutor(4) as pool:
+        storm = [pool.submit(_connect_until, route, ends_at) for _ in range(3)]
+        while time.monotonic() < ends_at:
+            route.reset()
+    assert sum(future.result() for future in storm) > 0
+    assert caplog.records == []
+    assert eventually(lambda: route.stats().open == 0)
+    with connect(route) as client:
+        assert ask(client, b"x") == b"x"
+
+
+def _connect_until(route: Route, ends_at: float) -> int:
+    count = 0
+    while time.monotonic() < ends_at:
+        with suppress(OSError), connect(route):
+            count += 1
+    return count
+
+
 def test_a_reset_ends_what_is_held(route: Route, client: socket.socket) -> None:
     route.blackhole()
     client.sendall(b"x")
