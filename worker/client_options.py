@@ -1,5 +1,6 @@
 """MongoClient's options: what the settings say, and what the URI says instead."""
 
+import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import uris
@@ -49,6 +50,25 @@ def overridden(settings: "Settings") -> dict[str, str]:
         for name, setting in fields.items()
         if setting.option and setting.option.lower() in chosen and name in settings.model_fields_set
     }
+
+
+def made_of(settings: "Settings") -> tuple[Any, ...]:
+    """Return what a client is made of: equal where a new one would be the same, TLS files included."""
+    options = keywords(settings, 1)
+    by_name = {name.lower(): value for name, value in options.items()} | from_uri(settings)
+    files = [by_name[name] for name in _TLS_FILES if name in by_name]
+    return settings.mongodb_uri, options, [(path, _stamp(path)) for path in files]
+
+
+_TLS_FILES = ("tlscafile", "tlscertificatekeyfile", "tlscrlfile")
+
+
+def _stamp(path: str) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def max_pool_size(settings: "Settings") -> int:

@@ -18,6 +18,7 @@ class Event(StrEnum):
     CLIENT_FOREIGN = "client.foreign"
     CLIENT_BACKGROUND = "client.background"
     CIRCUIT_OPENED = "circuit.opened"
+    CIRCUIT_CAUSE = "circuit.cause"
     CIRCUIT_CLOSED = "circuit.closed"
     SERVER_HUNG = "server.hung"
     RECONNECT_FAILED = "reconnect.failed"
@@ -62,7 +63,9 @@ MEANINGS: dict[Event, str] = {
     "it doubles the connections. The creating stack follows.",
     Event.CLIENT_BACKGROUND: "WARNING. What PyMongo's background threads met, as where a new connection is "
     "refused while the open ones work. Said once until it changes, and not while the circuit is open.",
-    Event.CIRCUIT_OPENED: "ERROR. This process cannot reach MongoDB. Said once per outage.",
+    Event.CIRCUIT_OPENED: "ERROR. This process cannot use MongoDB, and why. Said once per outage.",
+    Event.CIRCUIT_CAUSE: "ERROR. An outage turns out to be one that a person has to end: the login is "
+    "refused, or TLS or the options do not fit the server.",
     Event.CIRCUIT_CLOSED: "INFO. MongoDB answers again, and how long it did not.",
     Event.SERVER_HUNG: "WARNING. A server neither answers nor refuses, and for how long; the operations that "
     "wait for it are interrupted. Said once per hang and process.",

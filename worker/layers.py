@@ -1,5 +1,6 @@
 """The layers of health but the pool: what the fleet, MongoDB, the queues and beat each say."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -116,6 +117,8 @@ def _cut_off(among: Sequence[Process], *, of: int) -> Layer:
     longest = max(p.report.get("outage") or 0.0 for p in away)
     members = [p.member for p in away]
     reason = f"{_are(members, of)} cut off from MongoDB, for {longest:.0f} s: {names(members)}"
+    if met := Counter(str(p.report["error"]) for p in away if p.report.get("error")).most_common(1):
+        reason += f" ({met[0][0]})"
     return Layer(Verdict.DOWN if len(away) == len(among) else Verdict.DEGRADED, [reason])
 
 

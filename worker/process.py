@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pymongo.errors import PyMongoError
 
-from . import events, memory
+from . import client_options, events, memory
 from .app_redis import address
 from .board import Board
 from .board_row import Predecessor, PrivateRow, Row
@@ -97,6 +97,9 @@ class Mongo:
         self._main_pid: int | None = None
         self._pid: int | None = None
         self._told: set[str] = set()
+        # What the present client was made of, and why the settings could not be read again.
+        self._made_of: tuple[Any, ...] = client_options.made_of(settings)
+        self._refused = ""
         self._databases: dict[str, tuple[Any, Any]] = {}
         self.holder = ClientHolder(self._build)
         self.guard = ClientGuard(lambda: self.holder.client is not None, self._say_foreign)
@@ -113,7 +116,7 @@ class Mongo:
             self.holder,
             self.backoff,
             timeout_seconds=settings.ping_timeout_seconds,
-            renew=self._credentials_changed,
+            renew=self._settings_changed,
             on_change=self._circuit_changed,
             record=self._record,
             company=self._company(),
@@ -234,6 +237,7 @@ class Mongo:
             self._begin()
             # Children of a prefork pool end in os._exit: this serves scripts, web processes and solo.
             atexit.register(self.close)
+        self._made_of = client_options.made_of(self.settings)
         identity, appname = self.identity(), self.appname
         self.has_write_counter = self.counts_writes()
         writers = self.works if self.has_write_counter else None
@@ -265,18 +269,23 @@ class Mongo:
     def _circuit_changed(self, change: Change) -> None:
         self.row.set_circuit(change.after)
 
-    def _credentials_changed(self) -> bool:
-        if self._reload is None:
-            return False
-        try:
-            fresh = self._reload()
-        except SettingsError as error:
+    def _settings_changed(self) -> bool:
+        """Read the settings again; say whether a client that is made now would be another."""
+        if self._reload is not None:
+            try:
+                self.settings = self._reload()
+            except SettingsError as error:
+                self._say_refused(str(error))
+                return False
+        self._refused = ""
+        return client_options.made_of(self.settings) != self._made_of
+
+    def _say_refused(self, why: str) -> None:
+        # The reconnector asks twice a second.
+        if why != self._refused:
+            self._refused = why
             message = "settings were read again and refused: %s"
-            events.say(logger, logging.WARNING, Event.SETTINGS_WARNING, message, error)
-            return False
-        changed = fresh.mongodb_uri != self.settings.mongodb_uri
-        self.settings = fresh
-        return changed
+            events.say(logger, logging.WARNING, Event.SETTINGS_WARNING, message, why)
 
     def _say_closed(self, seconds: float, budget_seconds: float, gauges: Any) -> None:
         counters = self.monitor.totals(time.monotonic()).count

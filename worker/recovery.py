@@ -2,7 +2,7 @@
 
 | what failed it | late acknowledgement | early acknowledgement |
 |---|---|---|
-| in an outage: a transient error, a refused login | back to the broker, no retry | a copy is sent, no retry |
+| in an outage: a transient error, a refused login, TLS or options | back to the broker, no retry | a copy |
 | a soft time limit while MongoDB is away | likewise | likewise |
 | else: a transient error | a retry, after a full-jitter delay | a retry |
 | anything else | fails at once | fails at once |
@@ -10,8 +10,8 @@
 Transient are outage, failover, overload, an exhausted pool, a deadline and a closed client. There is an
 outage where MongoDB does not answer a ping of this process's own client after the error, or did not while
 the task ran. Without one the error is the task's own, as where another cluster is away: a retry is one of
-`max_retries`. A task that is run eagerly has no broker to go back to: it retries. A login that was
-refused is of the process, not of the task, and new credentials mend it: the task waits for them.
+`max_retries`. A task that is run eagerly has no broker to go back to: it retries. A login, TLS or options
+that are refused to a ping are of the process, not of the task, and a person mends them: the task waits.
 """
 
 import random
@@ -59,7 +59,8 @@ def is_of_celery(error: BaseException) -> bool:
 def can_wait(error: BaseException, error_class: ErrorClass) -> bool:
     """Say whether the error is one that a task waits out, should there be an outage."""
     is_login = error_class is ErrorClass.AUTH and is_login_refused(error)
-    return error_class.is_transient or is_login or isinstance(error, SoftTimeLimitExceeded)
+    is_refused = is_login or error_class is ErrorClass.CONFIG
+    return error_class.is_transient or is_refused or isinstance(error, SoftTimeLimitExceeded)
 
 
 def needs_ping(error: BaseException, error_class: ErrorClass) -> bool:
@@ -68,7 +69,10 @@ def needs_ping(error: BaseException, error_class: ErrorClass) -> bool:
     An overloaded server answers, a ping waits in the same full pool, a closed client was the process's own
     doing, and a time limit leaves no time.
     """
-    asked = (ErrorClass.OUTAGE, ErrorClass.FAILOVER, ErrorClass.DEADLINE, ErrorClass.AUTH)
+    asked = (
+        *(ErrorClass.OUTAGE, ErrorClass.FAILOVER, ErrorClass.DEADLINE),
+        *(ErrorClass.AUTH, ErrorClass.CONFIG),
+    )
     return error_class in asked and can_wait(error, error_class)
 
 

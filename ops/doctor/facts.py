@@ -174,6 +174,7 @@ class Facts:
     nodes: tuple[Node, ...] | None = None
     ping: Report | None = None
     members: tuple[Report, ...] = ()
+    login: Report | None = None
     server: Report | None = None
     indexes: Mapping[str, Any] | None = None
     queues: Mapping[str, Queue] | None = None

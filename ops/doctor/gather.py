@@ -57,6 +57,7 @@ def gather(app: Any, deadline: Deadline) -> Facts:
         nodes=None if fleet.value is None else _nodes(fleet.value, records.value or {}, answering.value),
         ping=None if server.value is None else _ping(server.value),
         members=_members(view, server.value, fleet.value),
+        login=server.value.login.to_dict() if server.value and server.value.login else None,
         server=_server(server.value, fleet.value, app.mongo.settings),
         indexes=seen["indexes"].value,
         queues=None if waiting.value is None else _queues(waiting.value, consumers),

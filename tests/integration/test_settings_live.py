@@ -175,4 +175,5 @@ def test_an_authority_that_nobody_knows_is_a_mistake_in_the_settings(
 def test_no_tls_where_the_server_has_it_is_down(encrypted: tuple[LocalServer, Path]) -> None:
     uri = f"mongodb://127.0.0.1:{encrypted[0].port}/"
     report = checked({"MONGODB_URI": uri, "CELERY_PYMONGO_PING_TIMEOUT_SECONDS": "0.5"})
-    assert (report["verdict"], report["error_class"]) == ("down", "outage")
+    assert (report["verdict"], report["error_class"]) == ("down", "config")
+    assert "the server speaks TLS and this client does not" in report["reasons"][0]

@@ -84,7 +84,8 @@ def test_names_of_any_length_and_kind_are_cut(name, task_id):
     row.set_work(name, task_id)
     work = row.read().work
     assert work is not None
-    assert name.rstrip("\0").startswith(work.name)
+    shown = work.name if len(name.encode("utf-8", "replace")) <= 128 else work.name.removesuffix("…")
+    assert name.rstrip("\0").startswith(shown)
     assert task_id.rstrip("\0").startswith(work.id)
 
 

@@ -284,8 +284,75 @@ def test_a_login_that_is_refused_here_is_no_outage_where_nobody_else_tells() -> 
     unseen = {"nodes": "ConnectionError"}
     assert ids(facts(nodes=None, ping=refused, unseen=unseen)) == ["redis-down", "login-refused"]
     assert ids(facts(nodes=(), ping=refused))[0] == "login-refused"
-    # A machine with another password than the fleet's says nothing of the fleet.
-    assert ids(facts(ping=refused)) == []
+
+
+LOGIN = {"user": "app", "source": "shop", "mechanism": "SCRAM"}
+REFUSED_HERE = AWAY | {
+    "error_class": "auth",
+    "reasons": ["auth: login refused (Authentication failed, code 18)"],
+}
+
+
+def test_a_machine_whose_login_alone_is_refused_is_told_so_and_the_fleet_is_well() -> None:
+    told = diagnose(facts(ping=REFUSED_HERE, login=LOGIN))
+    (found,) = told.findings
+    assert (told.verdict, found.id, found.severity) == ("ok", "login-refused", Severity.NOTE)
+    assert "the login of this machine" in found.title
+    assert found.evidence == (
+        "0 of 4 processes of the fleet met it",
+        "this machine: auth: login refused (Authentication failed, code 18); user app, authSource shop, "
+        "mechanism SCRAM",
+    )
+
+
+EXPIRED = "db1:27017: certificate expired on 2026-01-01 00:00:00Z (certificate verify failed)"
+
+
+@pytest.mark.parametrize(
+    ("error", "title", "fix"),
+    [
+        (EXPIRED, "The server's certificate has expired", "openssl s_client -connect db1:27017 <"),
+        (
+            "db1:27017: client certificate expired on 2026",
+            "The client certificate has expired",
+            "put a new one",
+        ),
+        (
+            "db1:27017: client certificate missing: x",
+            "asks for a client certificate, and none",
+            "KEY_FILE=FILE",
+        ),
+        (
+            "db1:27017: client certificate not accepted, it seems",
+            "closes the connection with ours",
+            "openssl verify",
+        ),
+        ("db1:27017: certificate not valid before 2040", "is not valid yet", "date -u"),
+        ("db1:27017: certificate is of another host (x)", "for another host name", "subjectAltName"),
+        ("db1:27017: certificate not trusted (x)", "not signed by an authority", "MONGODB_TLS_CA_FILE=FILE"),
+        ("db1:27017: the server speaks TLS and this client does not (x)", "TLS is off", "MONGODB_TLS=true"),
+        ("db1:27017: this client speaks TLS and the server does not (x)", "speaks none", "MONGODB_TLS=false"),
+        ("ConfigurationError: unknown", "settings do not fit", "openssl s_client -connect HOST:PORT"),
+    ],
+)
+def test_each_mistake_of_tls_is_told_as_what_it_is_with_its_own_fix(error: str, title: str, fix: str) -> None:
+    everywhere = diagnose(facts(node(**OPEN | {"cause": "config", "error": error})))
+    here = diagnose(facts(ping=AWAY | {"error_class": "config", "reasons": [f"config: {error}"]}))
+    for told, verdict in ((everywhere, "down"), (here, "ok")):
+        (found,) = told.findings
+        assert (told.verdict, found.id) == (verdict, "configuration-refused")
+        assert title in found.title
+        assert any(fix in line for line in found.fix)
+        assert any(error in line for line in found.evidence)
+    assert here.findings[0].title.endswith(", on this machine alone.")
+
+
+def test_a_mistake_of_some_processes_degrades_and_is_theirs() -> None:
+    broken = node("w1@h", **OPEN | {"cause": "config", "error": EXPIRED})
+    (found,) = diagnose(facts(broken, node("w2@h"))).findings
+    assert (found.id, found.severity) == ("configuration-refused", Severity.DEGRADED)
+    assert found.where == broken.members
+    assert [one.id for one in found.explains] == ["node-cut-off"]
 
 
 def test_waits_are_put_down_to_long_holds_or_to_a_small_pool() -> None:

@@ -14,7 +14,7 @@ from pymongo.hello import Hello
 
 from worker.errors import ClientClosedError
 from worker.events import Event
-from worker.mongo import pool
+from worker.mongo import health, pool
 from worker.mongo.backoff import Backoff
 from worker.mongo.circuit import CircuitState
 from worker.mongo.classify import ErrorClass
@@ -186,7 +186,7 @@ def test_a_failed_attempt_says_when_the_next_is_due(world: World, caplog: pytest
     world.replies = [REFUSED]
     world.link.reconnect()
     assert said(caplog)[-1] == Event.RECONNECT_FAILED
-    assert "attempt 1 failed (outage), the next is due in" in caplog.text
+    assert "attempt 1 failed (outage: a:27017: refused), the next is due in" in caplog.text
 
 
 def test_a_health_check_that_ends_the_outage_ends_its_backoff(world: World) -> None:
@@ -253,6 +253,76 @@ def test_a_refused_login_replaces_the_client_where_the_credentials_changed(
     assert (attempt.connected, attempt.replaced_client, world.renewed) == (can_renew, can_renew, 1)
     assert (Event.CLIENT_REPLACED in said(caplog)) is can_renew
     assert len(world.built) == (2 if can_renew else 1)
+
+
+EXPIRED = errors.ServerSelectionTimeoutError(
+    "a:27017: [SSL] certificate verify failed: certificate has expired"
+)
+
+
+def test_what_a_person_has_to_mend_opens_the_circuit_and_says_so(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.replies = [EXPIRED]
+    assert world.link.ping().error_class is ErrorClass.CONFIG
+    assert (world.link.circuit.state, world.link.error_class) == (CircuitState.OPEN, ErrorClass.CONFIG)
+    assert said(caplog) == [Event.CIRCUIT_OPENED]
+    assert "the connection's settings do not fit MongoDB: a:27017: certificate expired" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "words"), [(EXPIRED, "certificate expired"), (BAD_AUTH, "refuses the login")]
+)
+def test_an_outage_that_turns_out_to_need_a_person_is_said_once(
+    world: World, caplog: pytest.LogCaptureFixture, error: Exception, words: str
+) -> None:
+    world.lose()
+    world.replies = [error, REFUSED, error, {"ok": 1}]
+    for _ in range(4):
+        world.link.reconnect(force=True)
+    told = [event for event in said(caplog) if event != Event.RECONNECT_FAILED]
+    assert told == [Event.CIRCUIT_OPENED, Event.CIRCUIT_CAUSE, Event.CIRCUIT_CLOSED]
+    [line] = [line for line in caplog.messages if line.startswith(Event.CIRCUIT_CAUSE)]
+    assert words in line
+
+
+def test_an_error_of_the_settings_of_another_client_leaves_the_circuit_closed(world: World) -> None:
+    world.link.observe(EXPIRED)
+    world.replies = [{"ok": 1}]
+    assert world.link.settle()
+    assert world.link.circuit.is_closed
+    world.link.observe(EXPIRED)
+    world.replies = [EXPIRED]
+    assert not world.link.settle()
+    assert not world.link.circuit.is_closed
+
+
+def test_a_client_whose_tls_files_were_renewed_is_replaced(world: World) -> None:
+    world.can_renew = True
+    world.lose()
+    world.replies = [EXPIRED, {"ok": 1}]
+    attempt = world.link.reconnect()
+    assert attempt is not None
+    assert (attempt.connected, attempt.replaced_client) == (True, True)
+
+
+def test_what_is_behind_a_failure_is_found_out_once_in_a_while(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+
+    def explained(result: health.Ping, client: Client) -> health.Ping:
+        asked.append(result.error)
+        return health.Ping(health.Verdict.DOWN, None, ErrorClass.CONFIG, "no TLS here")
+
+    monkeypatch.setattr(health, "explained", explained)
+    world.lose()
+    closed = errors.AutoReconnect("a:27017: connection closed")
+    world.replies = [closed, closed, REFUSED, {"ok": 1}, closed]
+    for _ in range(5):
+        world.link.reconnect(force=True)
+    assert asked == ["a:27017: connection closed", "a:27017: refused", "a:27017: connection closed"]
+    assert (world.link.error, world.link.error_class) == ("no TLS here", ErrorClass.CONFIG)
 
 
 def test_a_check_tells_everything_as_plain_json(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -540,7 +610,7 @@ def dns_away() -> errors.ConfigurationError:
     ("error", "is_open"),
     [
         (dns_away(), True),
-        (errors.ConfigurationError("no such option"), False),
+        (errors.ConfigurationError("no such option"), True),
         (OSError(2, "no file"), False),
     ],
     ids=repr,

@@ -236,23 +236,23 @@ def renewed(*answers: Any) -> Mongo:
 
 def test_a_changed_uri_is_taken_into_use() -> None:
     mongo = renewed(load(MONGODB_URI="mongodb://u:new@h"))
-    assert mongo._credentials_changed()
+    assert mongo._settings_changed()
     assert mongo.settings.mongodb_uri.get_secret_value() == "mongodb://u:new@h"
 
 
 def test_an_unchanged_uri_makes_no_new_client() -> None:
-    assert not renewed(load(MONGODB_URI="mongodb://u:old@h"))._credentials_changed()
+    assert not renewed(load(MONGODB_URI="mongodb://u:old@h"))._settings_changed()
 
 
 def test_settings_that_are_refused_are_said_and_the_old_ones_stay(caplog: pytest.LogCaptureFixture) -> None:
     mongo = renewed(SettingsError(["MONGODB_URI: '***' is not a URI"]))
-    assert not mongo._credentials_changed()
+    assert not mongo._settings_changed()
     assert mongo.settings.mongodb_uri.get_secret_value() == "mongodb://u:old@h"
     assert said(caplog) == [Event.SETTINGS_WARNING]
 
 
 def test_settings_that_were_given_are_not_read_again(mongo: Mongo) -> None:
-    assert not mongo._credentials_changed()
+    assert not mongo._settings_changed()
     assert mongo.settings_warnings() == []
 
 

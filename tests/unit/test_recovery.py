@@ -16,6 +16,7 @@ NO_SERVER = errors.ServerSelectionTimeoutError("refused")
 BAD_LOGIN = errors.OperationFailure("Authentication failed.", 18)
 BAD_ATLAS_LOGIN = errors.OperationFailure("bad auth : authentication failed", 8000)
 NO_ATLAS_ROLE = errors.OperationFailure("user is not allowed to do action [update] on [app.orders]", 8000)
+EXPIRED = errors.ServerSelectionTimeoutError("SSL: certificate verify failed: certificate has expired")
 NO_ROLE = errors.OperationFailure("not allowed", 13)
 
 
@@ -30,6 +31,8 @@ NO_ROLE = errors.OperationFailure("not allowed", 13)
         (errors.NotPrimaryError("x"), False, (Way.RETRY, Way.RETRY, Way.FAIL)),
         (errors.WaitQueueTimeoutError("x"), False, (Way.RETRY, Way.RETRY, Way.FAIL)),
         (errors.DuplicateKeyError("x", 11000), False, (Way.FAIL, Way.FAIL, Way.FAIL)),
+        (EXPIRED, True, (Way.REQUEUE, Way.RESEND, Way.REQUEUE)),
+        (EXPIRED, False, (Way.FAIL, Way.FAIL, Way.FAIL)),
         (errors.ConfigurationError("x"), False, (Way.FAIL, Way.FAIL, Way.FAIL)),
         (OSError(18, "not MongoDB's"), False, (Way.FAIL, Way.FAIL, Way.FAIL)),
     ],
@@ -60,7 +63,8 @@ def test_each_error_has_one_way_for_each_kind_of_task(
         (NO_ATLAS_ROLE, False, False),
         (NO_ROLE, False, False),
         (errors.DuplicateKeyError("x", 11000), False, False),
-        (errors.ConfigurationError("x"), False, False),
+        (errors.ConfigurationError("x"), True, True),
+        (EXPIRED, True, True),
         (ValueError("x"), False, False),
         (OSError(18, "not MongoDB's"), False, False),
     ],

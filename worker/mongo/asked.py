@@ -6,17 +6,21 @@ from typing import Any
 
 from . import health, server_connections
 from .holder import Client
+from .security import Login, login_of
 from .server_connections import Connections
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A ping, and where it was answered the server's name, and its connections; None is unknown."""
+    """A ping, and where it was answered the server's name, and its connections; None is unknown. `login` is
+    what the server was asked with.
+    """
 
     ping: health.Ping
     topology: dict[str, Any]
     server: str | None = None
     connections: Connections | None = None
+    login: Login | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types, without the connections by name, of which there may be many."""
@@ -40,9 +44,11 @@ def ask(client: Client, *, prefix: str, own: str, ping_seconds: float, seconds: 
     ping = health.ping(client, timeout_seconds=ping_seconds)
     waited = time.monotonic() - began
     topology = health.checked_topology(client, waited=waited, timeout_seconds=ping_seconds)
+    login = login_of(client)
     if not ping.is_answered:
-        return Asked(ping, topology)
+        ping = health.explained(ping, client, seconds=max(0.01, ends_at - time.monotonic()))
+        return Asked(ping, topology, login=login)
     server = health.server_label(client, timeout_seconds=max(0.01, ends_at - time.monotonic()))
     left = max(0.01, ends_at - time.monotonic())
     connections = server_connections.read(client, prefix=prefix, own=own, timeout_seconds=left)
-    return Asked(ping, topology, server, connections)
+    return Asked(ping, topology, server, connections, login)

@@ -9,11 +9,12 @@
 | deadline | the operation's own time ran out, or its write concern's | tried again if there is time |
 | closed client | the object was closed | replaced, tried again |
 | auth | credentials or a role refused | fails at once; new credentials are read from the settings |
-| config | URI, options, TLS, an unknown SRV name, a write concern that cannot be satisfied | fails at once |
+| config | URI, options, TLS, no such SRV name, a write concern that cannot be satisfied | fails, or waits |
 | data | the server refused this operation on these data, or they cannot be encoded | fails at once |
 | foreign | not MongoDB's; an OSError too, since the driver wraps those of its sockets | fails at once |
 
-An outage may be another client's, or of this operation alone: a ping of the process's own client decides.
+An outage may be another client's, or of this operation alone: a ping of the process's own client decides, as
+it does of a login and of a configuration that are refused.
 
 The cause is in the cause: an error of other code that was raised from one of MongoDB's, or while it was
 handled, has its class, and so has one of PyMongo's that says nothing by itself. Of a group of errors, as
@@ -22,6 +23,7 @@ of the parts of a bulk write, the first that no retry mends decides, since the w
 Whether a write may have happened all the same is another question: see `writes`.
 """
 
+import re
 import ssl
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
@@ -86,7 +88,10 @@ _CONFIG_CODES = frozenset({79, 100})
 _RETRYABLE_LABELS = ("RetryableWriteError", "RetryableError", "TransientTransactionError")
 
 # What OpenSSL says where one side does not trust, or does not speak, the other's TLS.
-_TLS_MISTAKES = ("certificate verify failed", "wrong version number", "certificate required", "unknown ca")
+_TLS_MISTAKES = re.compile(
+    "certificate verify failed|wrong version number|record layer failure|unsupported protocol|no protocols"
+    "|alert (?:certificate|bad certificate|unknown ca|access denied|handshake failure|protocol version)"
+)
 
 # What dnspython raises where the DNS has answered, or need not be asked: there is no such name or record, or
 # it cannot be a name. All else that it raises is a DNS that does not answer.
@@ -128,7 +133,7 @@ def may_be_outage(error: BaseException) -> bool:
 
     It is not said that the client is this process's own: a ping tells.
     """
-    return classify(error) is ErrorClass.OUTAGE or is_login_refused(error)
+    return classify(error) in (ErrorClass.OUTAGE, ErrorClass.CONFIG) or is_login_refused(error)
 
 
 def is_login_refused(error: BaseException) -> bool:
@@ -281,5 +286,4 @@ def _is_closed_client(error: errors.PyMongoError) -> bool:
 
 def _is_tls_mistake(error: errors.PyMongoError) -> bool:
     # A selection error carries the handshake's failure as text only, in OpenSSL's words.
-    text = str(error).lower().replace("_", " ")
-    return any(words in text for words in _TLS_MISTAKES)
+    return _TLS_MISTAKES.search(str(error).lower().replace("_", " ")) is not None

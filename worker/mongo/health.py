@@ -10,6 +10,7 @@ import pymongo
 from pymongo.errors import PyMongoError
 from pymongo.topology_description import TOPOLOGY_TYPE
 
+from . import tls
 from .classify import ErrorClass, classify
 from .holder import Client
 from .reasons import reason
@@ -76,6 +77,14 @@ def failed(error: BaseException) -> Ping:
     """Return what an error says of the server, in the place of an answer."""
     error_class = classify(error)
     return Ping(_VERDICTS.get(error_class, Verdict.DOWN), None, error_class, reason(error))
+
+
+def explained(result: Ping, client: Client, *, seconds: float = tls.SECONDS) -> Ping:
+    """Return a ping that failed as the TLS mistake that it is, if it is one; see `tls.mistake`."""
+    if result.error_class not in (ErrorClass.OUTAGE, ErrorClass.CONFIG):
+        return result
+    found = tls.mistake(client, seconds=min(seconds, tls.SECONDS))
+    return result if found is None else Ping(Verdict.DOWN, None, ErrorClass.CONFIG, found)
 
 
 def _believed_round_trip(client: Client) -> float:

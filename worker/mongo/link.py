@@ -26,8 +26,19 @@ from .watchdog import Watchdog
 
 logger = logging.getLogger("celery_pymongo.link")
 
-# A ping takes no role: refused, it is the login that fails, and the reconnector reads the secrets again.
-_UNUSABLE = (ErrorClass.OUTAGE, ErrorClass.AUTH)
+# A ping takes no role: refused, it is the login that fails. What it says of the configuration is that this
+# client cannot connect at all. Of these a person has to see to the latter two, and meanwhile the reconnector
+# reads the settings again.
+_UNUSABLE = (ErrorClass.OUTAGE, ErrorClass.AUTH, ErrorClass.CONFIG)
+_REFUSED = (ErrorClass.AUTH, ErrorClass.CONFIG)
+
+_OPENED = {
+    ErrorClass.AUTH: "MongoDB refuses the login: %s",
+    ErrorClass.CONFIG: "the connection's settings do not fit MongoDB: %s",
+}
+
+# How long what was found out about a failure is believed: it takes a connection.
+_EXPLAINED_SECONDS = 30.0
 
 # Where the server's process is gone a heartbeat fails within milliseconds, and a ping would wait for another
 # server until its deadline: so the heartbeat is waited for first.
@@ -108,6 +119,10 @@ class Link:
         # When an error was seen that a ping has to explain, and when the last ping that was answered began.
         self._doubted_at: float | None = None
         self._answered_at = float("-inf")
+        # Which class the log has named in this outage.
+        self._said_cause: ErrorClass | None = None
+        # The last failure that was explained, when (monotonic), and as what.
+        self._explanation: tuple[str | None, float, health.Ping] | None = None
         # One ping at a time is enough for all that doubt.
         self._asking = threading.Lock()
         self._server: str | None = None
@@ -218,11 +233,21 @@ class Link:
 
     def ping(self) -> health.Ping:
         """Ping the server under the deadline; the circuit hears of it. Never raises for MongoDB's errors."""
-        result = self._ping(self._timeout_seconds)
+        result = self._explained(self._ping(self._timeout_seconds))
         is_probe = self.circuit.state is CircuitState.HALF_OPEN
         if not result.is_answered and (is_probe or result.error_class in _UNUSABLE):
             self._fail(result.error_class, str(result.error))
         return result
+
+    def _explained(self, result: health.Ping) -> health.Ping:
+        """Return a ping that failed with the TLS mistake that is behind it, if there is one."""
+        client, known, now = self._holder.present, self._explanation, time.monotonic()
+        if result.is_answered or client is None:
+            return result
+        if known is None or known[0] != result.error or now - known[1] > _EXPLAINED_SECONDS:
+            known = (result.error, now, health.explained(result, client))
+            self._explanation = known
+        return known[2]
 
     def _ping(self, seconds: float) -> health.Ping:
         """Ping under a deadline; an answer closes the circuit."""
@@ -335,18 +360,18 @@ class Link:
         return order
 
     def _replace(self, error_class: ErrorClass) -> bool:
-        """Replace the client where this one cannot come back: closed, or with credentials that changed."""
+        """Replace the client where this one cannot come back: closed, or with settings that changed."""
         client = self._holder.client
         # The error may be of a client that was replaced meanwhile, or of one that its process has closed.
         is_spent = error_class is ErrorClass.CLOSED and client is not None and is_closed(client)
-        can_help = is_spent or (error_class is ErrorClass.AUTH and self._renew())
+        can_help = is_spent or (error_class in _REFUSED and self._renew())
         return can_help and self._put_in_place(client, str(error_class))
 
     def _put_in_place(self, old: Client | None, why: str) -> bool:
         """Replace this client and say why; False where it is not the present one any more."""
         if old is None or not self._holder.replace(old):
             return False
-        self._server = None
+        self._server = self._explanation = None
         self._record(Kind.CLIENT_REPLACED, 0.0, why)
         events.say(logger, logging.WARNING, Event.CLIENT_REPLACED, "replaced the client: %s", why, why=why)
         return True
@@ -364,6 +389,10 @@ class Link:
         if self.error_class is not ErrorClass.AUTH or error_class is not ErrorClass.OUTAGE:
             self.error_class = error_class
         self._say_change(self.circuit.fail(time.monotonic(), reason, since=since))
+        if error_class in _REFUSED and error_class is not self._said_cause:
+            self._said_cause = error_class
+            message, cause = _OPENED[error_class], str(error_class)
+            events.say(logger, logging.ERROR, Event.CIRCUIT_CAUSE, message, reason, cause=cause)
 
     def _overloaded(self) -> None:
         self.overloads += 1
@@ -389,10 +418,11 @@ class Link:
             self._server = None
             self._is_missed = True
             self.wake.set()
-            message = "MongoDB cannot be reached: %s"
-            events.say(logger, logging.ERROR, Event.CIRCUIT_OPENED, message, change.reason)
+            cause = self._said_cause = self.error_class or ErrorClass.OUTAGE
+            message = _OPENED.get(cause, "MongoDB cannot be reached: %s")
+            events.say(logger, logging.ERROR, Event.CIRCUIT_OPENED, message, change.reason, cause=str(cause))
         if change.after is CircuitState.CLOSED:
-            self.error_class = None
+            self.error_class = self._explanation = None
             self._reconnector.reset()
             self._has_given_up = False
             message = "MongoDB answers again after %.1f s"
@@ -404,8 +434,8 @@ class Link:
         if attempt.number & (attempt.number - 1):
             return
         self._record(Kind.RECONNECT, attempt.number, str(attempt.error_class))
-        message = "attempt %d failed (%s), the next is due in %.1f s"
-        args = (attempt.number, attempt.error_class, attempt.next_in_seconds)
+        message = "attempt %d failed (%s: %s), the next is due in %.1f s"
+        args = (attempt.number, attempt.error_class, attempt.error, attempt.next_in_seconds)
         events.say(logger, logging.INFO, Event.RECONNECT_FAILED, message, *args, error=attempt.error)
 
     def _escalate(self) -> None:

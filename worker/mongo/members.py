@@ -6,6 +6,7 @@ from typing import Any
 
 from ..text import agree, count, count_of
 from .health import Verdict
+from .reasons import LOGIN_REFUSED
 
 NO_PRIMARY, MEMBER_AWAY = "no-primary", "member-away"
 
@@ -44,7 +45,8 @@ def problems(
     """
     kinds: Mapping[str, str] = topology["members"]
     answering = sorted(host for host, kind in kinds.items() if kind != "Unknown")
-    if not answering:
+    if not answering or any(LOGIN_REFUSED in why for why in topology.get("errors", {}).values()):
+        # The driver forgets a member that refuses the login, until its next heartbeat.
         return []
     if topology["type"] == "Single":
         return [_direct(host, kinds[host]) for host in answering if kinds[host] in _NOT_WRITABLE]

@@ -16,6 +16,7 @@ from ..text import shorten
 from .classify import is_login_refused
 
 LONGEST = 300
+LOGIN_REFUSED = "login refused"
 
 # A server in the description of the deployment that ends a selection error.
 _SERVER = re.compile(
@@ -141,7 +142,7 @@ def _refused(text: str, *, is_login: bool) -> str:
     first, _, details = text.partition(", full error:")
     code = _CODE.search(details)
     said = first.strip().rstrip(".") + ("" if code is None else f", code {code[1]}")
-    return f"login refused ({said})" if is_login else said
+    return f"{LOGIN_REFUSED} ({said})" if is_login else said
 
 
 def _plain(text: str) -> str:

@@ -15,6 +15,7 @@ from . import (
     queues,
     reach,
     redis,
+    refused,
     safety,
     schedule,
     strain,
@@ -24,6 +25,7 @@ from . import (
 
 CHECKS: tuple[Check, ...] = (
     *reach.CHECKS,
+    *refused.CHECKS,
     *outage.CHECKS,
     *lost.CHECKS,
     *clients.CHECKS,

@@ -1,4 +1,4 @@
-"""Is MongoDB there? For all, for none, for one node, for one process, or only not for this login."""
+"""Is MongoDB there? For all, for none, for one node, or for one process."""
 
 from collections.abc import Iterator
 
@@ -9,39 +9,11 @@ from ..words import most, names, seconds
 
 # What an outage does to a pool, a queue and a schedule is no trouble of its own.
 POOL_SYMPTOMS = ("pool-exhausted", "pool-too-small", "long-holds", "overload", "connection-churn")
-_SYMPTOMS = (
+SYMPTOMS = (
     *POOL_SYMPTOMS,
     *("node-cut-off", "process-cut-off", "member-away", "queue-unconsumed", "backlog"),
     *("history-refused", "slots-busy"),
 )
-
-
-def login_refused(facts: Facts) -> Iterator[Finding]:
-    """The server is there and does not let us in."""
-    refused = [process for process in facts.present if process.is_cut_off and _is_refused(process)]
-    is_refused_here = facts.ping is not None and facts.ping.get("error_class") == "auth"
-    if not refused and (facts.present or not is_refused_here):
-        return
-    is_all = len(refused) == len(facts.present)
-    told = []
-    if refused:
-        told = [f"{count_of(len(refused), len(facts.present), 'process')}: {names(_members(refused))}"]
-    told += sorted({f"the driver says: {process.report['error']}" for process in refused})[:2]
-    if is_refused_here and facts.ping is not None:
-        told.append(f"from here: {'; '.join(facts.ping.get('reasons') or ())}")
-    yield Finding(
-        "login-refused",
-        Severity.DOWN if is_all else Severity.DEGRADED,
-        "MongoDB refuses the login: the user or the password in MONGODB_URI is wrong.",
-        tuple(told),
-        "No task reaches the database. Tasks wait in the broker until a login works; nothing is lost.",
-        (
-            "put the right user, password and authSource into MONGODB_URI (or MONGODB_URI_FILE), with "
-            "reserved characters escaped (%40 for @)",
-            "processes read it again by themselves; celery -A APP mongo reconnect --replace does so at once",
-        ),
-        where=frozenset() if is_all else _members(refused),
-    )
 
 
 def mongodb_hangs(facts: Facts) -> Iterator[Finding]:
@@ -163,24 +135,6 @@ def process_cut_off(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def tls_mistake(facts: Facts) -> Iterator[Finding]:
-    """The client cannot be made to work as it is configured."""
-    ping = facts.ping
-    if ping is None or ping.get("error_class") != "config" or any(not p.is_cut_off for p in facts.present):
-        return
-    yield Finding(
-        "configuration-refused",
-        Severity.DOWN,
-        "The connection's settings do not fit the server: TLS, certificates or options.",
-        (f"a ping from here: {'; '.join(ping.get('reasons') or ())}",),
-        "No connection can be made, however often it is tried.",
-        (
-            "compare MONGODB_TLS, MONGODB_TLS_CA_FILE and the URI's tls options with what the server serves",
-            "openssl s_client -connect HOST:PORT -CAfile CA shows whether the certificate is trusted",
-        ),
-    )
-
-
 def no_primary(facts: Facts) -> Iterator[Finding]:
     """A replica set without a primary takes no writes."""
     yield from _of_members(
@@ -209,10 +163,6 @@ def _of_members(facts: Facts, code: str, why: str, fix: str) -> Iterator[Finding
             yield Finding(code, Severity(problem["verdict"]), sentence, (problem["evidence"],), why, (fix,))
 
 
-def _is_refused(process: Process) -> bool:
-    return process.report.get("cause") == "auth"
-
-
 def _error(process: Process) -> str:
     return str(process.report.get("error") or "")
 
@@ -227,33 +177,20 @@ def _members(processes: list[Process]) -> frozenset[str]:
 
 CHECKS = (
     Check(
-        "login-refused",
-        "Does MongoDB let us in?",
-        login_refused,
-        explains=("mongodb-down", "configuration-refused", *_SYMPTOMS),
-    ),
-    Check(
         "mongodb-hangs",
         "Does MongoDB answer at all?",
         mongodb_hangs,
         needs=("nodes",),
-        explains=("mongodb-down", "no-primary", *_SYMPTOMS),
-    ),
-    Check(
-        "configuration-refused",
-        "Do TLS and options fit the server?",
-        tls_mistake,
-        needs=("ping",),
-        explains=("mongodb-down", *_SYMPTOMS),
+        explains=("mongodb-down", "no-primary", *SYMPTOMS),
     ),
     Check(
         "no-primary",
         "Is there a primary?",
         no_primary,
         needs=("ping",),
-        explains=("mongodb-down", *_SYMPTOMS),
+        explains=("mongodb-down", *SYMPTOMS),
     ),
-    Check("mongodb-down", "Does anybody reach MongoDB?", mongodb_down, explains=_SYMPTOMS),
+    Check("mongodb-down", "Does anybody reach MongoDB?", mongodb_down, explains=SYMPTOMS),
     Check(
         "node-cut-off",
         "Does each node reach MongoDB?",
