@@ -17,6 +17,7 @@ from .attempts import Admission, Attempt, Attempts, Rule, admit
 from .dead_letters import DeadLetters, Letter
 from .errors import DeadLetteredError
 from .events import Event
+from .original import is_redelivered
 from .process import Mongo, current_slot
 from .text import count
 
@@ -59,7 +60,7 @@ class Deliveries:
         task runs all the same. Raises DeadLetteredError where it must not run, RedisError where nobody can
         tell and the task must not run twice, StillRunningError where another run has not ended.
         """
-        if task.idempotent and not is_redelivered(task):
+        if task.idempotent and not is_redelivered(task.request):
             return None
         run_id = uuid.uuid4().hex
         try:
@@ -89,7 +90,7 @@ class Deliveries:
 
     def give_back(self, task: Any) -> None:
         """Note that a first delivery goes back to the broker, by us. Never raises Redis' errors."""
-        if not task.idempotent or is_redelivered(task):
+        if not task.idempotent or is_redelivered(task.request):
             return
         try:
             self._attempts.give_back(task.request.id)
@@ -200,11 +201,6 @@ def _goes_on(attempt: Attempt) -> bool:
 
 class StillRunningError(RuntimeError):
     """Another run of the message has not ended, and its task must not run twice."""
-
-
-def is_redelivered(task: Any) -> bool:
-    """Say whether the broker delivers this message again."""
-    return bool((task.request.delivery_info or {}).get("redelivered"))
 
 
 def _words(letter: Letter) -> str:

@@ -75,20 +75,38 @@ class Gate(bootsteps.StartStopStep):
         self._closed: dict[str, Closed] = {}
         self._young_until: float | None = None
         self._has_failed = False
+        self._is_asked = False
 
     def start(self, c: Any) -> None:
         """With each connection to the broker, before its loop."""
         self.stop(c)
         if self._young_until is None:
             self._young_until = time.monotonic() + UNKNOWN_SECONDS
+        self._is_asked = False
         self._look(c)
-        self._entry = c.timer.call_repeatedly(TICK_SECONDS, self._look, (c,))
+        self._entry = c.timer.call_repeatedly(TICK_SECONDS, self._tick, (c,))
 
     def stop(self, c: Any) -> None:
         """Leave everything as it is: a worker that ends must not begin to consume again."""
         if self._entry is not None:
             c.timer.cancel(self._entry)
             self._entry = None
+
+    def _tick(self, c: Any) -> None:
+        """Look: here, or in the consumer's loop, at most a drain of it later.
+
+        Without an event loop the timer is a thread or a greenlet beside the one that reads the connection. Of
+        kombu's transports Redis bears two at once.
+        """
+        if c.hub is not None or c.connection.transport.driver_type == "redis":
+            self._look(c)
+        elif not self._is_asked:
+            self._is_asked = True
+            c.call_soon(self._look_as_asked, c)
+
+    def _look_as_asked(self, c: Any) -> None:
+        self._is_asked = False
+        self._look(c)
 
     def _look(self, c: Any) -> None:
         board = c.app.mongo.board

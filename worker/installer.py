@@ -9,12 +9,14 @@ from celery import Celery
 
 from . import control as control  # noqa: PLC0414 - importing it registers its commands
 from . import fixes, logs, own_queues, queues, requeue, schedule
+from .copies import Copies
 from .deliveries import Deliveries
 from .drills import Drills
 from .errors import SettingsError, end_command
 from .gate import Gate
 from .headcount import Headcount
 from .process import Mongo, adopt, shared
+from .request import KnowConsumer
 from .sentry import Agent
 from .settings import Settings, load_settings
 from .signals import Lifecycle
@@ -57,7 +59,7 @@ def install(app: Celery, settings: Settings | None = None) -> Mongo:
 def _equip(app: Celery, settings: Settings | None) -> Mongo:
     mongo = _shared(settings) or _first(app, settings)
     app.mongo = mongo
-    app.steps["consumer"].update({Headcount, Gate})
+    app.steps["consumer"].update({Headcount, Gate, KnowConsumer})
     fixes.install(app)
     own_queues.declare(app)
     requeue.hush()
@@ -84,6 +86,7 @@ def _first(app: Celery, settings: Settings | None) -> Mongo:
     mongo.view = View(app, mongo, stores)
     mongo.watch = Watch(mongo.view)
     mongo.drills = Drills(mongo)
+    mongo.copies = Copies(app)
     mongo.deliveries = Deliveries.of(mongo, stores)
     mongo.counts_writes = lambda: _must_any_run_once(app)
     queues.connect()

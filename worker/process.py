@@ -84,6 +84,10 @@ class Mongo:
         self.options: Mapping[str, Any] = {}
         # Set by install(app): who knows whether a message may run, which lives a layer above.
         self.deliveries: Any = None
+        # Set by install(app): who sends a copy of a message where it must not go back; a layer above, too.
+        self.copies: Any = None
+        # Set in MAIN: Celery's consumer of messages.
+        self.consumer: Any = None
         # Set by install(app): whether a task of the app must not run twice, so that its writes are counted;
         # and the works that run now.
         self.counts_writes: Callable[[], bool] = lambda: False

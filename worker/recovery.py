@@ -27,6 +27,11 @@ HOLD_SECONDS = 1.0
 queue that is not gated the broker hands it out again at once, and would ever faster.
 """
 
+COPY_SECONDS = 60.0
+"""For so long a task that goes back keeps its slot where the broker takes no copy of it and the outage lasts:
+its queue would count a return a second.
+"""
+
 PAUSE_SECONDS = 0.2
 """The shortest hold on average: a server that answers pings and drops the operation is no reason to spin."""
 

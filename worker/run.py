@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 from celery.exceptions import Ignore, Reject, Retry
 from redis import RedisError
 
-from . import events, recovery
+from . import events, original, recovery
 from .attempts import Admission
 from .deliveries import StillRunningError
 from .ending import end_of_process, is_greenlet_exit
@@ -37,6 +37,7 @@ class Run:
         self._mongo = mongo
         self._began = time.monotonic()
         self.ends_at = None if left is None else self._began + left
+        self._original = original.of(task.request)
         self.is_in_body = False
         self._has_begun = False
         # What the deliveries know this run by, where they have to.
@@ -50,17 +51,27 @@ class Run:
         """
         token = task_ends_at.set(self.ends_at)
         try:
-            if not self._has_begun:
-                self._has_begun = True
-                self._begin()
-            try:
-                with bounded(self._mongo.limits().deadline):
-                    return call()
-            except BaseException as error:
-                self._failed(error)
-                raise
+            return self._part(call)
+        except BackToBroker as error:
+            until = time.monotonic() + min(recovery.COPY_SECONDS, self._seconds_to_end())
+
+            def wait() -> bool:
+                return time.monotonic() < until and not self._hold(recovery.HOLD_SECONDS)
+
+            raise self._mongo.copies.instead_of(error, self._original, wait=wait) from None
         finally:
             task_ends_at.reset(token)
+
+    def _part(self, call: Callable[[], T]) -> T:
+        if not self._has_begun:
+            self._has_begun = True
+            self._begin()
+        try:
+            with bounded(self._mongo.limits().deadline):
+                return call()
+        except BaseException as error:
+            self._failed(error)
+            raise
 
     def _begin(self) -> None:
         """Return where the body is to run; raise what ends the run without it."""
@@ -193,7 +204,9 @@ class Run:
             args = (self._task.name, self._task.request.id, reason)
             events.say(logger, logging.INFO, Event.TASK_REQUEUED, message, *args, reason=reason)
         if way is Way.REQUEUE:
-            self._mongo.deliveries.give_back(self._task)
+            # A copy is a first delivery again.
+            if self._original is None or not self._original.counts_returns:
+                self._mongo.deliveries.give_back(self._task)
             raise BackToBroker(reason) from None
         if way is Way.RESEND:
             self._resend()

@@ -33,6 +33,7 @@ class MongoTask(Task):
     acks_late = True
     reject_on_worker_lost = True
     max_retries: int | None = 10
+    Request = f"{__package__}.request:MongoRequest"
     idempotent: bool = True
     """False: never run again once it may have written; then the message goes to the dead letters."""
     waits_out_outages: bool = True

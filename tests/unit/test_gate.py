@@ -4,6 +4,7 @@ import itertools
 import logging
 import os
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -92,6 +93,9 @@ class Consumer:
         self.app.mongo = SimpleNamespace(board=board, settings=settings)
         self.blueprint = SimpleNamespace(state=RUN)
         self.is_broken = False
+        self.hub: Any = object()
+        self.connection = SimpleNamespace(transport=SimpleNamespace(driver_type="amqp"))
+        self.asked: list[Any] = []
         self.connect()
 
     def connect(self) -> None:
@@ -113,9 +117,19 @@ class Consumer:
         self.app.amqp.queues.select_add(name)
         self.consumed.add(name)
 
+    def call_soon(self, function: Any, *args: Any) -> None:
+        self.asked.append(partial(function, *args))
+
     def tick(self) -> set[str]:
         for function, args in self.timer.entries:
             function(*args)
+        return self.consumed
+
+    def loop(self) -> set[str]:
+        """Do what the consumer was asked to, as between two drains."""
+        asked, self.asked = self.asked, []
+        for each in asked:
+            each()
         return self.consumed
 
 
@@ -303,6 +317,37 @@ def test_what_fails_never_ends_mains_loop_and_is_tried_again(
     node.consumer.is_broken = False
     assert node.consumer.tick() == ALL
     assert said(caplog)[-1][0] == Event.GATE_OPENED
+
+
+def test_without_an_event_loop_the_consumers_own_loop_moves_the_gate(node: Node) -> None:
+    """Its connection is read there; however long a drain takes, it looks once."""
+    node.consumer.hub = None
+    assert node.start() == ALL
+    for _ in range(3):
+        assert node.show(OPEN, OPEN) == ALL
+    assert len(node.consumer.asked) == 1
+    assert node.consumer.loop() == {"other"}
+    assert node.show(CLOSED, CLOSED) == {"other"}
+    assert node.consumer.loop() == ALL
+
+
+def test_after_a_lost_connection_the_consumers_loop_is_asked_anew(node: Node) -> None:
+    node.consumer.hub = None
+    node.start()
+    node.show(OPEN, OPEN)
+    node.consumer.asked.clear()
+    node.gate.stop(node.consumer)
+    node.consumer.connect()
+    assert node.start() == {"other"}
+    node.show(CLOSED, CLOSED)
+    assert node.consumer.loop() == ALL
+
+
+def test_redis_bears_that_the_gate_moves_at_once(node: Node) -> None:
+    node.consumer.hub = None
+    node.consumer.connection.transport.driver_type = "redis"
+    node.start()
+    assert node.show(OPEN, OPEN) == {"other"}
 
 
 def test_without_a_board_there_is_no_gate() -> None:
