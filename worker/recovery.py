@@ -9,9 +9,10 @@
 
 Transient are outage, failover, overload, an exhausted pool, a deadline and a closed client. There is an
 outage where MongoDB does not answer a ping of this process's own client after the error, or did not while
-the task ran. Without one the error is the task's own, as where another cluster is away: a retry is one of
-`max_retries`. A task that is run eagerly has no broker to go back to: it retries. A login, TLS or options
-that are refused to a ping are of the process, not of the task, and a person mends them: the task waits.
+the task ran, or elected another primary meanwhile. Without one the error is the task's own, as where
+another cluster is away: a retry is one of `max_retries`. A task that is run eagerly has no broker to go
+back to: it retries. A login, TLS or options that are refused to a ping are of the process, not of the task,
+and a person mends them: the task waits.
 """
 
 import random

@@ -154,7 +154,9 @@ class Run:
         since = failed_at if recovery.is_of_celery(error) else self._began
         if not link.circuit.was_open_since(since):
             within = max(self._seconds_to_end(), _PING_SECONDS)
-            if not recovery.needs_ping(error, error_class) or link.answers(failed_at, within=within):
+            if not recovery.needs_ping(error, error_class):
+                return False
+            if link.answers(failed_at, within=within) and not link.was_elected_since(since):
                 return False
         time.sleep(min(recovery.pause_seconds(), self._seconds_to_end()))
         self._hold(recovery.hold_seconds(time.monotonic() - self._began))

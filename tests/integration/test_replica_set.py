@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ops.local.replica_set import ReplicaSet
 from ops.local.servers import port_is_free
 from tests.faults.network import Network
 from tests.faults.proxy import FaultProxy
+from worker.mongo.heartbeats import Heartbeats
 
 UNAUTHORIZED = 13
 
@@ -40,6 +42,18 @@ def test_who_steps_down_is_followed_by_another(replica_set: ReplicaSet) -> None:
     new = replica_set.primary(other_than=old)
     assert new is not old
     assert old in replica_set.secondaries()
+
+
+def test_heartbeats_tell_of_an_election_and_of_none_before_the_client(replica_set: ReplicaSet) -> None:
+    heartbeats = Heartbeats(lambda _reason: None, lambda: None)
+    with MongoClient[dict[str, Any]](replica_set.uri, event_listeners=[heartbeats]) as client:
+        client.app.facts.find_one()
+        assert heartbeats.elected_at is None
+        before = time.monotonic()
+        replica_set.primary(other_than=replica_set.step_down(seconds=5))
+        client.app.facts.insert_one({"_id": "after"})
+        assert heartbeats.elected_at is not None
+        assert heartbeats.elected_at > before
 
 
 def test_a_killed_primary_is_replaced_and_comes_back_with_every_write(replica_set: ReplicaSet) -> None:

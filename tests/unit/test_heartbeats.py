@@ -1,6 +1,7 @@
 """From heartbeats to 'lost' and 'found'."""
 
 import pytest
+from bson import ObjectId
 from pymongo import monitoring
 from pymongo.errors import AutoReconnect, NetworkTimeout, _OperationCancelled
 from pymongo.hello import Hello
@@ -17,7 +18,10 @@ class Told:
 
     def __init__(self) -> None:
         self.facts: list[str] = []
-        self.listener = Heartbeats(self.facts.append, lambda: self.facts.append("found"))
+        self.now = 0.0
+        self.listener = Heartbeats(
+            self.facts.append, lambda: self.facts.append("found"), clock=lambda: self.now
+        )
 
     def succeed(self, server: tuple[str, int], reply: dict[str, object]) -> None:
         self.listener.started(monitoring.ServerHeartbeatStartedEvent(server))
@@ -43,6 +47,23 @@ def test_every_writable_heartbeat_is_told_so_that_an_outage_ends_at_once(told: T
     told.succeed(A, PRIMARY)
     told.succeed(A, PRIMARY)
     assert told.facts == ["found", "found"]
+
+
+def test_an_election_is_a_later_one_than_the_last(told: Told) -> None:
+    first, second, third = (PRIMARY | {"electionId": ObjectId(f"{number:024x}")} for number in (1, 2, 3))
+    told.succeed(A, first)
+    told.succeed(A, first)
+    assert told.listener.elected_at is None  # there was one before this client
+    for at, server, reply, elected_at in [
+        (5.0, B, second, 5.0),
+        (6.0, A, first, 5.0),  # it has not heard of its successor
+        (7.0, B, second, 5.0),
+        (8.0, B, PRIMARY, 5.0),  # of no replica set
+        (9.0, B, third, 9.0),  # the same member again
+    ]:
+        told.now = at
+        told.succeed(server, reply)
+        assert told.listener.elected_at == elected_at
 
 
 def test_a_member_that_fails_beside_the_primary_is_no_loss(told: Told) -> None:

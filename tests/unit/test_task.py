@@ -430,6 +430,24 @@ def test_a_task_that_meets_an_outage_goes_back_to_the_broker_and_costs_no_retry(
     assert app.mongo.requeued == 1
 
 
+@pytest.mark.parametrize("error", OUTAGES, ids=repr)
+def test_an_election_in_the_middle_of_a_task_costs_no_retry_though_the_new_primary_answers(
+    app: Celery, error: Exception
+) -> None:
+    """It may be over before the ping is."""
+
+    def body(self: Any, is_elected: bool) -> None:
+        if is_elected:
+            app.mongo.link._heartbeats.elected_at = time.monotonic()
+        raise error
+
+    task = make(app, body)
+    with pytest.raises(Reject):
+        traced(task, True)
+    with pytest.raises(errors.OperationFailure if error is BAD_LOGIN else Retry):
+        traced(task, False)
+
+
 @pytest.mark.parametrize("error", [errors.WaitQueueTimeoutError("full"), CLOSED_CLIENT], ids=repr)
 def test_an_error_of_the_process_itself_waits_where_the_circuit_is_open_and_asks_for_no_ping(
     app: Celery, monkeypatch: pytest.MonkeyPatch, error: Exception

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
+from bson import ObjectId
 from pymongo import monitoring
 from pymongo.errors import NetworkTimeout
 
@@ -32,6 +33,9 @@ class Heartbeats(monitoring.ServerHeartbeatListener):
         # By the last answer of each that hangs, refuses or is well.
         self._took_writes: set[Address] = set()
         self._silent_since: dict[Address, float] = {}
+        self._election: ObjectId | None = None
+        # When a primary of a later election than the one before was heard of (monotonic s); None: never.
+        self.elected_at: float | None = None
 
     @property
     def silent_since(self) -> Mapping[Address, float]:
@@ -74,6 +78,7 @@ class Heartbeats(monitoring.ServerHeartbeatListener):
             self._writable.add(event.connection_id)
             self._took_writes.add(event.connection_id)
             self._has_found = True
+            self._note_election(event.reply.election_id)
             self._on_found()
         else:
             self._writable.discard(event.connection_id)
@@ -90,6 +95,14 @@ class Heartbeats(monitoring.ServerHeartbeatListener):
         if not isinstance(event.reply, NetworkTimeout):
             self._silent_since.pop(event.connection_id, None)
         self._lose(event.connection_id, reason_of_server(event.reply, event.connection_id))
+
+    def _note_election(self, election: ObjectId | None) -> None:
+        # An old primary that has not heard of its successor yet goes on saying that it is one.
+        if election is None or (self._election is not None and election <= self._election):
+            return
+        if self._election is not None:
+            self.elected_at = self._clock()
+        self._election = election
 
     def _lose(self, address: Address, reason: str) -> None:
         # Before the first one nothing is lost: at the start a dead member of a replica set fails sooner than

@@ -141,6 +141,11 @@ class Link:
         self._watchdog: Watchdog | None = None
         self._heartbeats = self.listener()
 
+    def was_elected_since(self, moment: float) -> bool:
+        """Say whether this client has heard since a moment (monotonic s) that another primary was elected."""
+        elected_at = self._heartbeats.elected_at
+        return elected_at is not None and elected_at >= moment
+
     def listener(self) -> Heartbeats:
         """Return a new listener for a client of this link; the newest one's is the present client."""
         self._heartbeats = Heartbeats(self._lost, self._found)
