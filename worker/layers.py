@@ -147,6 +147,19 @@ def of_members(problems: Sequence[MemberProblem], topology: Mapping[str, Any] | 
     return worst([Layer(Verdict.OK if is_known else Verdict.UNKNOWN), *by_problem])
 
 
+def permissions(fleet: Fleet | None) -> Layer:
+    """Does MongoDB let tasks do what they do?"""
+    if fleet is None or not fleet.present:
+        return Layer(Verdict.UNKNOWN)
+    found = {p.member: p.report["denied"] for p in fleet.present if p.report.get("denied")}
+    if not found:
+        return Layer(Verdict.OK)
+    tasks = sorted({task for told in found.values() for task in told["tasks"]})
+    codes = ", ".join(sorted({str(told["code"]) for told in found.values()}))
+    reason = f"MongoDB denies operations of {names(tasks)} (code {codes}) in {processes(found)}"
+    return Layer(Verdict.DEGRADED, [reason])
+
+
 def vouches(process: Process) -> bool:
     """Say whether this process has just proved that MongoDB is there."""
     success = process.report.get("ok")

@@ -10,6 +10,7 @@ from . import dumps, events, findings, memory, pauses, post_mortem, report, sibl
 from .attribution import Attribution
 from .board import leftovers
 from .board_row import Command, RowState
+from .denials import Denials
 from .events import Event
 from .exhaustion import Exhaustion
 from .mongo.circuit import CircuitState
@@ -37,9 +38,16 @@ _RECOVERED_SECONDS = 60.0
 class Presence:
     """The monitor's tick of one process, from its start to its goodbye. One thread calls it."""
 
-    def __init__(self, mongo: Mongo, attribution: Attribution, publisher: Publisher) -> None:
+    def __init__(
+        self,
+        mongo: Mongo,
+        attribution: Attribution,
+        publisher: Publisher,
+        denials: Denials | None = None,
+    ) -> None:
         self._mongo = mongo
         self._attribution = attribution
+        self._denials = denials or Denials()
         self._publisher = publisher
         self._dumps = dumps.Dumps()
         self._exhaustion = Exhaustion()
@@ -190,6 +198,7 @@ class Presence:
             "recovered": None if recovered is None or recovered > _RECOVERED_SECONDS else round(recovered, 1),
             "held": mongo.suspicion.held(now),
             "leak": mongo.suspicion.left(),
+            "denied": self._denials.report(now),
             "foreign": shorten(foreign[0].site, _SITE, keep_end=True) if foreign else None,
             "overload": None if overloaded_at is None else round(now - overloaded_at, 1),
         }

@@ -22,6 +22,7 @@ from . import app_redis, events, node_record, own_queues
 from .advice import advise
 from .attribution import Attribution
 from .board import RECORD_BYTES, Board, NoBoardError
+from .denials import Denials
 from .errors import SettingsError
 from .events import Event
 from .expired import Expired
@@ -62,6 +63,7 @@ class Lifecycle:
         self._agent = agent
         self._expired = Expired(lambda: mongo.board)
         self._attribution = Attribution(lambda: mongo.suspicion)
+        self._denials = Denials()
         mongo.works = self._attribution.running
         self._reporter: Reporter | None = None
         self._presence: Presence | None = None
@@ -74,6 +76,7 @@ class Lifecycle:
     def connect(self) -> None:
         """Connect every handler; the newest Lifecycle of a process is the one that hears."""
         self._attribution.connect()
+        self._denials.connect()
         for signal, handler in (
             (signals.celeryd_init, self.celeryd_init),
             (signals.beat_init, self.beat_init),
@@ -259,7 +262,7 @@ class Lifecycle:
             self._attribution.row = self._mongo.row
         backoff = Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds)
         publisher = Publisher(self._registry, backoff)
-        self._presence = Presence(self._mongo, self._attribution, publisher)
+        self._presence = Presence(self._mongo, self._attribution, publisher, self._denials)
         self._reporter = Reporter(self._mongo, self._presence, self._agent)
         self._reporter.start()
 

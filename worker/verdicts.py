@@ -74,6 +74,7 @@ def judge(facts: Facts) -> Judgement:
         "liveness": layers.liveness(fleet, facts.since),
         "reachability": layers.reachability(fleet, facts.ping, facts.own),
         "members": layers.of_members(_member_problems(facts), facts.topology),
+        "permissions": layers.permissions(fleet),
         "pool": strain.judge(fleet, facts.since),
         "consuming": layers.consuming(fleet, facts.queues),
         "beat": layers.beat(facts.beat),

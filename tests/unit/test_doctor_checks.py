@@ -51,6 +51,8 @@ def with_option(**options: Any) -> Facts:
 OTHER_BEAT = Beat(1.0, 300.0, "h", 11, "PersistentScheduler")
 MORTEM: dict[str, Any] = {"node": "w1@h", "slot": 0, "seen": NOW - 60, "task": {"name": "shop.report"}}
 
+DENIED = {"n": 4, "code": 13, "for": 30.0, "ago": 1.0, "tasks": {"shop.write": "insert on shop.sales"}}
+
 # By check: what makes it find something, and a word of its evidence.
 CASES: dict[str, tuple[Facts, str]] = {
     "nothing-reached": (facts(nodes=None, ping=AWAY, unseen={"nodes": "ConnectionError"}), "ConnectionError"),
@@ -62,6 +64,7 @@ CASES: dict[str, tuple[Facts, str]] = {
         facts(node(**OPEN), ping=AWAY | {"error_class": "config", "reasons": ["config: certificate"]}),
         "certificate",
     ),
+    "operations-denied": (facts(node(denied=DENIED)), "shop.write: insert on shop.sales"),
     "no-primary": (
         with_members(None, m1="RSSecondary", m2="Unknown"),
         "1 of 2 members answers, none is primary: m1",
@@ -303,6 +306,30 @@ def test_a_machine_whose_login_alone_is_refused_is_told_so_and_the_fleet_is_well
         "this machine: auth: login refused (Authentication failed, code 18); user app, authSource shop, "
         "mechanism SCRAM",
     )
+
+
+def test_a_user_who_may_only_read_is_told_so_with_the_tasks_and_the_role() -> None:
+    told = diagnose(facts(node(denied=DENIED), login=LOGIN))
+    (found,) = told.findings
+    assert (told.verdict, found.severity) == ("degraded", Severity.DEGRADED)
+    assert found.title == "Writes are refused: the MongoDB user may not write (code 13)."
+    assert found.evidence[1] == "8 times in 2 of 2 processes, for 30 s, the last 1.0 s ago"
+    assert found.fix == (
+        "db.getSiblingDB('shop').grantRolesToUser('app', [{role: 'readWrite', db: 'shop'}])",
+    )
+
+
+@pytest.mark.parametrize(
+    ("what", "title"),
+    [
+        ("find on other.x", "the user lacks a role (code 13)"),
+        ("", "the user lacks a role (code 13)"),
+        ("find without a login", "MONGODB_URI has none"),
+    ],
+)
+def test_what_is_denied_besides_writes_is_told_as_what_it_is(what: str, title: str) -> None:
+    (found,) = diagnose(facts(node(denied=DENIED | {"tasks": {"shop.read": what}}))).findings
+    assert title in found.title
 
 
 EXPIRED = "db1:27017: certificate expired on 2026-01-01 00:00:00Z (certificate verify failed)"

@@ -32,15 +32,40 @@ def lasting(found: Fleet, seconds: float) -> dict[str, dict[str, float]]:
 def test_a_healthy_fleet_is_ok_for_no_reason() -> None:
     found = judged(fleet(*node(slots=3)))
     assert (found.verdict, found.reasons, found.unknown) == ("ok", [], [])
-    assert set(found.layers) == {"liveness", "reachability", "members", "pool", "consuming", "beat"}
+    assert set(found.layers) == {
+        "liveness",
+        "reachability",
+        "members",
+        "permissions",
+        "pool",
+        "consuming",
+        "beat",
+    }
     assert found.nodes["w1@h"].verdict is Verdict.OK
 
 
 def test_what_is_unknown_is_listed_and_spoils_nothing() -> None:
     found = judged(None, queues=None, beat=None)
     assert found.verdict is Verdict.OK
-    assert found.unknown == ["liveness", "pool", "consuming", "beat"]
-    assert judged(EMPTY, queues=None, beat=None).unknown == ["liveness", "pool", "consuming", "beat"]
+    assert found.unknown == ["liveness", "permissions", "pool", "consuming", "beat"]
+    assert judged(EMPTY, queues=None, beat=None).unknown == [
+        "liveness",
+        "permissions",
+        "pool",
+        "consuming",
+        "beat",
+    ]
+
+
+# --- permissions ---
+
+
+def test_what_mongodb_denies_degrades_and_names_the_tasks() -> None:
+    denied = {"n": 4, "code": 13, "for": 30.0, "ago": 1.0, "tasks": {"shop.write": "insert on shop.sales"}}
+    found = judged(fleet(*node(denied=denied)))
+    assert (found.verdict, found.layers["permissions"]) == (Verdict.DEGRADED, Verdict.DEGRADED)
+    [reason] = found.reasons
+    assert reason.startswith("MongoDB denies operations of shop.write (code 13) in ")
 
 
 # --- members ---

@@ -200,7 +200,7 @@ def test_without_redis_a_check_is_right_of_what_the_process_itself_sees(
     watch = world.watch()
     found = watch.check()
     assert (found["verdict"], found["fleet"]) == ("ok", None)
-    assert found["unknown"] == ["liveness", "pool", "consuming", "beat"]
+    assert found["unknown"] == ["liveness", "permissions", "pool", "consuming", "beat"]
     world.ping = DOWN
     down = watch.check()
     assert (down["verdict"], down["reasons"]) == (

@@ -150,6 +150,15 @@ def is_login_refused(error: BaseException) -> bool:
     return isinstance(cause, errors.PyMongoError) and getattr(cause, "code", None) in codes
 
 
+def denied(error: BaseException) -> errors.PyMongoError | None:
+    """Return the driver's error where an operation failed for want of a role; None where it did not."""
+    cause = _of_mongodb(error)
+    if isinstance(cause, BaseExceptionGroup):
+        return next(filter(None, map(denied, cause.exceptions)), None)
+    is_denied = classify(error) is ErrorClass.AUTH and not is_login_refused(error)
+    return cause if is_denied and isinstance(cause, errors.PyMongoError) else None
+
+
 def driver_attempts(error: BaseException) -> int:
     """Return how many attempts the driver itself made before it raised this error.
 
