@@ -387,5 +387,8 @@ def test_without_redis_nothing_is_known_and_every_command_says_so_in_a_line(flee
         began = time.monotonic()
         done = fleet.operator.run(*command, "--timeout", "3")
         assert (done.returncode, done.stdout) == (3, ""), command
-        assert done.stderr == "mongo: Redis does not answer (ConnectionError)\n"
+        assert (
+            done.stderr
+            == f"mongo: Redis at 127.0.0.1:{fleet.redis.port}/0 does not answer (ConnectionError)\n"
+        )
         assert time.monotonic() - began < 10, command

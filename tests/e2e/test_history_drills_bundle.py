@@ -318,7 +318,8 @@ def test_without_a_server_a_drill_says_so_in_one_line(env: Env) -> None:
     assert len(nowhere.stderr.splitlines()) == 1
     alone = env | {"REDIS_URL": "redis://127.0.0.1:1"}
     done = Operator(alone).run("drill", "exhaust")
-    assert (done.returncode, done.stderr) == (3, "mongo: Redis does not answer (ConnectionError)\n")
+    line = "mongo: Redis at 127.0.0.1:1/0 does not answer (ConnectionError)\n"
+    assert (done.returncode, done.stderr) == (3, line)
     assert Operator(alone).json("drill", "concurrency", "--queries", "1")["done"] == 10
 
 
