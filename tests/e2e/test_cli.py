@@ -270,7 +270,8 @@ def test_ctrl_c_ends_a_command_at_once_in_one_line(fleet: Fleet) -> None:
 
     text, code = fleet.operator.on_terminal("ping", "--node", "w1*", "--timeout", "60", until=is_waiting)
     assert "Traceback" not in text
-    assert code in (0, 130)  # it may have been done by then
+    # It may have been done by then; or not begun, on a busy machine: a shell shows 130 for that, too.
+    assert code in (0, 130, -signal.SIGINT)
     assert ("mongo: interrupted" in text) is (code == 130)
 
 
