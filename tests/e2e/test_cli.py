@@ -6,11 +6,12 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from celery import Celery
 from pymongo import MongoClient
@@ -262,16 +263,18 @@ def test_a_closed_pipe_changes_no_exit_code(fleet: Fleet) -> None:
 
 
 def test_ctrl_c_ends_a_command_at_once_in_one_line(fleet: Fleet) -> None:
-    began: list[float] = []
-
     def is_waiting(_text: str) -> bool:
-        began[:] = began or [time.monotonic()]
-        return time.monotonic() - began[0] > 1.5
+        # Not before: what meets the import of Celery itself is not ours.
+        for process in psutil.Process().children():
+            with suppress(psutil.Error):
+                peers = [getattr(one.raddr, "port", 0) for one in process.net_connections()]
+                if "ping" in process.cmdline() and fleet.redis.port in peers:
+                    return True
+        return False
 
     text, code = fleet.operator.on_terminal("ping", "--node", "w1*", "--timeout", "60", until=is_waiting)
     assert "Traceback" not in text
-    # It may have been done by then; or not begun, on a busy machine: a shell shows 130 for that, too.
-    assert code in (0, 130, -signal.SIGINT)
+    assert code in (0, 130)  # it may have been done by then
     assert ("mongo: interrupted" in text) is (code == 130)
 
 
