@@ -163,6 +163,7 @@ def _run(measure: Measure, legend: str, seconds: int, json_path: Path | None) ->
     """Measure within so many seconds, show the findings, and write them where a file is asked for."""
     from rich.console import Console
 
+    from ..local import programs
     from . import report
     from .site import open_site
 
@@ -170,6 +171,10 @@ def _run(measure: Measure, legend: str, seconds: int, json_path: Path | None) ->
         raise click.BadParameter(f"cannot write into {json_path.resolve().parent}", param_hint="--json")
     progress = Console(stderr=True, highlight=False)
     signal.alarm(seconds)
+    if "MONGODB_URI" not in os.environ and (line := programs.install_mongodb()):
+        progress.print(line)
+    if "REDIS_URL" not in os.environ:
+        programs.install_redis()
     with open_site() as site:
         findings = list(measure(site, progress.print))
     report.show(Console(), site.labels, findings, legend=legend)
@@ -199,6 +204,7 @@ def main() -> None:
 
     from worker.errors import SettingsError
 
+    from ..local.environment import SetupError
     from ..local.servers import ServerError
     from .site import MeasurementError
 
@@ -210,7 +216,15 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         raise SystemExit(error.exit_code) from None
-    except (MeasurementError, ServerError, SettingsError, PyMongoError, RedisError, OSError) as error:
+    except (
+        MeasurementError,
+        ServerError,
+        SetupError,
+        SettingsError,
+        PyMongoError,
+        RedisError,
+        OSError,
+    ) as error:
         _fail(str(error))
     except (KeyboardInterrupt, click.Abort):
         _fail("stopped", 130)

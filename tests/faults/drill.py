@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import click
 from rich.console import Console
 
+from ops.local import programs
 from tests.faults import cell as cells
 from tests.faults import chaos as chaotic
 from tests.faults import table
@@ -80,6 +81,7 @@ def faults(  # noqa: PLR0913, PLR0917 - the options of a command
     for path in (page, json_path):
         _check_writable(path)
     console = _console()
+    _install_servers(console, members)
     outcomes = []
     for number, outcome in enumerate(_Cells(members).run(wanted, jobs), 1):
         outcomes.append(outcome)
@@ -117,6 +119,7 @@ def chaos(members: int, documents: int, minutes: float, seed: int, json_path: Pa
     """
     _check_writable(json_path)
     console = _console()
+    _install_servers(console, members)
     folder = Path(tempfile.mkdtemp(prefix="celery-pymongo-chaos-"))
     signal.alarm(int(minutes * 120) + _CHAOS_SECONDS)
     try:
@@ -203,6 +206,15 @@ def _tell(console: Console, outcome: dict[str, Any], place: str) -> None:
 def _console() -> Console:
     """A console whose tables keep their width where nobody's terminal bounds it."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+
+
+def _install_servers(console: Console, members: int) -> None:
+    """Have the servers that the drill starts; a replica set of three takes a mongod."""
+    if line := programs.install_mongodb():
+        console.print(line, soft_wrap=True)
+    programs.install_redis()
+    if members > 1 and programs.mongod() is None:
+        raise click.UsageError("a replica set of three takes a mongod, and there is none")
 
 
 def _check_writable(path: Path | None) -> None:

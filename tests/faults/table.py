@@ -30,7 +30,7 @@ with its own servers, under a steady load of three kinds of tasks: an upsert tha
 - **unknown**: of the third kind, in the dead letters as *outcome unknown*: its process or connection was lost
   in the middle of a write.
 - **ran again**: tasks that began more than once. **requeued**: runs that gave their message back.
-  **retries**: of `max_retries`, spent by all tasks together; an outage spends none.
+  **retries**: of `max_retries`, spent by all tasks together; an outage or an election spends none.
 - **verdict**, **circuits** of the processes and **gate**: what the node said of itself in the fault
   (`celery inspect mongo_health` and `mongo_pools`); - where nobody could answer.
 - **primary**: seconds from the strike to a primary that takes writes, by MongoDB's own log; - where there was
