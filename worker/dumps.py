@@ -1,16 +1,15 @@
-"""When the flight recorder is shown in the log: in trouble, and not again for a minute."""
+"""When the log says that the flight recorder is worth a look: in trouble, and not again for a minute."""
 
 import logging
 from typing import Any
 
 from . import events
 from .events import Event
-from .text import count_of
+from .text import count
 
 logger = logging.getLogger("celery_pymongo.flight")
 
 _PAUSE_SECONDS = 60.0
-_SHOWN = 20
 
 
 class Dumps:
@@ -43,11 +42,10 @@ class Dumps:
 
 
 def say(records: list[dict[str, Any]], why: str) -> None:
-    """Log the newest records in a text log, all of them in a JSON log."""
-    shown = "".join(line(record) for record in records[-_SHOWN:])
-    message = "%s; the last %s:%s"
-    args = (why, count_of(min(_SHOWN, len(records)), len(records), "record"), shown)
-    events.say(logger, logging.WARNING, Event.FLIGHT_DUMPED, message, *args, reason=why, records=records)
+    """Log that the recorder is worth a look, in one line; a JSON log has all records in it."""
+    message = "%s; `mongo flight` shows the %s"
+    args = (why, count(len(records), "record"))
+    events.say(logger, logging.INFO, Event.FLIGHT_DUMPED, message, *args, reason=why, records=records)
 
 
 def line(record: dict[str, Any]) -> str:

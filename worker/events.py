@@ -91,7 +91,8 @@ MEANINGS: dict[Event, str] = {
     Event.POOL_LEAK: "WARNING. A task ended and left a session, a transaction, a cursor or a client open.",
     Event.POOL_RETURNED: "INFO. What was held for long, or left open, came back after all.",
     Event.POOL_DRIFT: "WARNING. The pool can no longer be asked for its gauges; events alone are counted.",
-    Event.FLIGHT_DUMPED: "WARNING. The flight recorder's last records, and why they are shown now.",
+    Event.FLIGHT_DUMPED: "INFO. The flight recorder is worth a look, and why: `mongo flight` shows it. A "
+    "JSON log has the records in this line.",
     Event.PROCESS_LOST: "ERROR. A process ended without a goodbye: its last task, report and records.",
     Event.NODE_LOST: "ERROR. All processes of a node fell silent: it was killed, or its host is gone.",
     Event.REGISTRY_AWAY: "WARNING. Redis takes no reports. Said once; tasks are not affected.",
