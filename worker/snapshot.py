@@ -1,19 +1,19 @@
 """The snapshot: one bounded JSON document of the whole fleet."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from . import totals
+from . import servers, totals
 from .bounded import cut, fit
 from .fleet import Fleet, Node, Process, State
-from .mongo.server_connections import MONITORING_SOCKETS, Connections
+from .mongo.server_connections import Connections
 
 MAX_BYTES = 64 * 1024
 """The most that a snapshot has as JSON, whatever the fleet's size and names."""
 
 # The parts that grow with the fleet. Beside them: 30 outliers and the totals.
-_NODES_BYTES, _SERVER_BYTES, _NAMES_BYTES = 28_000, 8_000, 2_000
+_NODES_BYTES, _SERVER_BYTES, _NAMES_BYTES, _SERVERS_BYTES = 28_000, 6_000, 2_000, 6_000
 
 
 def snapshot(fleet: Fleet, *, deployment: str, connections: Connections | None = None) -> dict[str, Any]:
@@ -32,7 +32,14 @@ def snapshot(fleet: Fleet, *, deployment: str, connections: Connections | None =
         "nodes": _nodes(fleet),
         "outliers": totals.outliers([(cut(process.member), process.report) for process in present]),
         "server": None if connections is None else _server(fleet, connections),
+        "servers": by_server(fleet, connections),
     }
+
+
+def by_server(fleet: Fleet | None, connections: Connections | None) -> dict[str, Any]:
+    """Return a row for each member of MongoDB (`servers.rows`), as many as there is room for."""
+    rows = servers.rows(fleet, connections).items()
+    return dict(fit(((cut(name), row) for name, row in rows), _SERVERS_BYTES))
 
 
 def aggregate(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,8 +48,11 @@ def aggregate(document: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{name: document[name] for name in ("at", "circuits", "outage", "totals")},
         "coverage": {name: document["coverage"][name] for name in ("seen", "expected", "counts")},
-        "server": {name: server.get(name) for name in ("current", "available", "total_created", "others")},
+        "server": {name: server.get(name) for name in _KEPT_OF_SERVER},
     }
+
+
+_KEPT_OF_SERVER = ("member", "current", "available", "total_created", "others")
 
 
 def coverage(fleet: Fleet) -> dict[str, Any]:
@@ -100,35 +110,37 @@ def _row(node: Node) -> dict[str, Any]:
 
 
 def _server(fleet: Fleet, connections: Connections) -> dict[str, Any]:
-    """Return what the server says of its connections, ours by node beside what the processes report.
-
-    `reported` is pool connections to all members and two monitoring sockets, so it is what one member
-    counts where there is one, and the most that it may count where there are several.
+    """Return what the member with the least room left says of its connections; and of all members that were
+    asked together ours by node, beside what the processes report of the same members.
     """
+    member, fullest = connections.fullest
     told = {
-        "current": connections.current,
-        "available": connections.available,
-        "total_created": connections.total_created,
-        "source": connections.source,
+        "member": member,
+        "current": fullest.current,
+        "available": fullest.available,
+        "total_created": fullest.total_created,
+        "source": fullest.source,
     }
     counts = connections.by_appname
     if counts is None:
         return told | {"ours": None, "strays": None, "others": None}
-    ours = {node.name: _ours(node, counts) for node in fleet.nodes.values() if node.present}
+    asked = [name for name, each in connections.members.items() if each.by_appname is not None]
+    ours = {node.name: _ours(node, counts, asked) for node in fleet.nodes.values() if node.present}
     kept = fit(sorted(ours.items(), key=lambda row: -row[1]["counted"]), _SERVER_BYTES)
-    known = sum(row["counted"] for row in ours.values())
+    reports = [process.report for process in fleet.present]
     return told | {
         "ours": dict(kept),
         # Ours by name, of no process that reports: a script's, or those of a process that just died.
-        "strays": sum(counts.values()) - known,
+        "strays": servers.strays(reports, counts, connections.own),
         "others": connections.others,
     }
 
 
-def _ours(node: Node, counts: Mapping[str, int]) -> dict[str, int]:
+def _ours(node: Node, counts: Mapping[str, int], asked: Sequence[str]) -> dict[str, Any]:
     reports = [process.report for process in node.present]
-    sizes = (report.get("pool", {}).get("size", 0) + MONITORING_SOCKETS for report in reports)
+    sizes = [servers.reported(reports, name) for name in asked]
+    known = [size for size in sizes if size is not None]
     return {
-        "counted": sum(counts.get(str(report.get("appname")), 0) for report in reports),
-        "reported": sum(sizes),
+        "counted": servers.counted(reports, counts),
+        "reported": sum(known) if len(known) == len(sizes) else None,
     }

@@ -110,12 +110,14 @@ def _mongodb(found: Found) -> dict[str, Any]:
 
 def _fleet(found: Found, judgement: Judgement) -> dict[str, Any]:
     names = ("coverage", "circuits", "totals", "nodes", "outliers")
+    connections = found.mongodb.connections if found.mongodb else None
+    by_server = {"servers": snapshot.by_server(found.fleet, connections)}
     if found.fleet is None:
-        return dict.fromkeys(names)
+        return dict.fromkeys(names) | by_server
     document = snapshot.snapshot(found.fleet, deployment=found.deployment)
     for name, row in document["nodes"]["rows"].items():
         row["verdict"] = str(judgement.nodes[name].verdict) if name in judgement.nodes else "unknown"
-    return {name: document[name] for name in names}
+    return {name: document[name] for name in names} | by_server
 
 
 def _queues(found: Found) -> dict[str, Any] | None:

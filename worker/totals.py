@@ -7,6 +7,9 @@ from .mongo.histogram import BUCKETS, Times
 
 Report = dict[str, Any]
 
+BY_SERVER = ("size", "in_use", "waiting")
+"""What a report says of each server, in this order."""
+
 _OUTLIERS = 10
 
 
@@ -37,18 +40,14 @@ def add_up(reports: Sequence[Report]) -> dict[str, Any]:
 
 
 def by_server(reports: Sequence[Report]) -> dict[str, dict[str, int]]:
-    """Return what the processes that say so have open to each server: processes, size, in_use and waiting."""
+    """Return what the processes that say so have open to each server: the names of BY_SERVER."""
     found: dict[str, dict[str, int]] = {}
     for report in reports:
         for server, counts in (report.get("servers") or {}).items():
-            row = found.setdefault(server, dict.fromkeys(("processes", *_BY_SERVER), 0))
-            row["processes"] += 1
-            for name, number in zip(_BY_SERVER, counts, strict=True):
+            row = found.setdefault(server, dict.fromkeys(BY_SERVER, 0))
+            for name, number in zip(BY_SERVER, counts, strict=True):
                 row[name] += number
-    return dict(sorted(found.items()))
-
-
-_BY_SERVER = ("size", "in_use", "waiting")
+    return found
 
 
 def outliers(reports: Sequence[tuple[str, Report]]) -> dict[str, list[dict[str, Any]]]:

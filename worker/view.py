@@ -169,7 +169,9 @@ class View:
         return own_collections.look(self.mongo.get_client(), kept, seconds=seconds)
 
     def connections(self, seconds: float) -> server_connections.Connections:
-        """Return what the server says of its connections, by application name where it tells; see there."""
+        """Return what the primary alone says of its connections: of a process's own client, which asks again
+        and again, no secondary shall have a connection for that.
+        """
         client, own = self.mongo.get_client(), self.mongo.appname
         return server_connections.read(client, prefix=self._prefix, own=own, timeout_seconds=seconds)
 

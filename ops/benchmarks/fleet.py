@@ -10,7 +10,7 @@ import redis
 
 from worker import fleet as fleets
 from worker import snapshot as snapshots
-from worker.mongo.server_connections import Connections
+from worker.mongo.server_connections import Connections, Counted
 from worker.redis_client import connect_url
 from worker.registry import Registry
 
@@ -82,7 +82,8 @@ class _Fleet:
         )
         self._reports = [(origin.member, text) for origin, text in reports(size)]
         appnames = (origin.appname for origin, _ in reports(size))
-        self._connections = Connections(by_appname=dict.fromkeys(appnames, 3), source="$currentOp", others=9)
+        counted = Counted(by_appname=dict.fromkeys(appnames, 3), source="$currentOp", others=9)
+        self._connections = Connections({"m:27017": counted})
 
     def publish(self) -> Publishing:
         """Report for every process twice; the second time is what a tick costs."""

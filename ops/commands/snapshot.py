@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..frame import Answer, Call, command
+from ..members import why_unseen
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,29 +20,25 @@ def snapshot(call: Call) -> Answer:
     Example: celery -A worker mongo snapshot --json
     """
     view, deadline = call.app.mongo.view, call.deadline
-    # As long as a ping may take: slower than that is away.
-    seconds = min(call.app.mongo.settings.ping_timeout_seconds, deadline.left)
-    asked = deadline.ask(lambda: view.connections(seconds))
+    # A ping, and as long again for each member's count: slower than that is away.
+    seconds = min(2 * call.app.mongo.settings.ping_timeout_seconds, deadline.left)
+    asked = deadline.ask(lambda: view.mongodb(seconds))
     fleet = view.assess(view.look())
-    connections = asked.seen()
-    body = view.snapshot(fleet, connections.value)
-    why = connections.why or _why_unseen(connections.value)
+    seen = asked.seen()
+    mongodb = seen.value
+    body = view.snapshot(fleet, None if mongodb is None else mongodb.connections)
+    why = (seen.why if mongodb is None else mongodb.ping.error) or why_unseen(body["servers"])
     return Answer("snapshot/1", body, render, unseen={"server connections": why})
 
 
-def _why_unseen(connections: Any) -> str | None:
-    if connections.current is not None or connections.by_appname is not None:
-        return None
-    return connections.source or "MongoDB did not answer, or does not tell"
-
-
 def render(told: Mapping[str, Any]) -> "RenderableType":
-    """Return the totals, a line per node, the outliers and the server's count beside our own."""
-    from .. import tables
+    """Return the totals, a line per node, one per member of MongoDB, and the outliers."""
+    from .. import members, tables
 
     return tables.sections(
         tables.facts(_facts(told)),
         _nodes(told),
+        members.table(told["servers"]) if told["servers"] else None,
         *(_outliers(measure, worst) for measure, worst in told["outliers"].items() if worst),
     )
 
@@ -49,7 +46,7 @@ def render(told: Mapping[str, Any]) -> "RenderableType":
 def _facts(told: Mapping[str, Any]) -> dict[str, Any]:
     from .. import tables
 
-    totals, coverage, server = told["totals"], told["coverage"], told["server"] or {}
+    totals, coverage = told["totals"], told["coverage"]
     counts = {name: f"{count:,}" for name, count in totals["count"].items() if count}
     memory = totals["memory"]
     return {
@@ -63,11 +60,7 @@ def _facts(told: Mapping[str, Any]) -> dict[str, Any]:
         "holds": _times(totals["use"]),
         "round trips": _times(totals["rtt"]),
         "memory": f"processes {tables.size(memory.get('uss'))}, servers {tables.size(memory.get('server'))}",
-        "server": _pairs({n: f"{server[n]:,}" for n in _COUNTED if server.get(n) is not None}) or None,
     }
-
-
-_COUNTED = ("current", "available", "total_created", "strays", "others")
 
 
 def _nodes(told: Mapping[str, Any]) -> "RenderableType":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..frame import Answer, Call, command
+from ..members import why_unseen
 from ..text import agree, count
 
 if TYPE_CHECKING:
@@ -71,16 +72,11 @@ def look(call: Call) -> Answer:
         "Redis": why,
         "queues": broker.why or (None if broker.value else "the broker is no Redis"),
         "MongoDB": server.why or found["mongodb"]["error"],
-        "server connections": _unseen_connections(found["mongodb"]),
+        "server connections": None
+        if found["mongodb"]["connections"] is None
+        else why_unseen(found["servers"]),
     }
     return Answer("status/1", found, render, unseen=unseen)
-
-
-def _unseen_connections(mongodb: Mapping[str, Any]) -> str | None:
-    connections = mongodb["connections"]
-    if connections is None or connections["current"] is not None:
-        return None
-    return connections["source"] or "the server does not tell"
 
 
 # --- what a person reads ------------------------------------------------------------------------------
@@ -122,7 +118,7 @@ def _facts(told: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "MongoDB": _mongodb(told["mongodb"]),
         "members": _members(told["mongodb"]["topology"]),
-        "connections": _connections(told["mongodb"]["connections"]),
+        "connections": _connections(told["servers"]) if told["mongodb"]["connections"] else None,
         **({} if told["totals"] is None else _pools(told)),
         "beat": _beat(told["beat"]) if told["coverage"] else None,
     }
@@ -143,13 +139,20 @@ def _members(topology: Mapping[str, Any] | None) -> str | None:
     return f"{topology['type']}, primary {topology['primary'] or 'none'}: {members}"
 
 
-def _connections(connections: Mapping[str, Any] | None) -> str | None:
-    if connections is None or connections["current"] is None:
-        return None
-    available, others = connections["available"], connections["others"]
+def _connections(servers: Mapping[str, Any]) -> str | None:
+    """Return a line for each member: a limit is one member's, and each counts its own connections alone."""
+    if len(servers) == 1:
+        return next(map(_counted, servers.values()))
+    return "\n".join(f"{name} {_counted(row)}" for name, row in servers.items()) or None
+
+
+def _counted(row: Mapping[str, Any]) -> str:
+    if row["current"] is None:
+        return f"unknown: {row['why'] or 'it does not tell'}"
+    available, others = row["available"], row["others"]
     left = "how many are left is not told" if available is None else f"{available:,} available"
     ours = "" if others is None else f", {others:,} of them not this deployment's"
-    return f"{connections['current']:,} used, {left}{ours}"
+    return f"{row['current']:,} used, {left}{ours}"
 
 
 def _pools(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -163,9 +163,9 @@ class Facts:
     """Everything; `settings` is what this program's own settings say, see `gather`.
 
     `ping` is one from here (`Link.check`), `members` what is wrong with the members as seen from here (code,
-    verdict, sentence, evidence), `server` what MongoDB tells of its connections, `redis` what INFO
-    tells. `lasting` is since when something is so, by what and by process, as the last health check left it.
-    `tasks` are hard limits of tasks by name, None for those that have none.
+    verdict, sentence, evidence), `server` what the member with the least room left tells of its connections,
+    `redis` what INFO tells. `lasting` is since when something is so, by what and by process, as the last
+    health check left it. `tasks` are hard limits of tasks by name, None for those that have none.
     """
 
     at: float

@@ -58,7 +58,7 @@ def gather(app: Any, deadline: Deadline) -> Facts:
         ping=None if server.value is None else _ping(server.value),
         members=_members(view, server.value, fleet.value),
         login=server.value.login.to_dict() if server.value and server.value.login else None,
-        server=_server(server.value, fleet.value, app.mongo.settings),
+        server=_server(server.value, fleet.value),
         indexes=seen["indexes"].value,
         queues=None if waiting.value is None else _queues(waiting.value, consumers),
         beats=None if seen["beats"].value is None else tuple(map(_beat, seen["beats"].value)),
@@ -83,7 +83,7 @@ def _unseen(seen: Mapping[str, Seen[Any]], looked: Seen[Any]) -> dict[str, str]:
         found |= {"nodes": looked.why, "post_mortems": looked.why}
     server = seen["server"]
     connections = server.value and server.value.connections
-    is_refused = connections is not None and connections.source == "not permitted"
+    is_refused = connections is not None and connections.fullest[1].source == "not permitted"
     found["limit"] = server.why or ("not permitted" if is_refused else "the server does not tell")
     return {name: why or "the broker is no Redis" for name, why in found.items()}
 
@@ -137,27 +137,28 @@ def _members(view: Any, asked: Any, fleet: Any) -> tuple[dict[str, Any], ...]:
     return () if asked is None else tuple(map(asdict, view.member_problems(asked, fleet)))
 
 
-def _server(asked: Any, fleet: Any, settings: Any) -> dict[str, Any] | None:
-    """Return what the server says of its connections; those of processes that report under `counted`."""
+def _server(asked: Any, fleet: Any) -> dict[str, Any] | None:
+    """Return what the member with the least room left says of its connections; those of processes that report
+    under `counted`.
+    """
     connections = None if asked is None else asked.connections
     if connections is None:
         return None
-    current, available = connections.current, connections.available
-    by_name = connections.by_appname
+    member, fullest = connections.fullest
+    by_name = fullest.by_appname
     told = {
-        "current": current,
-        # Some servers say 0 where they do not know.
-        "limit": current + available if current and available else None,
-        "source": connections.source,
-        "others": connections.others,
+        "member": member,
+        "current": fullest.current,
+        "limit": fullest.limit,
+        "source": fullest.source,
+        "others": fullest.others,
     }
     if by_name is None or fleet is None:
         return told | {"counted": None, "strays": None}
     names = {process.report.get("appname") for process in fleet.present}
     counted = sum(number for name, number in by_name.items() if name in names)
     # This very program is connected under our name, too.
-    own = f"{settings.appname}/{settings.deployment}/"
-    strays = sum(number for name, number in by_name.items() if name not in names and name.startswith(own))
+    strays = sum(number for name, number in by_name.items() if name not in {*names, connections.own})
     return told | {"counted": counted, "strays": strays}
 
 

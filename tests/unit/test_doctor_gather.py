@@ -20,12 +20,12 @@ from worker.mongo.asked import Asked
 from worker.mongo.classify import ErrorClass
 from worker.mongo.health import Ping, Verdict
 from worker.mongo.members import MemberProblem
-from worker.mongo.server_connections import Connections
+from worker.mongo.server_connections import Connections, Counted
 from worker.queues import Queue, Waiting
 from worker.settings import load_settings
 
 TOPOLOGY = {"type": "Single", "primary": "m:1", "members": {"m:1": "Standalone"}}
-APPNAME = "celery-pymongo/default/w1@h/0/1"
+APPNAME, OWN = "celery-pymongo/default/w1@h/0/1", "celery-pymongo/default/h/0/7"
 
 
 class View:
@@ -91,7 +91,8 @@ class View:
         return self.problems
 
     def mongodb(self, _seconds: float) -> Any:
-        counted = Connections(10, 90, 100, "$currentOp", {APPNAME: 4, "celery-pymongo/default/x/0/2": 1}, 5)
+        by_name = {APPNAME: 4, "celery-pymongo/default/x/0/2": 1, OWN: 3}
+        counted = Connections({"m:1": Counted(10, 90, 100, "$currentOp", by_name, 5)}, own=OWN)
         answered = self.ping.verdict is Verdict.OK
         usual = Asked(self.ping, TOPOLOGY, "MongoDB 8", counted if answered else None)
         return self._answer("mongodb", self.refused or usual)
@@ -170,7 +171,9 @@ def test_a_server_that_does_not_answer_a_ping_is_asked_nothing_else() -> None:
 
 def test_a_role_that_is_missing_is_no_answer_that_is_missing() -> None:
     view = View()
-    view.refused = Asked(view.ping, TOPOLOGY, "MongoDB 8", Connections(source="not permitted"))
+    view.refused = Asked(
+        view.ping, TOPOLOGY, "MongoDB 8", Connections({"m:1": Counted(source="not permitted")})
+    )
     found = gathered(view)
     assert found.server["source"] == "not permitted"
     assert found.unseen == {"limit": "not permitted"}

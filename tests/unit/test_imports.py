@@ -39,7 +39,7 @@ LEVELS: list[set[str]] = [
     {"original", "recovery", "requeue", "time_limits"},
     {"redis_server"},
     {"redis_client", "registry", "publisher", "history", "past", "queues", "attempts", "dead_letters"},
-    {"fleet", "totals", "bounded", "layers", "strain", "verdicts", "snapshot", "beat_pulse"},
+    {"fleet", "totals", "bounded", "layers", "strain", "verdicts", "servers", "snapshot", "beat_pulse"},
     {"process_identity", "double_buffer", "board_file", "board_row", "board", "siblings", "node_view"},
     {"inquiry", "burial", "expired"},
     {"process"},

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from pymongo import _csot
 from pymongo.errors import AutoReconnect, OperationFailure
+from pymongo.server_description import ServerDescription
+from pymongo.topology_description import TOPOLOGY_TYPE
 
-from worker.mongo.server_connections import NOT_PERMITTED, Connections, read
+from worker.mongo.server_connections import NOT_PERMITTED, Connections, Counted, read
 
 OWN = "cp/test/w1@h/0/100"
 STATUS = {"connections": {"current": 9, "available": 90, "totalCreated": 40}}
@@ -39,7 +41,11 @@ class Server:
 
     def __init__(self, status: Any, aggregated: Any, listed: Any, *, topology: str = "Single") -> None:
         self._answers = {"serverStatus": status, "$currentOp": aggregated, "currentOp": listed}
-        self.topology_description = SimpleNamespace(topology_type_name=topology)
+        self.topology_description = SimpleNamespace(
+            topology_type=TOPOLOGY_TYPE._fields.index(topology),
+            topology_type_name=topology,
+            server_descriptions=lambda: {("m", 1): ServerDescription(("m", 1))},
+        )
         self.admin = self
         self.asked: list[str] = []
         self.deadlines: list[float | None] = []
@@ -48,7 +54,7 @@ class Server:
     def get_database(self, _name: str, **_options: Any) -> Server:
         return self
 
-    def command(self, command: Any) -> Any:
+    def command(self, command: Any, **_options: Any) -> Any:
         return self._answer(command if isinstance(command, str) else next(iter(command)))
 
     def aggregate(self, pipeline: list[dict[str, Any]]) -> Any:
@@ -64,14 +70,15 @@ class Server:
         return answer
 
 
-def asked(server: Any) -> Connections:
-    return read(server, prefix="cp/test/", own=OWN, timeout_seconds=2)
+def asked(server: Any) -> Counted:
+    (counted,) = read(server, prefix="cp/test/", own=OWN, timeout_seconds=2).members.values()
+    return counted
 
 
 def test_a_mongod_tells_by_aggregation_and_is_asked_no_further() -> None:
     server = Server(STATUS, GROUPED, LISTED)
     ours = {OWN: 3, "cp/test/w1@h/1/101": 4}
-    assert asked(server) == Connections(9, 90, 40, "$currentOp", ours, 3)
+    assert asked(server) == Counted(9, 90, 40, "$currentOp", ours, 3)
     assert server.asked == ["serverStatus", "$currentOp"]
     assert server.stage == {"allUsers": True, "idleConnections": True}
 
@@ -84,18 +91,18 @@ def test_a_mongos_is_asked_for_its_own_connections() -> None:
 
 @pytest.mark.parametrize("aggregated", [UNKNOWN_STAGE, REFUSED, [{"_id": None, "n": 1}], []])
 def test_the_older_command_is_asked_where_the_aggregation_does_not_tell(aggregated: Any) -> None:
-    assert asked(Server(STATUS, aggregated, LISTED)) == Connections(9, 90, 40, "currentOp", {OWN: 2}, 2)
+    assert asked(Server(STATUS, aggregated, LISTED)) == Counted(9, 90, 40, "currentOp", {OWN: 2}, 2)
 
 
 def test_what_is_refused_is_not_permitted_and_the_numbers_stay() -> None:
-    assert asked(Server(STATUS, REFUSED, REFUSED)) == Connections(9, 90, 40, NOT_PERMITTED)
-    assert asked(Server(REFUSED, REFUSED, UNKNOWN_STAGE)) == Connections(source=NOT_PERMITTED)
-    assert asked(Server(STATUS, UNKNOWN_STAGE, UNKNOWN_STAGE)) == Connections(9, 90, 40)
+    assert asked(Server(STATUS, REFUSED, REFUSED)) == Counted(9, 90, 40, NOT_PERMITTED)
+    assert asked(Server(REFUSED, REFUSED, UNKNOWN_STAGE)) == Counted(source=NOT_PERMITTED)
+    assert asked(Server(STATUS, UNKNOWN_STAGE, UNKNOWN_STAGE)) == Counted(9, 90, 40)
 
 
 def test_a_server_that_is_away_is_not_asked_on() -> None:
     server = Server(AWAY, AWAY, LISTED)
-    assert asked(server) == Connections()
+    assert asked(server) == Counted()
     assert server.asked == ["serverStatus", "$currentOp"]
 
 
@@ -105,3 +112,37 @@ def test_all_questions_have_one_deadline() -> None:
     assert all(seconds is not None and 0 < seconds <= 2 for seconds in server.deadlines)
     assert len(server.deadlines) == 3
     assert _csot.remaining() is None
+
+
+# --- of several ---
+
+
+def test_the_member_with_the_least_room_left_is_the_fullest() -> None:
+    members = {"a:1": Counted(90, 910), "b:1": Counted(50, 50), "c:1": Counted(700), "d:1": Counted()}
+    assert Connections(members).fullest == ("b:1", members["b:1"])
+    assert Connections({"a:1": Counted(5), "b:1": Counted(9)}).fullest[0] == "b:1"
+    assert Connections().fullest == (None, Counted())
+
+
+def test_what_all_members_count_is_added_up_as_far_as_they_tell() -> None:
+    members = {
+        "a:1": Counted(by_appname={"x": 2, "y": 1}, others=3),
+        "b:1": Counted(by_appname={"x": 1}, others=0),
+    }
+    found = Connections(members | {"c:1": Counted(source=NOT_PERMITTED)})
+    assert (found.by_appname, found.others) == ({"x": 3, "y": 1}, 3)
+    assert (Connections().by_appname, Connections().others) == (None, None)
+
+
+def test_what_is_not_known_of_a_member_has_a_reason() -> None:
+    assert Counted(current=3).why_unknown is None
+    assert Counted(source=NOT_PERMITTED).why_unknown == "not permitted"
+    assert Counted().why_unknown == "no answer, or it does not tell"
+
+
+def test_one_of_several_mongos_cannot_be_chosen_and_is_told_as_one_of_them() -> None:
+    server = Server(STATUS, GROUPED, LISTED, topology="Sharded")
+    two = {(host, 1): ServerDescription((host, 1)) for host in "ab"}
+    server.topology_description.server_descriptions = lambda: two
+    found = read(server, prefix="cp/test/", own=OWN, timeout_seconds=2, everywhere=True)  # type: ignore[arg-type] # a stand-in
+    assert list(found.members) == ["one of the mongos"]

@@ -12,8 +12,10 @@ from tests.unit.fleet_reports import fleet, node, report, seen
 from worker import totals
 from worker.fleet import Fleet
 from worker.mongo.histogram import BOUNDS, BUCKETS, Histogram
-from worker.mongo.server_connections import Connections
-from worker.snapshot import MAX_BYTES, snapshot
+from worker.mongo.server_connections import Connections, Counted
+from worker.snapshot import MAX_BYTES, aggregate, snapshot
+
+OWN = "cp/test/cli/0/9"
 
 
 def taken(found: Fleet, connections: Connections | None = None) -> dict[str, Any]:
@@ -149,10 +151,11 @@ def test_there_is_a_row_per_node_and_those_in_trouble_come_first() -> None:
 
 
 def test_what_the_server_counts_stands_beside_what_the_processes_report() -> None:
-    counts = {"cp/test/w1@h/0/100": 3, "cp/test/w1@h/1/101": 4, "cp/test/script/0/9": 2}
-    connections = Connections(12, 800, 40, "$currentOp", counts, 3)
-    found = taken(fleet(*node(slots=2, pool={"size": 2})), connections)["server"]
+    counts = {"cp/test/w1@h/0/100": 3, "cp/test/w1@h/1/101": 4, "cp/test/script/0/9": 2, OWN: 3}
+    connections = Connections({"a:1": Counted(12, 800, 40, "$currentOp", counts, 3)}, own=OWN)
+    found = taken(fleet(*node(slots=2, servers={"a:1": [2, 0, 0]})), connections)["server"]
     assert found == {
+        "member": "a:1",
         "current": 12,
         "available": 800,
         "total_created": 40,
@@ -163,9 +166,57 @@ def test_what_the_server_counts_stands_beside_what_the_processes_report() -> Non
     }
 
 
+def test_members_are_told_apart_and_the_one_with_the_least_room_left_stands_for_the_limit() -> None:
+    """Each counts its own: where one of them is asked, 12 would stand beside 20 by reports."""
+    reports = node(slots=2, servers={"a:1": [3, 2, 1], "b:1": [0, 0, 0], "c:1": [1, 0, 0]})
+    first, second = "cp/test/w1@h/0/100", "cp/test/w1@h/1/101"
+    members = {
+        "a:1": Counted(20, 80, 40, "$currentOp", {first: 5, second: 5, OWN: 3}, 7),
+        "b:1": Counted(10, 20, 9, "$currentOp", {first: 2, second: 2, "cp/test/script/0/9": 1}, 5),
+    }
+    found = taken(fleet(*reports), Connections(members, {"c:1": "Connection refused"}, OWN))
+    assert found["servers"] == {
+        "a:1": {
+            **{"size": 6, "in_use": 4, "waiting": 2, "reported": 10, "counted": 10, "strays": 0, "others": 7},
+            **{"current": 20, "available": 80, "total_created": 40, "source": "$currentOp", "why": None},
+        },
+        "b:1": {
+            **{"size": 0, "in_use": 0, "waiting": 0, "reported": 4, "counted": 4, "strays": 1, "others": 5},
+            **{"current": 10, "available": 20, "total_created": 9, "source": "$currentOp", "why": None},
+        },
+        "c:1": {
+            **{"size": 2, "in_use": 0, "waiting": 0, "reported": 6, "counted": None, "strays": None},
+            **{"current": None, "available": None, "total_created": None, "source": None, "others": None},
+            "why": "Connection refused",
+        },
+    }
+    server = found["server"]
+    assert (server["member"], server["current"], server["available"]) == ("b:1", 10, 20)
+    assert server["ours"] == {"w1@h": {"counted": 14, "reported": 14}}
+    assert (server["strays"], server["others"]) == (1, 12)
+    kept = aggregate(found)["server"]
+    assert kept == {"member": "b:1", "current": 10, "available": 20, "total_created": 9, "others": 12}
+
+
+def test_what_a_process_does_not_say_of_its_members_is_unknown_and_no_zero() -> None:
+    """A report that is too long leaves it out."""
+    reports = [seen(report(slots=2, servers={"a:1": [1, 0, 0]})), seen(report(slot=1, slots=2))]
+    counted = Counted(9, 9, 9, "$currentOp", {"cp/test/w1@h/0/100": 3}, 0)
+    found = taken(fleet(*reports), Connections({"a:1": counted}))
+    assert (found["servers"]["a:1"]["size"], found["servers"]["a:1"]["reported"]) == (1, None)
+    assert found["server"]["ours"] == {"w1@h": {"counted": 3, "reported": None}}
+
+
+def test_without_the_servers_count_the_members_are_those_of_the_reports() -> None:
+    found = taken(fleet(*node(servers={"a:1": [1, 0, 0]})))
+    assert (found["server"], found["servers"]["a:1"]["reported"]) == (None, 12)
+
+
 def test_what_the_server_does_not_tell_is_unknown_and_no_zero() -> None:
-    found = taken(fleet(*node(slots=1)), Connections(source="not permitted"))["server"]
+    refused = Connections({"a:1": Counted(source="not permitted")})
+    found = taken(fleet(*node(slots=1)), refused)["server"]
     assert found["source"] == "not permitted"
+    assert taken(fleet(*node(slots=1)), refused)["servers"]["a:1"]["why"] == "not permitted"
     assert {found[name] for name in ("current", "available", "ours", "strays", "others")} == {None}
     assert taken(fleet())["server"] is None
 
@@ -186,7 +237,7 @@ def large(nodes: int, slots: int, name: str) -> Fleet:
 
 
 def test_the_document_is_bounded_whatever_the_fleet_and_its_names() -> None:
-    connections = Connections(1, 1, 1, "currentOp", {}, 0)
+    connections = Connections({"ä" * 300 + str(n): Counted(1, 1, 1, "currentOp", {}, 0) for n in range(50)})
     document = taken(large(1000, 1, "ä" * 300), connections)
     assert len(json.dumps(document)) <= MAX_BYTES
     rows = document["nodes"]["rows"]

@@ -12,13 +12,15 @@ from worker.beat_pulse import Pulse
 from worker.mongo.asked import Asked
 from worker.mongo.classify import ErrorClass
 from worker.mongo.health import Ping, Verdict
-from worker.mongo.server_connections import Connections
+from worker.mongo.server_connections import Connections, Counted
 from worker.queues import Queue, Waiting
 from worker.survey import Found, survey
 
 TOPOLOGY = {"type": "Single", "primary": None, "members": {"db:27017": "Unknown"}, "errors": {}}
 WHOLE = {"type": "Single", "primary": "db:27017", "members": {"db:27017": "Standalone"}, "errors": {}}
-ANSWERED = Asked(Ping(Verdict.OK, 0.4), WHOLE, "MongoDB 8.0.4", Connections(current=9, by_appname={"a": 9}))
+ANSWERED = Asked(
+    Ping(Verdict.OK, 0.4), WHOLE, "MongoDB 8.0.4", Connections({"db:27017": Counted(9, by_appname={"a": 9})})
+)
 SILENT = Asked(Ping(Verdict.DOWN, None, ErrorClass.OUTAGE, "AutoReconnect: refused"), TOPOLOGY)
 PULSE = Pulse(2.0, "h", 1, "Scheduler")
 
@@ -41,6 +43,7 @@ def test_a_healthy_fleet_is_ok_and_all_of_it_is_told() -> None:
     assert (found["verdict"], found["reasons"], found["coverage"]["seen"]) == ("ok", [], 4)
     assert set(found["layers"].values()) == {"ok"}
     assert found["mongodb"]["connections"] == {
+        "member": "db:27017",
         "current": 9,
         "available": None,
         "total_created": None,

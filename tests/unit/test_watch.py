@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from pymongo.errors import OperationFailure
+from pymongo.server_description import ServerDescription
+from pymongo.topology_description import TOPOLOGY_TYPE
 from redis import ConnectionError as RedisAway
 
 from tests.unit.fleet_reports import NOW, node, reading, report, seen
@@ -117,7 +119,11 @@ class World:
 class Client:
     """A MongoDB client whose user may ask nothing."""
 
-    topology_description = SimpleNamespace(topology_type_name="Single")
+    topology_description = SimpleNamespace(
+        topology_type=TOPOLOGY_TYPE.Single,
+        topology_type_name="Single",
+        server_descriptions=lambda: {("a", 1): ServerDescription(("a", 1))},
+    )
 
     def __init__(self) -> None:
         self.admin = self

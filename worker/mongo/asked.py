@@ -1,7 +1,7 @@
 """What MongoDB says of itself to whoever asks once, under a deadline."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from . import health, server_connections
@@ -23,10 +23,10 @@ class Asked:
     login: Login | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types, without the connections by name, of which there may be many."""
+        """Return plain JSON types; of the connections what the member with the least room left says."""
         counted = ("current", "available", "total_created", "source", "others")
-        told = asdict(self.connections) if self.connections else {}
-        connections = {name: told.get(name) for name in counted} if told else None
+        member, fullest = self.connections.fullest if self.connections else (None, None)
+        connections = fullest and {"member": member} | {name: getattr(fullest, name) for name in counted}
         return self.ping.to_dict() | {
             "topology": self.topology,
             "server": self.server,
@@ -50,5 +50,7 @@ def ask(client: Client, *, prefix: str, own: str, ping_seconds: float, seconds: 
         return Asked(ping, topology, login=login)
     server = health.server_label(client, timeout_seconds=max(0.01, ends_at - time.monotonic()))
     left = max(0.01, ends_at - time.monotonic())
-    connections = server_connections.read(client, prefix=prefix, own=own, timeout_seconds=left)
+    connections = server_connections.read(
+        client, prefix=prefix, own=own, timeout_seconds=left, everywhere=True
+    )
     return Asked(ping, topology, server, connections, login)

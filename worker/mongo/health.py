@@ -118,10 +118,12 @@ def topology(client: Client | None) -> dict[str, Any]:
     primary = next((a for a, s in servers.items() if s.is_writable), None)
     return {
         "type": TOPOLOGY_TYPE._fields[description.topology_type],
-        "primary": _host(primary) if primary else None,
-        "members": {_host(address): server.server_type_name for address, server in servers.items()},
+        "primary": host_and_port(primary) if primary else None,
+        "members": {host_and_port(address): server.server_type_name for address, server in servers.items()},
         "errors": {
-            _host(a): _without(_host(a), server.error) for a, server in servers.items() if server.error
+            host_and_port(a): _without(host_and_port(a), server.error)
+            for a, server in servers.items()
+            if server.error
         },
     }
 
@@ -167,15 +169,15 @@ def server_label(client: Client, *, timeout_seconds: float) -> str | None:
     return f"MongoDB {info.get('version')}"
 
 
-def server_connections(client: Client, *, timeout_seconds: float) -> dict[str, int] | None:
-    """Return serverStatus.connections (current, available, totalCreated), as far as it is known.
+def server_connections(client: Client, *, at: Any = None) -> dict[str, int] | None:
+    """Return serverStatus.connections (current, available, totalCreated), as far as it is known; `at` is a
+    read preference. Under the deadline of whoever asks.
 
     None where the user may not ask (it takes clusterMonitor): unknown is not an error. A zero for
     `available` is what some servers say that do not know, so it is left out.
     """
     try:
-        with pymongo.timeout(timeout_seconds):
-            status = client.admin.command("serverStatus")
+        status = client.admin.command("serverStatus", read_preference=at)
     except (PyMongoError, OSError):
         return None
     connections = status.get("connections", {})
@@ -185,7 +187,8 @@ def server_connections(client: Client, *, timeout_seconds: float) -> dict[str, i
     } or None
 
 
-def _host(address: tuple[str, int | None]) -> str:
+def host_and_port(address: tuple[str, int | None]) -> str:
+    """Return an address of the driver's as text."""
     host, port = address
     # A name that is yet to be looked up, as of mongodb+srv, has none, and neither has a socket's file.
     return host if port is None else f"{host}:{port}"

@@ -69,6 +69,7 @@ def server_nearly_full(facts: Facts) -> Iterator[Finding]:
         f"The server has {count_of(current, limit, 'connection')} in use.",
         (
             f"{current / limit:.0%} in use"
+            + (f" on {member}" if (member := server.get("member")) else "")
             + (f", {ours:,} of them this deployment's" if ours is not None else ""),
         ),
         "At the limit it refuses everybody, the health checks too.",
