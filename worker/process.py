@@ -7,8 +7,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -105,6 +105,8 @@ class Mongo:
         self._made_of: tuple[Any, ...] = client_options.made_of(settings)
         self._refused = ""
         self._databases: dict[str, tuple[Any, Any]] = {}
+        # What tests have in place of the settings' database, the last one in force.
+        self._test_databases: list[str] = []
         self.holder = ClientHolder(self._build)
         self.guard = ClientGuard(lambda: self.holder.client is not None, self._say_foreign)
         self._begin()
@@ -155,7 +157,8 @@ class Mongo:
 
     def get_database(self, name: str | None = None) -> Any:
         """Return a database of the one client: `name`, or the one that the settings name."""
-        client, wanted = self.get_client(), name or self.settings.mongodb_database
+        wanted = name or (self._test_databases or [self.settings.mongodb_database])[-1]
+        client = self.get_client()
         # PyMongo makes a new object each time, which costs as much as all else that a task of ours adds.
         owner, database = self._databases.get(wanted, (None, None))
         if owner is not client:
@@ -163,9 +166,19 @@ class Mongo:
             self._databases[wanted] = (client, database)
         return database
 
-    def use_client(self, client: Any) -> AbstractContextManager[Any]:
-        """Hand out another client, or a fake, while a `with` block runs: for tests of tasks."""
-        return self.holder.use(client)
+    @contextmanager
+    def use_client(self, client: Any, *, database: str | None = None) -> Iterator[Any]:
+        """Hand out another client, or a fake, while a `with` block runs: for tests of tasks.
+
+        `database` is the name of what `self.db` is meanwhile; not given: of what the settings name.
+        """
+        before = list(self._test_databases)
+        self._test_databases += [] if database is None else [database]
+        try:
+            with self.holder.use(client):
+                yield client
+        finally:
+            self._test_databases[:] = before
 
     def call(self, operation: Callable[[], T], *, attempts: int = 3, deadline: float | None = None) -> T:
         """Run a database operation, tried again on transient errors; see `mongo.calls.call`.
@@ -462,6 +475,9 @@ def call(operation: Callable[[], T], *, attempts: int = 3, deadline: float | Non
     return current().call(operation, attempts=attempts, deadline=deadline)
 
 
-def use_client(client: Any) -> AbstractContextManager[Any]:
-    """Hand out another client, or a fake, while a `with` block runs: for tests of tasks."""
-    return current().use_client(client)
+def use_client(client: Any, *, database: str | None = None) -> AbstractContextManager[Any]:
+    """Hand out another client, or a fake, while a `with` block runs: for tests of tasks.
+
+    `database` is the name of what `self.db` is meanwhile; not given: of what the settings name.
+    """
+    return current().use_client(client, database=database)

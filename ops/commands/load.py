@@ -30,9 +30,9 @@ def load(call: Call, **options: Any) -> Answer:
     duplicates, and a row of more than 8 MiB when encoded (6 MiB of BSON) is rejected. Interrupted, the same
     command goes on where it stopped.
 
-    Exit codes: 0 every row is accounted for (written, unchanged, or in the file of rejected rows); 1 not;
-    64 wrong usage; 65 unreadable content; 66 no such file; 75 the same load runs already; 78 the app cannot
-    do it; 128 + n signal n.
+    Exit codes: 0 every row is accounted for (written, unchanged, or in the file of rejected rows); 1 not,
+    or every row was rejected; 64 wrong usage; 65 unreadable content; 66 no such file; 75 the same load runs
+    already; 78 the app cannot do it; 128 + n signal n.
 
     Example: celery -A worker mongo load orders.csv.gz --into orders --key number
     """

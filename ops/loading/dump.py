@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import bson
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from ..problems import Problem
 from ..text import count
@@ -29,6 +29,7 @@ def dump(app: Any, collection: str, *, database: str | None, output: Path | None
     found = collection_of(app, database, collection).with_options(codec_options=READ_OPTIONS)
     done = 0
     try:
+        _refuse_missing(found)
         with _writer(output) as write:
             for line in _lines(found):
                 write(line)
@@ -41,6 +42,16 @@ def dump(app: Any, collection: str, *, database: str | None, output: Path | None
     except OSError as error:  # of the last bytes too, which are written when the file is closed
         raise Problem(f"cannot write: {error.strerror}, after {count(done, 'document')}") from None
     return done
+
+
+def _refuse_missing(collection: Any) -> None:
+    # A misspelt name would be an empty dump, which looks like a backup.
+    try:
+        found = collection.database.list_collection_names(filter={"name": collection.name})
+    except OperationFailure:  # a user who may read this collection alone
+        return
+    if not found:
+        raise Problem(f"there is no collection {collection.name} in the database {collection.database.name}")
 
 
 def _lines(collection: Any) -> Iterator[bytes]:

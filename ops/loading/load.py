@@ -111,7 +111,14 @@ class _Load:
         finally:
             self._keep()
         self._outcome.seconds = time.monotonic() - started
+        self._refuse_nothing_loaded()
         return self._outcome
+
+    def _refuse_nothing_loaded(self) -> None:
+        """Let a load of which every row was rejected end non-zero: it was about another file."""
+        counts, outcome = self._outcome.counts, self._outcome
+        if outcome.exit_code == 0 and counts.read and counts.rejected == counts.read:
+            outcome.exit_code, outcome.problem = 1, "every row was rejected: nothing was written"
 
     # -- the course of it --------------------------------------------------------------------------
 

@@ -241,7 +241,7 @@ def test_rejected_rows_and_duplicates_are_in_a_file_with_line_and_reason(desk: D
     assert done.returncode == 0
     assert "types: day=date,note=string,n=int" in done.stderr
     assert "app.mixed: made a unique index on day" in done.stderr
-    assert "5 rows read = 1 written (1 new) + 0 unchanged + 1 duplicates + 3 rejected" in done.stdout
+    assert "5 rows read = 1 written (1 new) + 0 unchanged + 1 duplicate + 3 rejected" in done.stdout
     rejects = desk.folder / "mixed.csv.rejects.jsonl"
     assert str(rejects) in done.stdout
     assert stat.S_IMODE(rejects.stat().st_mode) == 0o600
@@ -254,6 +254,17 @@ def test_rejected_rows_and_duplicates_are_in_a_file_with_line_and_reason(desk: D
     ]
     (document,) = desk.database.mixed.find({}, {"_id": 0})
     assert document["note"] == 'a, "b"\r\nc'
+
+
+def test_a_load_of_which_every_row_is_rejected_ends_non_zero(desk: Desk):
+    (desk.folder / "other.csv").write_text("name\na\nb\n")
+    done = desk.run("load", "other.csv", "--into", "none", "--key", "number")
+    assert done.returncode != 0
+    (desk.folder / "blank.csv").write_text("number,name\n,a\n,b\n")
+    done = desk.run("load", "blank.csv", "--into", "none", "--key", "number", "--types", "number=int")
+    assert done.returncode == 1
+    assert "mongo: every row was rejected: nothing was written\n" in done.stderr
+    assert desk.database.none.count_documents({}) == 0
 
 
 def test_more_rows_than_a_worker_names_are_rejected_each_with_its_line(desk: Desk):
@@ -461,6 +472,17 @@ def test_a_dump_is_the_inverse_of_a_load(desk: Desk):
         "mongo: origin.jsonl.gz exists and is not written over; choose another --output\n",
     )
     assert [path.name for path in desk.folder.iterdir() if path.is_file()] == ["origin.jsonl.gz"]
+
+
+def test_a_dump_of_a_collection_that_is_not_there_ends_non_zero_and_leaves_no_file(desk: Desk):
+    done = desk.run("dump", "misspelt", "--output", "misspelt.jsonl")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "mongo: there is no collection misspelt in the database app\n",
+    )
+    assert list(desk.folder.iterdir()) == []
+    desk.database.create_collection("bare")
+    assert desk.run("dump", "bare").returncode == 0
 
 
 def test_a_reader_that_closes_the_pipe_ends_a_dump_with_one_line(desk: Desk):

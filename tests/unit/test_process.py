@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -339,6 +340,21 @@ def test_every_open_client_in_a_prefork_main_is_a_hazard(
     assert "from before the fork is copied into every child" in caplog.text
     client._opened = False
     client.close()
+
+
+def test_a_test_may_name_the_database_too_and_what_was_before_comes_back() -> None:
+    mongo = Mongo(load_settings({"MONGODB_DATABASE": "app"}, env_file=None))
+    fakes = {"app": "a fake", "trial": "another", "named": "a third"}
+    with mongo.use_client(fakes, database="trial"):
+        assert mongo.get_database() == "another"
+        assert mongo.get_database("named") == "a third"
+        with mongo.use_client(fakes):
+            assert mongo.get_database() == "another"
+        with suppress(LookupError), mongo.use_client(fakes, database="named"):
+            raise LookupError
+        assert mongo.get_database() == "another"
+    with mongo.use_client(fakes):
+        assert mongo.get_database() == "a fake"
 
 
 def test_a_database_is_made_once_for_each_client_and_name() -> None:
