@@ -1,21 +1,29 @@
-"""MongoDB with users: readWrite on one database is enough, and what a refused login looks like."""
+"""A mongod with logins: which role each feature needs, and what a refused login looks like."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 import pymongo
 import pytest
+import redis as redis_py
 from celery import Celery
+from pymongo.client_session import ClientSession
 from pymongo.errors import OperationFailure
 
+from ops.drills import site
 from ops.local.servers import LocalServer
 from tasks.documents import encode
 from tests.e2e.apps.secured import PASSWORD, app_uri, secured_server
+from worker.history import History
 from worker.installer import install
+from worker.mongo import server_connections
+from worker.mongo.once import Effect, once, run_once
 from worker.process import Mongo
 from worker.settings import load_settings
 
@@ -93,6 +101,113 @@ def test_another_database_is_refused_by_one_error_and_never_retried(
         run("mongo.data.upsert_many", "sales", encode([{"_id": 1}]), database="elsewhere")
     # One task without a role is no reason to think the server lost.
     assert app.mongo.link.circuit.is_closed
+
+
+# --- which role each feature needs ---
+
+Documents = pymongo.MongoClient[dict[str, Any]]
+
+SHOP, READ = {"role": "readWrite", "db": "shop"}, {"role": "read", "db": "shop"}
+OF_HISTORY = {"role": "readWrite", "db": "celery_pymongo"}
+
+
+def check_health(mongo: Mongo) -> bool:
+    report = mongo.check()
+    return bool(report["verdict"] == "ok" and report["server"] and report["topology"]["primary"])
+
+
+def reconnect(mongo: Mongo) -> bool:
+    return bool(mongo.reconnect(force=True)["attempt"]["connected"])
+
+
+def read(mongo: Mongo) -> bool:
+    return bool(mongo.get_database().orders.find_one({"_id": 0}))
+
+
+def write(mongo: Mongo) -> bool:
+    return bool(mongo.get_database().orders.insert_one({}).acknowledged)
+
+
+def write_once(mongo: Mongo) -> bool:
+    orders, id_ = mongo.get_database().orders, uuid4().hex
+    effects = [once(orders, {"_id": id_}, {"$inc": {"n": 1}}, task_id=id_, upsert=True) for _ in range(2)]
+    return effects == [Effect.NOW, Effect.BEFORE]
+
+
+def run_in_transaction(mongo: Mongo) -> bool:
+    database, id_ = mongo.get_database(), uuid4().hex
+
+    def body(session: ClientSession) -> None:
+        database.orders.insert_one({"_id": id_}, session=session)
+
+    return [run_once(database, body, task_id=id_) for _ in range(2)] == [Effect.NOW, Effect.BEFORE]
+
+
+def count_connections(mongo: Mongo) -> bool:
+    client, own = mongo.get_client(), mongo.appname
+    found = server_connections.read(client, prefix=own[:10], own=own, timeout_seconds=10)
+    counted = list(found.members.values())
+    return bool(counted) and all(one.current and one.available and one.by_appname for one in counted)
+
+
+def keep_history(mongo: Mongo, redis: LocalServer) -> bool:
+    with redis_py.Redis.from_url(redis.uri) as client:
+        name = uuid4().hex
+        history = History(client, lambda *parts: ":".join((name, *map(str, parts))), days=30)
+        history.append({"seen": 1})
+        kept = mongo.get_client()["celery_pymongo"][f"history_{name}"]
+        return history.backfill(kept) == 1 and "at_1" in kept.index_information()
+
+
+def drill(mongo: Mongo) -> bool:
+    client = mongo.get_client()
+    with site.prepared(client, "shop_drill", seconds=10) as made:
+        client.shop_drill[site.READ].update_one({"_id": 1}, {"$inc": {"n": 1}})
+    return made.left is None and client.shop_drill.list_collection_names() == []
+
+
+Roles = list[dict[str, str]]
+
+FEATURES: dict[str, tuple[Callable[..., bool], Roles, Roles | None]] = {
+    "health": (check_health, [], None),
+    "reconnection": (reconnect, [], None),
+    "reading": (read, [READ], [OF_HISTORY]),
+    "writing": (write, [SHOP], [READ]),
+    "once": (write_once, [SHOP], [READ]),
+    "run_once": (run_in_transaction, [SHOP], [READ]),
+    "connections": (count_connections, [{"role": "clusterMonitor", "db": "admin"}], [SHOP]),
+    "history": (keep_history, [OF_HISTORY], [SHOP]),
+    "drill": (drill, [{"role": "readWrite", "db": "shop_drill"}], [SHOP]),
+}
+"""Each feature, all the roles that its user has, and such as do not do. README's table says the same."""
+
+
+@contextmanager
+def as_user(server: LocalServer, roles: Roles) -> Iterator[Mongo]:
+    """A process whose user has these roles alone."""
+    name = f"user-{uuid4().hex}"
+    with Documents(server.uri) as root:
+        root.shop.command("createUser", name, pwd=PASSWORD, roles=roles)
+        root.shop.orders.update_one({"_id": 0}, {"$setOnInsert": {"_id": 0}}, upsert=True)
+    uri = app_uri(server).replace("//app:", f"//{name}:")
+    mongo = Mongo(load_settings({"MONGODB_URI": uri}, env_file=None))
+    try:
+        yield mongo
+    finally:
+        mongo.close()
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_the_roles_of_a_feature_are_enough_and_needed(
+    feature: str, secured: LocalServer, redis: LocalServer
+) -> None:
+    use, roles, unfit = FEATURES[feature]
+    more = (redis,) if feature == "history" else ()
+    with as_user(secured, roles) as mongo:
+        assert use(mongo, *more)
+    if unfit is not None:
+        with as_user(secured, unfit) as mongo, suppress(OperationFailure):
+            assert not use(mongo, *more)
 
 
 # --- a wrong password ---

@@ -17,7 +17,7 @@ def cluster_monitor(facts: Facts) -> Iterator[Finding]:
         "The MongoDB user has no clusterMonitor role: the server's own connection count is unknown.",
         ("serverStatus and $currentOp: not permitted (code 13)",),
         "The connection budget cannot be held against the server's limit, and connections of processes that "
-        "do not report are not seen. Everything else works.",
+        "do not report are not seen.",
         (
             "db.getSiblingDB('admin').grantRolesToUser(USER, [{role: 'clusterMonitor', db: 'admin'}]), or "
             "CELERY_PYMONGO_SERVER_CONNECTIONS with the server's limit",

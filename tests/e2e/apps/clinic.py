@@ -58,6 +58,19 @@ def ask() -> None:
     call(lambda: get_database().clinic.find_one({"_id": 0}), attempts=1)
 
 
+@app.task(name="clinic.write")
+def write(number: int) -> None:
+    """Write one document."""
+    get_database().clinic.insert_one({"n": number})
+
+
+@app.task(name="clinic.save", base=app.mongo.Task)
+def save(number: int) -> int:
+    """Write one document, however often it runs."""
+    get_database().saved.replace_one({"_id": number}, {"_id": number}, upsert=True)
+    return number
+
+
 KEPT: list[Any] = []
 
 
