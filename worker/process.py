@@ -265,11 +265,17 @@ class Mongo:
                 concurrency=self.place.concurrency,
                 listeners=[*self.monitor.listeners(writers=writers), self.link.listener()],
                 options=self.options,
+                is_away=self._is_away,
             )
         background.watch(lambda: not self.link.circuit.is_closed)
         self._record(Kind.CLIENT_OPENED, 0.0, appname)
         events.say(logger, logging.INFO, Event.CLIENT_OPENED, "opened as %s", appname, appname=appname)
         return client
+
+    def _is_away(self) -> bool:
+        """Whether MongoDB has been away for longer than an operation waits for a server."""
+        longest = self.settings.server_selection_timeout_ms / 1000
+        return self.link.circuit.outage_seconds(time.monotonic()) >= longest
 
     def identity(self) -> Identity:
         """Return who this process is, as its server sees it."""

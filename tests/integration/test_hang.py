@@ -159,6 +159,31 @@ def test_a_commit_that_hangs_is_interrupted(mongo: LocalServer) -> None:
         wait_closed(here)
 
 
+@needs_mongod
+def test_a_transaction_that_would_be_tried_again_for_two_minutes_ends(mongo: LocalServer) -> None:
+    with process(mongo.uri) as here:
+        things = here.get_database("hang").commits
+        things.insert_one({})
+        begun, go_on = threading.Event(), threading.Event()
+
+        def body(session: Any) -> None:
+            things.insert_one({}, session=session)
+            begun.set()
+            go_on.wait(SECONDS)
+
+        with (
+            here.get_client().start_session() as session,
+            running(lambda: session.with_transaction(body)) as (found,),
+        ):
+            assert begun.wait(SECONDS)
+            with suspended(mongo):
+                go_on.set()
+                assert_interrupted(found)
+                assert "not tried again" in str(found.exception())
+            wait_closed(here)
+            assert session.with_transaction(lambda one: things.count_documents({}, session=one)) >= 1
+
+
 def test_an_operation_that_waits_is_reason_enough_to_ask(mongo: LocalServer) -> None:
     """Whatever the heartbeats: they may be seldom, by the URI or by a setting."""
     with process(mongo.uri, SELDOM) as here:

@@ -1,6 +1,6 @@
 """How a client is made: options from the settings, and a handshake that says who it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from pymongo.driver_info import DriverInfo
 from .holder import Client
 from .leaks import remember_session
 from .pool import TrackedPool
+from .session import bound
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -41,27 +42,33 @@ class WatchedClient(MongoClient[dict[str, Any]]):
     elsewhere, and end with it.
     """
 
+    is_away: Callable[[], bool] | None = None
+
     def start_session(self, *args: Any, **kwargs: Any) -> ClientSession:
-        """Start a session as PyMongo does, and remember whose it is."""
+        """Start a session as PyMongo does, and remember whose it is; see `session.bound`."""
         session = super().start_session(*args, **kwargs)
         remember_session(session)
+        if self.is_away is not None:
+            bound(session, self.is_away)
         return session
 
 
-def build_client(
+def build_client(  # noqa: PLR0913 - what a client is made of
     settings: "Settings",
     identity: Identity,
     *,
     concurrency: int,
     listeners: Sequence[Any] = (),
     options: Mapping[str, Any] | None = None,
+    is_away: Callable[[], bool] | None = None,
 ) -> Client:
     """Make the client of a process; `concurrency` is how many tasks the process runs at a time.
 
-    No I/O: the first operation connects. `options` win over the settings and over the URI. Raises pymongo's
+    No I/O: the first operation connects. `options` win over the settings and over the URI. `is_away` says
+    whether MongoDB has been away for so long that a transaction need not be tried again. Raises pymongo's
     ConfigurationError for options that only pymongo can judge.
     """
-    return WatchedClient(
+    client = WatchedClient(
         settings.mongodb_uri.get_secret_value(),
         connect=False,
         appname=identity.appname(settings.appname),
@@ -70,6 +77,8 @@ def build_client(
         _pool_class=TrackedPool,
         **{**settings.client_options(concurrency), **(options or {})},
     )
+    client.is_away = is_away
+    return client
 
 
 def own_version() -> str:
