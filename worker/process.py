@@ -32,7 +32,7 @@ from .mongo.guard import ClientGuard, Sighting, sightings
 from .mongo.holder import Client, ClientHolder
 from .mongo.link import Link
 from .mongo.monitor import PoolMonitor
-from .mongo.pool import read_gauges
+from .mongo.pool import keep_open, read_gauges
 from .mongo.reasons import summary
 from .mongo.suspicion import Suspicion
 from .mongo.work import Work
@@ -42,6 +42,9 @@ from .text import count
 
 T = TypeVar("T")
 logger = logging.getLogger("celery_pymongo.client")
+
+# How soon a new primary has the pool's minimum.
+_KEEP_SECONDS = 10.0
 
 # The task's own end, in monotonic seconds; set by MongoTask around each run.
 task_ends_at: ContextVar[float | None] = ContextVar("task_ends_at", default=None)
@@ -93,6 +96,8 @@ class Mongo:
         self.counts_writes: Callable[[], bool] = lambda: False
         self.works: Callable[[], list[Work]] = list
         self.has_write_counter = False
+        # Set where a reporter runs, which calls keep_open(): the driver keeps no minimum then.
+        self.keeps_minimum = False
         # Made by MAIN before its pool; a process outside a worker has none.
         self.board: Board | None = None
         # The node's hard and soft limit of a task, in seconds: its command line may set them.
@@ -264,8 +269,8 @@ class Mongo:
                 identity,
                 concurrency=self.place.concurrency,
                 listeners=[*self.monitor.listeners(writers=writers), self.link.listener()],
-                options=self.options,
                 is_away=self._is_away,
+                options={**({"minPoolSize": 0} if self.keeps_minimum else {}), **self.options},
             )
         background.watch(lambda: not self.link.circuit.is_closed)
         self._record(Kind.CLIENT_OPENED, 0.0, appname)
@@ -331,6 +336,17 @@ class Mongo:
         with suppress(PyMongoError, OSError):
             self.get_client()
         return self._stamp() | self.link.check()
+
+    def keep_open(self) -> float:
+        """Use the pool's minimum at once, of the member that takes writes, so that it stays open; return in
+        how many seconds to do so again.
+        """
+        options = {name: value for name, value, _ in self.settings.effective_options(self.place.concurrency)}
+        client, number = self.holder.client, options["minPoolSize"]
+        if client is not None and number and self.keeps_minimum and self.link.circuit.is_closed:
+            keep_open(client, number, timeout_seconds=self.settings.ping_timeout_seconds)
+        idle = (options.get("maxIdleTimeMS") or 0) / 1000
+        return min(_KEEP_SECONDS, idle / 2) if idle else _KEEP_SECONDS
 
     def pool(self) -> dict[str, Any]:
         """Return this process's pool: gauges per server, counters since the last reset. Memory only."""

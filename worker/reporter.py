@@ -32,7 +32,7 @@ class Reporter:
         self._mongo = mongo
         self._presence = presence
         self._agent = agent
-        self._show_at = 0.0
+        self._show_at = self._keep_at = 0.0
         self._shown: tuple[CircuitState, Done | None] | None = None
         self._errors: dict[str, str] = {}
         self._stopping = threading.Event()
@@ -62,7 +62,7 @@ class Reporter:
         for step in (self._show, self._warm):
             self._survive(step)
         while not self._stopping.is_set():
-            for step in (self._reconnect, self._show, self._tell, self._watch):
+            for step in (self._reconnect, self._keep_open, self._show, self._tell, self._watch):
                 self._survive(step)
             self._mongo.link.wake.wait(self._pause())
             self._mongo.link.wake.clear()
@@ -90,7 +90,7 @@ class Reporter:
             self._errors.pop(step.__name__, None)
 
     def _warm(self) -> None:
-        """Connect and read before the first task does; the driver then fills the minimum pool by itself."""
+        """Connect and read before the first task does."""
         result = self._mongo.check()
         if result["verdict"] == health.Verdict.OK:
             args = (result["server"], result["latency_ms"])
@@ -107,6 +107,10 @@ class Reporter:
         if self._mongo.link.settle():
             self._mongo.link.reconnect()
         self._mongo.warn_of_foreign()
+
+    def _keep_open(self) -> None:
+        if time.monotonic() >= self._keep_at:
+            self._keep_at = time.monotonic() + self._mongo.keep_open()
 
     def _show(self) -> None:
         """Tick every 2 s, also where attempts to reconnect come faster; at once where the circuit moved, or

@@ -91,8 +91,8 @@ class Settings(BaseModel):
         Setting(
             "MONGODB_MIN_POOL_SIZE",
             "connections",
-            "Kept open while idle. `auto` is 1 where a process runs one task at a time, and up to 10 where "
-            "it runs many: more would only cost the server.",
+            "Kept open while idle; by a worker to the member that takes writes alone. `auto` is 1 where a "
+            "process runs one task at a time, up to 10 where it runs many: more would only cost the server.",
             "auto, or a whole number from 0 to 10000 that is not above the maximum",
             option="minPoolSize",
         ),

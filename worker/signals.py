@@ -251,6 +251,7 @@ class Lifecycle:
         """
         # A spawned child's app is built before its configuration can be read.
         self._stores.follow(self._app.conf, self._mongo)
+        self._mongo.keeps_minimum = True
         try:
             self._mongo.enter_process(place)
         finally:

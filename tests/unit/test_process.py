@@ -152,6 +152,22 @@ def test_entering_a_process_opens_its_client_once_and_says_as_whom(
     assert client.options.pool_options.min_pool_size == 4
 
 
+@pytest.mark.parametrize(("idle", "seconds"), [("30000", 10.0), ("5000", 2.5)])
+def test_a_worker_keeps_the_minimum_itself_and_not_the_driver(
+    monkeypatch: pytest.MonkeyPatch, idle: str, seconds: float
+) -> None:
+    """More often than connections may be idle: the driver would open as many to every member."""
+    kept: list[int] = []
+    monkeypatch.setattr(process, "keep_open", lambda _client, number, **_options: kept.append(number))
+    mongo = Mongo(load(MONGODB_MAX_IDLE_TIME_MS=idle))
+    mongo.keeps_minimum = True
+    assert (mongo.keep_open(), kept) == (seconds, [])
+    mongo.enter_process(Place("celery@host", concurrency=4))
+    assert mongo.get_client().options.pool_options.min_pool_size == 0
+    assert (mongo.keep_open(), kept) == (seconds, [4])
+    mongo.close()
+
+
 def test_the_main_process_of_a_prefork_pool_has_no_client(mongo: Mongo) -> None:
     mongo.enter_main("celery@host")
     with pytest.raises(ClientInMainError, match="celery@host: the main process of a prefork worker holds no"):

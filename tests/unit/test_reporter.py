@@ -47,6 +47,10 @@ class Process:
             raise ValueError("look")
         return self.look_in
 
+    def keep_open(self) -> float:
+        self._step("keep")
+        return 10.0
+
     def tick(self, _now: float) -> None:
         self._step("show")
 

@@ -6,7 +6,7 @@ the driver alone, after its own limits.
 
 import socket
 import weakref
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -78,6 +78,30 @@ def _gauges(pool: Any) -> PoolGauges:
         # PyMongo's 0 is no maximum.
         max=pool.opts.max_pool_size or None,
     )
+
+
+def keep_open(client: Client, number: int, *, timeout_seconds: float) -> None:
+    """Use so many connections of each server that takes writes at once; those that are missing are made.
+
+    None of them is idle for long then, so the driver closes none. Its own minPoolSize opens as many to every
+    member of a set, used or not, and makes them anew each time that they were idle for maxIdleTimeMS.
+    Never raises for what MongoDB does.
+    """
+    servers = client.topology_description.server_descriptions()
+    with suppress(PyMongoError, OSError), pymongo.timeout(timeout_seconds):
+        for address in [address for address, server in servers.items() if server.is_writable]:
+            try:
+                pool = client._topology._servers[address].pool
+                _use_at_once(pool, number - pool.active_sockets, client)
+            except (AttributeError, KeyError, TypeError):
+                # PyMongo has changed, or the server has just gone: one connection is what all can do.
+                client.admin.command("ping")
+
+
+def _use_at_once(pool: Any, number: int, client: Client) -> None:
+    with ExitStack() as held:
+        for _ in range(number):
+            held.enter_context(pool.checkout()).command("admin", {"ping": 1}, client=client)
 
 
 @dataclass(frozen=True)
