@@ -135,8 +135,15 @@ def _mongodb(mongodb: Mapping[str, Any]) -> str:
 def _members(topology: Mapping[str, Any] | None) -> str | None:
     if topology is None:
         return None
-    members = ", ".join(f"{host} {kind}" for host, kind in sorted(topology["members"].items()))
-    return f"{topology['type']}, primary {topology['primary'] or 'none'}: {members}"
+    kinds, errors = topology["members"], topology.get("errors") or {}
+    members = ", ".join(
+        f"{host} {kind}" + (f" ({errors[host]})" if host in errors else "")
+        for host, kind in sorted(kinds.items())
+    )
+    # A member that refuses the login, or does not fit the TLS, is not known to be without a primary.
+    is_known = any(kind != "Unknown" for kind in kinds.values())
+    primary = f"primary {topology['primary'] or 'none'}" if is_known else "none can be used from here"
+    return f"{topology['type']}, {primary}: {members}"
 
 
 def _connections(servers: Mapping[str, Any]) -> str | None:
