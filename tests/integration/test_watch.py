@@ -173,8 +173,10 @@ def test_numbers_equal_what_the_server_counts(watch: Watch, process: Mongo, publ
     """One process, this one: its pool and two monitoring sockets."""
 
     def counted() -> Any:
-        size = sum(pool["size"] for pool in process.pool()["servers"].values())
-        publish(0, appname=process.appname, pool={"size": size, "in_use": 0, "max": 100})
+        pools = process.pool()["servers"]
+        publish(
+            0, appname=process.appname, servers={name: [pool["size"], 0, 0] for name, pool in pools.items()}
+        )
         found = watch.snapshot()["server"]
         return found["ours"][NODE], found["strays"]
 
