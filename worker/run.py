@@ -152,7 +152,7 @@ class Run:
             return False
         # An outage that ended while the task ran will do, but not for a soft time limit that strikes later.
         since = failed_at if recovery.is_of_celery(error) else self._began
-        if not link.circuit.was_open_since(since):
+        if not (link.circuit.was_open_since(since) or link.was_elected_since(since)):
             within = max(self._seconds_to_end(), _PING_SECONDS)
             if not recovery.needs_ping(error, error_class):
                 return False

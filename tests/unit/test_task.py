@@ -430,7 +430,7 @@ def test_a_task_that_meets_an_outage_goes_back_to_the_broker_and_costs_no_retry(
     assert app.mongo.requeued == 1
 
 
-@pytest.mark.parametrize("error", OUTAGES, ids=repr)
+@pytest.mark.parametrize("error", [*OUTAGES, errors.WaitQueueTimeoutError("full")], ids=repr)
 def test_an_election_in_the_middle_of_a_task_costs_no_retry_though_the_new_primary_answers(
     app: Celery, error: Exception
 ) -> None:
