@@ -34,7 +34,7 @@ def save() -> None:
 def app_with_consumer(*queues: Queue, tags: dict[str, str]) -> Celery:
     """An app whose worker consumes these queues of kombu's under these tags."""
     app = Celery("shop", broker="memory://", set_as_current=False)
-    app.task(save, name="save")
+    app.task(save, name="save", shared=False)
     tasks = SimpleNamespace(queues=list(queues), _active_tags=tags)
     app.mongo = SimpleNamespace(consumer=SimpleNamespace(task_consumer=tasks))
     return app
