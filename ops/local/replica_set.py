@@ -78,7 +78,8 @@ class ReplicaSet:
             authority = certificate(data)
             common += with_tls(authority)
             self._query = {"tls": "true", "tlsCAFile": str(authority)}
-        self.members = [self._member(number, data, common) for number in range(members)]
+        ports = _free_ports(members)
+        self.members = [self._member(number, data, port, common) for number, port in enumerate(ports)]
         self.hosts = [f"127.0.0.1:{member.port}" for member in self.members]
 
     @property
@@ -207,8 +208,7 @@ class ReplicaSet:
 
     # --- making it ---
 
-    def _member(self, number: int, data: Path, options: Sequence[str]) -> LocalServer:
-        port = free_port()
+    def _member(self, number: int, data: Path, port: int, options: Sequence[str]) -> LocalServer:
         name = f"mongo-{number}"
         argv = [*mongod_command(data / name, port), *options]
         uri = self._uri(f"127.0.0.1:{port}", directConnection="true")
@@ -258,6 +258,14 @@ class ReplicaSet:
                 elections[hello["electionId"]] = member
         newest = elections[max(elections)] if elections else None
         return None if newest is other_than else newest
+
+
+def _free_ports(count: int) -> list[int]:
+    """So many different ones: what is not bound yet may be given twice."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        ports.add(free_port())
+    return list(ports)
 
 
 def elections(log: Path) -> Iterator[float]:
