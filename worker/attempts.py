@@ -110,10 +110,23 @@ def admit(
     return (Admission.POISON if forced >= rule.limit else Admission.RUN), forced
 
 
-class Attempts:
-    """The runs of each message, by task id, in Redis. Methods raise redis.RedisError.
+@dataclass(frozen=True)
+class Delivered:
+    """Which message the runs are of: its task's id, and its name beside that, see `message`.
 
-    What is done is remembered for `done_seconds`, all else for KEPT_SECONDS, after the last word.
+    `is_first`: it is certainly delivered for the first time.
+    """
+
+    task_id: str
+    message: str
+    is_first: bool = False
+
+
+class Attempts:
+    """The runs of each message in Redis. Methods raise redis.RedisError.
+
+    What is done is remembered for `done_seconds`, all else for KEPT_SECONDS, after the last word. What a
+    version before has noted, by the task's id alone, counts for each of its messages.
     """
 
     def __init__(self, redis: "redis.Redis", key: Callable[..., str], *, done_seconds: int) -> None:
@@ -121,42 +134,52 @@ class Attempts:
         self._key = key
         self._done_seconds = done_seconds
 
-    def begin(self, task_id: str, run_id: str, own: Attempt) -> Earlier:
+    def begin(self, of: Delivered, run_id: str, own: Attempt) -> Earlier:
         """Say that a run begins; return what is known of those before. One round trip."""
-        name = self._key("attempts", task_id)
+        name = self._name(of)
         with self._redis.pipeline() as pipe:
-            pipe.hgetall(name).hset(name, run_id, json.dumps(asdict(own))).expire(name, KEPT_SECONDS)
-            told = {field.decode(): text for field, text in pipe.execute()[0].items()}
+            if of.is_first:
+                pipe.delete(name, self._name_before(of))
+            pipe.hgetall(self._name_before(of)).hgetall(name)
+            pipe.hset(name, run_id, json.dumps(asdict(own))).expire(name, KEPT_SECONDS)
+            before, known = pipe.execute()[-4:-2]
+        told = {field.decode(): text for field, text in (before | known).items()}
         was_given_back = told.pop(_GIVEN_BACK, None) is not None
         is_done = told.pop(_DONE, None) is not None
         return Earlier(was_given_back, [_attempt(text) for text in told.values()], is_done)
 
-    def end(self, task_id: str, run_id: str) -> None:
+    def end(self, of: Delivered, run_id: str) -> None:
         """Say that a run ended and another may follow."""
-        self._redis.hdel(self._key("attempts", task_id), run_id)
+        self._redis.hdel(self._name(of), run_id)
 
-    def finish(self, task_id: str, run_id: str) -> None:
+    def finish(self, of: Delivered, run_id: str) -> None:
         """Say that a run ended, and that none may follow."""
-        name = self._key("attempts", task_id)
+        name = self._name(of)
         with self._redis.pipeline() as pipe:
             pipe.hdel(name, run_id).hset(name, _DONE, "1").expire(name, self._done_seconds).execute()
 
-    def give_back(self, task_id: str) -> None:
+    def give_back(self, of: Delivered) -> None:
         """Say that the first delivery goes back to the broker, by us, and was not ended by force."""
-        name = self._key("attempts", task_id)
+        name = self._name(of)
         with self._redis.pipeline() as pipe:
             pipe.hset(name, _GIVEN_BACK, "1").expire(name, KEPT_SECONDS).execute()
 
-    def interrupt(self, task_id: str, run_id: str, own: Attempt) -> None:
+    def interrupt(self, of: Delivered, run_id: str, own: Attempt) -> None:
         """Say that a signal ended a run whose message goes back, by us; `own` names the main process."""
-        name = self._key("attempts", task_id)
+        name = self._name(of)
         with self._redis.pipeline() as pipe:
             pipe.hset(name, mapping={run_id: json.dumps(asdict(own)), _GIVEN_BACK: "1"})
             pipe.expire(name, KEPT_SECONDS).execute()
 
-    def forget(self, task_id: str) -> None:
+    def forget(self, of: Delivered) -> None:
         """Forget all runs: the message is no more."""
-        self._redis.delete(self._key("attempts", task_id))
+        self._redis.delete(self._name(of), self._name_before(of))
+
+    def _name(self, of: Delivered) -> str:
+        return self._key("attempts", of.task_id, of.message)
+
+    def _name_before(self, of: Delivered) -> str:
+        return self._key("attempts", of.task_id)
 
 
 def _attempt(text: bytes) -> Attempt:

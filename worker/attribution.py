@@ -48,6 +48,7 @@ class Attribution:
         if outer is not None and not task.request.is_eager:
             outer = None
         work = self.works.begin(task.name, task_id, outer=outer)
+        work.replaced = task.request.replaced_task_nesting
         work.is_suspect = self._suspicion().is_suspect(task.name)
         if self.row is not None and outer is None:
             self.row.set_work(task.name, task_id)

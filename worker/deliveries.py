@@ -12,8 +12,8 @@ from billiard import current_process
 from kombu.serialization import dumps, loads
 from redis import RedisError
 
-from . import events, process_identity
-from .attempts import Admission, Attempt, Attempts, Rule, admit
+from . import events, message, original, process_identity
+from .attempts import Admission, Attempt, Attempts, Delivered, Rule, admit
 from .dead_letters import DeadLetters, Letter
 from .errors import DeadLetteredError
 from .events import Event
@@ -64,7 +64,7 @@ class Deliveries:
             return None
         run_id = uuid.uuid4().hex
         try:
-            earlier = self._attempts.begin(task.request.id, run_id, self._own(task))
+            earlier = self._attempts.begin(_delivered(task), run_id, self._own(task))
         except RedisError:
             if task.idempotent:
                 return None
@@ -84,7 +84,7 @@ class Deliveries:
         """
         must_not_follow = is_done and not task.idempotent
         try:
-            (self._attempts.finish if must_not_follow else self._attempts.end)(task.request.id, run_id)
+            (self._attempts.finish if must_not_follow else self._attempts.end)(_delivered(task), run_id)
         except RedisError as error:
             logger.debug("the end of a run was not noted: %s", type(error).__name__)
 
@@ -93,7 +93,7 @@ class Deliveries:
         if not task.idempotent or is_redelivered(task.request):
             return
         try:
-            self._attempts.give_back(task.request.id)
+            self._attempts.give_back(_delivered(task))
         except RedisError as error:
             logger.debug("that a task went back was not noted: %s", type(error).__name__)
 
@@ -104,7 +104,7 @@ class Deliveries:
         main = os.getppid() if current_process().name != "MainProcess" else os.getpid()
         own = replace(self._own(task), main_pid=main, main_born=process_identity.born(main))
         try:
-            self._attempts.interrupt(task.request.id, run_id or uuid.uuid4().hex, own)
+            self._attempts.interrupt(_delivered(task), run_id or uuid.uuid4().hex, own)
         except RedisError as error:
             logger.debug("that a run was interrupted was not noted: %s", type(error).__name__)
 
@@ -113,8 +113,20 @@ class Deliveries:
     ) -> DeadLetteredError:
         """Put the message to the dead letters; return the error with which its task ends.
 
-        Raises RedisError where it could not be kept: then it has to go back to the broker.
+        Raises NotKeptError where it could not be kept: then it has to go back to the broker.
         """
+        try:
+            letter = self._keep(task, reason, forced=forced, error=error)
+        except Exception as cause:
+            # Redis away, a header that cannot be stored, a serializer of the app's: whatever it is.
+            raise NotKeptError(f"its message could not be kept ({type(cause).__name__})") from cause
+        text = "%s[%s] goes to the dead letters: %s"
+        args = (task.name, task.request.id, _words(letter))
+        fields = {"reason": letter.reason, "task": task.name, "task_id": task.request.id}
+        events.say(logger, logging.ERROR, Event.TASK_DEAD, text, *args, **fields)
+        return DeadLetteredError(f"{_words(letter)}; it is kept: celery -A … mongo dead show {letter.id}")
+
+    def _keep(self, task: Any, reason: Admission, *, forced: int, error: BaseException | None) -> Letter:
         request = task.request
         letter = Letter(
             id=request.id,
@@ -130,28 +142,27 @@ class Deliveries:
             error=None if error is None else type(error).__name__,
             headers={name: value for name in _HEADERS if (value := getattr(request, name, None))},
             post_mortem=self._post_mortem(request.id),
+            task_id=request.id,
+            message=message.name_of(task),
         )
-        _, _, body = dumps(task.signature_from_request(request), serializer="json")
         # The runs stay known: the acknowledgement of this one may be lost, too.
-        self.letters.put(letter, body)
-        message = "%s[%s] goes to the dead letters: %s"
-        args = (task.name, request.id, _words(letter))
-        fields = {"reason": letter.reason, "task": task.name, "task_id": request.id}
-        events.say(logger, logging.ERROR, Event.TASK_DEAD, message, *args, **fields)
-        return DeadLetteredError(f"{_words(letter)}; it is kept: celery -A … mongo dead show {letter.id}")
+        return self.letters.put(letter, original.of(request) or _signature(task))
 
     def send_again(self, app: Any, letter_id: str) -> bool:
         """Send a letter's message to its queue, as it was but for its `expires`; False where there is none.
 
         Raises RedisError or the broker's OperationalError; the letter stays until the broker has the message.
         """
-        letter, body = self.letters.find(letter_id), self.letters.body(letter_id)
-        if letter is None or body is None:
+        letter, kept = self.letters.find(letter_id), self.letters.message(letter_id)
+        if letter is None or kept is None:
             return False
-        told = loads(body, "application/json", "utf-8", accept={"application/json"})
-        told["options"].pop("expires", None)
-        self._attempts.forget(letter_id)
-        app.signature(told).apply_async()
+        self._attempts.forget(Delivered(letter.task_id, letter.message))
+        if isinstance(kept, str):
+            told = loads(kept, "application/json", "utf-8", accept={"application/json"})
+            told["options"].pop("expires", None)
+            app.signature(told).apply_async()
+        else:
+            message.send(app, kept)
         # It may be back already.
         self.letters.drop_same(letter)
         return True
@@ -189,6 +200,16 @@ class Deliveries:
         return next((one for one in found if (one.get("task") or {}).get("id") == task_id), None)
 
 
+def _signature(task: Any) -> str:
+    """Return all that is known of a message that was taken in a way of the app's own."""
+    _, _, text = dumps(task.signature_from_request(task.request), serializer="json")
+    return str(text)
+
+
+def _delivered(task: Any) -> Delivered:
+    return Delivered(task.request.id, message.name_of(task), is_first=message.is_first_delivery(task))
+
+
 def _goes_on(attempt: Attempt) -> bool:
     """Say whether the node of an interrupted run certainly goes on; of another host's nobody can tell.
 
@@ -197,6 +218,10 @@ def _goes_on(attempt: Attempt) -> bool:
     if attempt.main_pid is None or attempt.host != process_identity.boot_id():
         return False
     return process_identity.is_alive(attempt.main_pid, attempt.main_born)
+
+
+class NotKeptError(RuntimeError):
+    """A message could not be put to the dead letters, and must not be acknowledged."""
 
 
 class StillRunningError(RuntimeError):

@@ -8,7 +8,7 @@ from typing import Any
 from celery import Celery
 
 from . import control as control  # noqa: PLC0414 - importing it registers its commands
-from . import fixes, logs, own_queues, queues, requeue, schedule
+from . import fixes, logs, message, own_queues, queues, requeue, schedule
 from .copies import Copies
 from .deliveries import Deliveries
 from .drills import Drills
@@ -90,6 +90,7 @@ def _first(app: Celery, settings: Settings | None) -> Mongo:
     mongo.deliveries = Deliveries.of(mongo, stores)
     mongo.counts_writes = lambda: _must_any_run_once(app)
     queues.connect()
+    message.connect()
     logs.quiet(schedule.entries(mongo.settings).keys())
     agent = Agent(mongo, stores.registry, stores.ledger, stores.windows)
     Lifecycle(app, mongo, stores, agent).connect()

@@ -20,7 +20,9 @@ _ATTRIBUTES = frozenset({"content_type", "content_encoding", "application_header
 
 @dataclass(frozen=True)
 class Original:
-    """What came. `queue` is None where the transport does not tell; `properties` are AMQP's, by their names.
+    """What came, decompressed, as kombu hands it out: `headers` say by what it was compressed. `queue` is
+    None where the transport does not tell; `properties` are AMQP's, by their names; it was sent to `exchange`
+    with `routing_key`.
 
     `counts_returns`: its queue counts how often it goes back, and drops it at a limit.
     """
@@ -33,6 +35,8 @@ class Original:
     queue: str | None
     counts_returns: bool
     is_redelivered: bool
+    exchange: str = ""
+    routing_key: str = ""
 
     def headers_of_copy(self) -> dict[str, Any]:
         """Return the headers that a copy has."""
@@ -68,7 +72,19 @@ def of(request: Any) -> Original | None:
     told = properties.pop(KEY, None)
     if told is None:
         return None
-    return Original(**told, properties=properties, is_redelivered=is_redelivered(request))
+    info = getattr(request, "delivery_info", None) or {}
+    return Original(
+        **told,
+        properties=properties,
+        is_redelivered=is_redelivered(request),
+        exchange=info.get("exchange") or "",
+        routing_key=info.get("routing_key") or "",
+    )
+
+
+def raw(message: Original) -> bytes:
+    """Return the body as bytes."""
+    return message.body if isinstance(message.body, bytes) else message.body.encode()
 
 
 def is_redelivered(request: Any) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from celery import Task
 from celery.exceptions import Reject
+from celery.utils.imports import symbol_by_name
 
 from .ending import end_of_process, is_greenlet_exit
 from .events import Event
@@ -31,14 +32,26 @@ _IS_OURS = "is_celery_pymongo"
 Method = Callable[..., Any]
 
 
+REQUEST = f"{__package__}.request:MongoRequest"
+"""The class of Celery's requests in MAIN, which tells a run how its message came."""
+
+
 def protect(cls: type[Task]) -> None:
     """Wrap the class's outermost methods, each once; what Celery would not call stays as it is."""
+    if cls.Request != REQUEST:
+        cls.Request = _told(cls.Request)
     _wrap(cls, "__call__", _in_run)
     if cls.before_start is not Task.before_start:
         _wrap(cls, "before_start", _before_run)
     for name in HOOKS:
         if getattr(cls, name) is not getattr(Task, name):
             _wrap(cls, name, _after_run)
+
+
+def _told(chosen: Any) -> type[Any]:
+    """Return a request class of the app's own that tells it, too."""
+    ours, theirs = symbol_by_name(REQUEST), symbol_by_name(chosen)
+    return theirs if issubclass(theirs, ours) else type(theirs.__name__, (ours, theirs), {})
 
 
 def _wrap(cls: type[Task], name: str, wrapper: Callable[[Any, str], Method]) -> None:

@@ -1,5 +1,6 @@
 """MAIN's side of a MongoTask's message: it tells the process that runs the task how the message came."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from celery import bootsteps
@@ -16,6 +17,10 @@ class MongoRequest(Request):
         told = original.tell(message, _queue_of(message, self._app.mongo.consumer))
         properties = self._request_dict["properties"]
         self._request_dict["properties"] = {**properties, original.KEY: told}
+        # kombu's transports for files, databases and memory say only there that they deliver it again.
+        raw = getattr(message, "_raw", None)
+        if isinstance(raw, Mapping) and raw.get("redelivered"):
+            self._delivery_info["redelivered"] = True
 
 
 class KnowConsumer(bootsteps.StartStopStep):

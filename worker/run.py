@@ -11,10 +11,11 @@ from redis import RedisError
 
 from . import events, original, recovery
 from .attempts import Admission
-from .deliveries import StillRunningError
+from .deliveries import NotKeptError, StillRunningError
 from .ending import end_of_process, is_greenlet_exit
 from .errors import DeadLetteredError, TaskExitError
 from .events import Event
+from .message import carry_on
 from .mongo.calls import bounded
 from .mongo.classify import ErrorClass
 from .mongo.work import current_work
@@ -78,6 +79,7 @@ class Run:
         # An eager run has neither a broker to go back to nor a delivery.
         if self._task.request.is_eager:
             return
+        carry_on(self._task.request)
         try:
             self._ask()
         except Exception:
@@ -90,7 +92,7 @@ class Run:
         self._wait_for_mongo()
         try:
             self._id = self._mongo.deliveries.begin(self._task)
-        except (RedisError, StillRunningError) as error:
+        except (RedisError, NotKeptError, StillRunningError) as error:
             time.sleep(min(recovery.HOLD_SECONDS, self._seconds_to_end()))
             self._go_on(recovery.wait(self._terms()), str(error) or type(error).__name__)
 
@@ -261,9 +263,9 @@ def refused(task: Any, mongo: Mongo, error: BaseException | None) -> Exception:
     """Put the message of a task that must not run again to the dead letters; return what ends its run."""
     try:
         dead: Exception = mongo.deliveries.refuse(task, Admission.UNKNOWN, error=error)
-    except RedisError:
+    except NotKeptError as unkept:
         if not task.acks_late:
-            return DeadLetteredError("it may have written, must not run twice, and Redis could not keep it")
+            return DeadLetteredError(f"it may have written, must not run twice, and {unkept}")
         # The run does not end for those who ask, so that the message waits until the letter is written.
-        return BackToBroker("the dead letters are out of reach")
+        return BackToBroker(str(unkept))
     return dead

@@ -9,7 +9,7 @@ from celery.exceptions import Reject
 from . import time_limits
 from .errors import NotInstalledError
 from .mongo.holder import Client
-from .overrides import protect
+from .overrides import REQUEST, protect
 from .process import Mongo
 from .requeue import BackToBroker
 from .run import may_run_again, refused
@@ -33,7 +33,7 @@ class MongoTask(Task):
     acks_late = True
     reject_on_worker_lost = True
     max_retries: int | None = 10
-    Request = f"{__package__}.request:MongoRequest"
+    Request = REQUEST
     idempotent: bool = True
     """False: never run again once it may have written; then the message goes to the dead letters."""
     waits_out_outages: bool = True

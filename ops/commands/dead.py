@@ -54,7 +54,7 @@ def show_letter(call: Call, letter_id: str, body: bool) -> Answer:
         raise Problem(_unknown([letter_id]))
     told = letter.to_dict()
     if body:
-        told["body"] = json.loads(letters.body(letter_id) or "null")
+        told["body"] = letters.describe(letter_id)
     return Answer("dead-show/1", {"letter": told}, render_letter)
 
 

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -25,6 +26,7 @@ from tests.faults.proxy import FaultProxy
 from tests.faults.route import Route
 from worker.mongo import once as module
 from worker.mongo.once import Effect, once, run_once
+from worker.mongo.work import Work, current_work
 
 logger = logging.getLogger(__name__)
 
@@ -204,14 +206,43 @@ def test_a_marker_that_a_failover_takes_back_is_no_marker(
 ) -> None:
     run_once(data, add(data), task_id="a")
 
-    def rolled_back(markers: Any, task_id: str) -> bool:
+    def rolled_back(markers: Any, names: list[str]) -> bool:
         data.counts.delete_many({})
-        markers.delete_one({"_id": task_id})
+        markers.delete_one({"_id": names[0]})
         return False
 
     monkeypatch.setattr(module, "_is_kept", rolled_back)
     assert run_once(data, add(data), task_id="a") is Effect.NOW
     assert count(data) == 1
+
+
+@pytest.fixture
+def work() -> Iterator[Work]:
+    """A task that runs."""
+    work = Work("shop.sell", "a", 0.0)
+    token = current_work.set(work)
+    yield work
+    current_work.reset(token)
+
+
+def test_a_task_and_the_one_that_replaces_it_write_once_each(data: Data, work: Work) -> None:
+    """Under one id; the second has another name, or is the same task again."""
+    for name, replaced in (("shop.sell", 0), ("shop.bonus", 1), ("shop.sell", 2)):
+        work.name, work.replaced = name, replaced
+        for expected in (Effect.NOW, Effect.BEFORE):
+            assert once(data.counts, {"_id": 1}, INC, task_id="a", upsert=True) is expected
+            assert run_once(data, add(data, 2), task_id="a") is expected
+    assert (count(data, 1), count(data, 2)) == (3, 3)
+
+
+@pytest.mark.usefixtures("work")
+def test_the_marker_of_a_version_before_is_one(data: Data) -> None:
+    """It wrote, and its message is delivered to this one."""
+    data.counts.insert_one({"_id": 1, "n": 1, "_once": {"a": ["a"]}})
+    data[module.MARK].insert_one({"_id": "a", "until": datetime.now(UTC) + timedelta(days=1)})
+    assert once(data.counts, {"_id": 1}, INC, task_id="a") is Effect.BEFORE
+    assert run_once(data, add(data, 2), task_id="a") is Effect.BEFORE
+    assert (count(data, 1), count(data, 2)) == (1, 0)
 
 
 def test_inserts_are_made_once_by_their_ids(data: Data) -> None:

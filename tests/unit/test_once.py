@@ -1,5 +1,6 @@
 """A write's marker: where it is put, what it keeps out, when it is forgotten."""
 
+from collections.abc import Iterator
 from typing import Any, Self
 
 import pytest
@@ -10,6 +11,7 @@ from pymongo.results import UpdateResult
 
 from worker.mongo import once as module
 from worker.mongo.classify import ErrorClass, classify
+from worker.mongo.work import Work, current_work
 
 WEEK = module.REMEMBERED.total_seconds()
 TIMES = st.floats(min_value=0, max_value=4e9)
@@ -18,7 +20,8 @@ TIMES = st.floats(min_value=0, max_value=4e9)
 def marked(
     filter: dict[str, Any] | None = None, update: dict[str, Any] | None = None, *, now: float = 0.0
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    return module._marked(filter or {"_id": 1}, update or {"$inc": {"n": 1}}, task_id="t", now=now)
+    names = ["t shop.sell", "t"]
+    return module._marked(filter or {"_id": 1}, update or {"$inc": {"n": 1}}, names=names, now=now)
 
 
 def boxes(now: float) -> tuple[str, str]:
@@ -29,8 +32,44 @@ def boxes(now: float) -> tuple[str, str]:
 
 def test_the_marker_goes_with_the_update_and_keeps_the_same_task_out() -> None:
     guarded, update = marked()
-    assert update == {"$inc": {"n": 1}, "$push": {"_once.a": "t"}, "$unset": {"_once.c": ""}}
-    assert guarded == {"_id": 1, **{f"_once.{box}": {"$ne": "t"} for box in "abcd"}}
+    assert update == {"$inc": {"n": 1}, "$push": {"_once.a": "t shop.sell"}, "$unset": {"_once.c": ""}}
+    assert guarded == {"_id": 1, **{f"_once.{box}": {"$nin": ["t shop.sell", "t"]} for box in "abcd"}}
+
+
+@pytest.fixture
+def work() -> Iterator[Work]:
+    """A task that runs, within another."""
+    outer = Work("shop.day", "d-1", 0.0)
+    work = Work("shop.sell", "t-1", 0.0, outer=outer)
+    token = current_work.set(work)
+    yield work
+    current_work.reset(token)
+
+
+@pytest.mark.parametrize(
+    ("task_id", "name"),
+    [
+        ("t-1", "t-1 shop.sell"),
+        ("t-1/bonus", "t-1/bonus shop.sell"),
+        ("bonus:t-1", "bonus:t-1 shop.sell"),
+        ("d-1", "d-1 shop.day"),
+        ("t-12", None),
+        ("order 7", None),
+    ],
+)
+@pytest.mark.usefixtures("work")
+def test_a_marker_has_the_name_of_the_task_whose_id_it_has(task_id: str, name: str | None) -> None:
+    """Any other text is a key of the app's, for whichever task uses it."""
+    assert module._names(task_id) == ([task_id] if name is None else [name, task_id])
+
+
+def test_a_task_that_replaced_itself_is_another(work: Work) -> None:
+    work.replaced = 2
+    assert module._names("t-1") == ["t-1 shop.sell 2", "t-1"]
+
+
+def test_outside_a_task_a_marker_is_what_the_caller_says() -> None:
+    assert module._names("t-1") == ["t-1"]
 
 
 def test_what_the_caller_pushes_and_unsets_stays() -> None:

@@ -9,11 +9,14 @@ import pytest
 from celery import Celery, Task
 from celery.app.trace import build_tracer
 from celery.exceptions import Reject
+from celery.worker.request import Request
 from pymongo import MongoClient, errors
 
 from worker import process, recovery
 from worker.installer import install
 from worker.mongo.work import current_work
+from worker.overrides import REQUEST
+from worker.request import MongoRequest
 from worker.settings import load_settings
 from worker.task import MongoTask
 
@@ -183,6 +186,22 @@ def test_an_annotation_is_protected_too(app: Celery) -> None:
     app.conf.task_annotations = {"shop.task": {"before_start": before_start}}
     lose(app)
     assert trace(make(app, MongoTask, lambda self: None))[0] == "REJECTED"
+
+
+class OwnRequest(Request):
+    """Hears of a time limit, as Celery's guide has it."""
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """Nothing more."""
+
+
+@pytest.mark.parametrize("chosen", [OwnRequest, f"{__name__}:OwnRequest"])
+def test_a_request_of_the_apps_own_tells_how_its_message_came(app: Celery, chosen: Any) -> None:
+    """Else dead letters and copies would not have its bytes."""
+    task = make(app, MongoTask, lambda self: None, Request=chosen)
+    assert issubclass(task.Request, MongoRequest)
+    assert task.Request.on_timeout is OwnRequest.on_timeout
+    assert MongoTask.Request == REQUEST
 
 
 # -- hooks -----------------------------------------------------------------------------------------

@@ -44,7 +44,8 @@ def test_every_task_that_is_sent_is_stamped_once_connected() -> None:
     queues.connect()
     headers: dict[str, Any] = {}
     told = before_task_publish.send(sender="a.task", headers=headers, body=())
-    assert list(headers) == [HEADER]
+    # Others of ours may be connected, too.
+    assert HEADER in headers
     assert [answer for receiver, answer in told if receiver is queues._on_publish] == [None]
 
 

@@ -13,9 +13,9 @@ from celery.app.trace import task_has_custom
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 from pymongo import MongoClient, _csot, errors
-from redis import ConnectionError
 
 from worker import process, recovery
+from worker.deliveries import NotKeptError
 from worker.errors import DeadLetteredError, NotInstalledError, TaskExitError
 from worker.installer import install
 from worker.mongo.work import Work, current_work
@@ -206,7 +206,7 @@ class Dead:
 
     def refuse(self, task: Any, reason: str, *, error: BaseException | None) -> DeadLetteredError:
         if self.is_away:
-            raise ConnectionError
+            raise NotKeptError
         return DeadLetteredError(f"{reason}: {error!r}")
 
 

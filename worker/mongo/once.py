@@ -18,8 +18,9 @@ What may happen, and what comes of it:
 """
 
 import functools
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -31,6 +32,7 @@ from pymongo.database import Database
 from pymongo.errors import ConfigurationError, DuplicateKeyError, OperationFailure
 
 from .backoff import Backoff
+from .work import current_work
 
 MARK = "_once"
 """The field that holds a document's markers, and the collection that holds those of transactions."""
@@ -74,18 +76,21 @@ def once(
 ) -> Effect:
     """Update one document as `update_one` does, unless this task has done so before.
 
-    `task_id` names the write: a task that writes a document twice adds a word of its own to each. `filter`
-    names the document by its `_id`, and may say more; `update` has operators, e.g. `{"$inc": {"n": 1}}`. The
-    marker costs the document some 50 bytes a task for REMEMBERED and goes when the document is deleted. Where
-    hundreds of tasks a day change one document use `run_once`.
+    `task_id` names the write: a task that writes a document twice adds a word of its own to each. Where it
+    has the id of the task that runs, the marker has that task's name, too, since `replace()` gives an id to
+    other tasks; any other text is a key of yours, for whoever uses it. `filter` names the document by its
+    `_id`, and may say more; `update` has operators, e.g. `{"$inc": {"n": 1}}`. The marker costs the document
+    some 80 bytes a task for REMEMBERED and goes when the document is deleted. Where hundreds of tasks a day
+    change one document use `run_once`.
 
     Raises:
         ValueError: there is no task id (the task was called directly), or no one document is named.
         PyMongoError: the update's own; call again, as often as it takes.
     """
     _check(filter, task_id)
-    guarded, marked = _marked(filter, update, task_id=task_id, now=time.time())
-    update_once = functools.partial(_update, collection, guarded, marked, task_id=task_id, upsert=upsert)
+    names = _names(task_id)
+    guarded, marked = _marked(filter, update, names=names, now=time.time())
+    update_once = functools.partial(_update, collection, guarded, marked, names=names, upsert=upsert)
     try:
         return update_once()
     except DuplicateKeyError:
@@ -94,7 +99,8 @@ def once(
 
 
 def run_once(database: Database[Any], body: Callable[[ClientSession], object], *, task_id: str) -> Effect:
-    """Run `body(session)` in a transaction, unless this task has done so before: NOW or BEFORE.
+    """Run `body(session)` in a transaction, unless this task has done so before: NOW or BEFORE. `task_id` is
+    as in `once`.
 
     Every operation of `body` takes `session=session`: one without is no part of the transaction and runs as
     often as the body does. That may be several times before one counts; what it raises undoes all, the marker
@@ -109,6 +115,7 @@ def run_once(database: Database[Any], body: Callable[[ClientSession], object], *
         PyMongoError: the body's, or the commit's.
     """
     _check({"_id": task_id}, task_id)
+    names = _names(task_id)
     markers = database[MARK]
     # Outside of the transaction: it can make neither an index nor, on some servers, the collection.
     markers.create_index("until", expireAfterSeconds=0)
@@ -117,9 +124,9 @@ def run_once(database: Database[Any], body: Callable[[ClientSession], object], *
     with database.client.start_session() as session:
         while True:
             try:
-                if _transact(session, markers, body, task_id=task_id):
+                if _transact(session, markers, body, names=names):
                     return Effect.NOW
-                if _is_kept(markers, task_id):
+                if _is_kept(markers, names):
                     return Effect.BEFORE
             except OperationFailure as error:
                 _raise_unless_conflict(error, is_late=time.monotonic() > ends)
@@ -137,14 +144,32 @@ def _check(filter: Mapping[str, Any], task_id: str) -> None:
         raise ValueError("once() changes one document: its filter names the _id itself")
 
 
+def _names(task_id: str) -> list[str]:
+    """Return the names of a write: that of its marker, and the one that a marker of a version before has.
+
+    The place that a task takes in a row of replacements is its name's end, as a task may replace itself.
+    """
+    work = current_work.get()
+    while work is not None and not _has_word(task_id, work.id):
+        work = work.outer
+    if work is None:
+        return [task_id]
+    place = f" {work.replaced}" if work.replaced else ""
+    return [f"{task_id} {work.name}{place}", task_id]
+
+
+def _has_word(text: str, word: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is not None
+
+
 def _marked(
-    filter: Mapping[str, Any], update: Mapping[str, Any], *, task_id: str, now: float
+    filter: Mapping[str, Any], update: Mapping[str, Any], *, names: Sequence[str], now: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the filter that leaves a marked document out, and the update that marks it."""
     week = int(now // REMEMBERED.total_seconds())
     own, emptied = (f"{MARK}.{_BOXES[number % len(_BOXES)]}" for number in (week, week + 2))
-    guarded = {**filter, **{f"{MARK}.{box}": {"$ne": task_id} for box in _BOXES}}
-    push = {**update.get("$push", {}), own: task_id}
+    guarded = {**filter, **{f"{MARK}.{box}": {"$nin": list(names)} for box in _BOXES}}
+    push = {**update.get("$push", {}), own: names[0]}
     unset = {**update.get("$unset", {}), emptied: ""}
     return guarded, {**update, "$push": push, "$unset": unset}
 
@@ -154,48 +179,57 @@ def _update(
     guarded: Mapping[str, Any],
     marked: Mapping[str, Any],
     *,
-    task_id: str,
+    names: Sequence[str],
     upsert: bool,
 ) -> Effect:
     try:
         result = collection.update_one(guarded, marked, upsert=upsert)
     except DuplicateKeyError:
-        if _is_marked(collection, guarded["_id"], task_id):
+        if _is_marked(collection, guarded["_id"], names):
             return Effect.BEFORE
         raise
     if result.matched_count or result.did_upsert:
         return Effect.NOW
-    return Effect.BEFORE if _is_marked(collection, guarded["_id"], task_id) else Effect.NONE
+    return Effect.BEFORE if _is_marked(collection, guarded["_id"], names) else Effect.NONE
 
 
-def _is_marked(collection: Collection[Any], document_id: object, task_id: str) -> bool:
-    marks = [{f"{MARK}.{box}": task_id} for box in _BOXES]
+def _is_marked(collection: Collection[Any], document_id: object, names: Sequence[str]) -> bool:
+    marks = [{f"{MARK}.{box}": {"$in": list(names)}} for box in _BOXES]
     primary = collection.with_options(read_preference=ReadPreference.PRIMARY)
     return primary.find_one({"_id": document_id, "$or": marks}, {"_id": 1}) is not None
 
 
 def _transact(
-    session: ClientSession, markers: Collection[Any], body: Callable[[ClientSession], object], *, task_id: str
+    session: ClientSession,
+    markers: Collection[Any],
+    body: Callable[[ClientSession], object],
+    *,
+    names: Sequence[str],
 ) -> bool:
     """Run the body beside a new marker and commit; return False, and do nothing, where there is one."""
+    own, *before = names
     with session.start_transaction():
         try:
-            markers.insert_one({"_id": task_id, "until": datetime.now(UTC) + REMEMBERED}, session=session)
+            markers.insert_one({"_id": own, "until": datetime.now(UTC) + REMEMBERED}, session=session)
         except DuplicateKeyError:
+            session.abort_transaction()
+            return False
+        if before and markers.find_one({"_id": {"$in": before}}, session=session) is not None:
             session.abort_transaction()
             return False
         body(session)
     return True
 
 
-def _is_kept(markers: Collection[Any], task_id: str) -> bool:
+def _is_kept(markers: Collection[Any], names: Sequence[str]) -> bool:
     """Say whether the marker is there to stay, and keep it from expiring meanwhile.
 
     What was seen in a transaction that ended may still be rolled back in a failover. This write waits until
     as many members hold it as the write concern asks for.
     """
     until = datetime.now(UTC) + REMEMBERED
-    return markers.update_one({"_id": task_id}, {"$max": {"until": until}}).matched_count == 1
+    found = markers.update_one({"_id": {"$in": list(names)}}, {"$max": {"until": until}})
+    return found.matched_count == 1
 
 
 def _raise_unless_conflict(error: OperationFailure, *, is_late: bool) -> None:

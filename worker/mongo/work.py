@@ -22,6 +22,7 @@ class Work:
         "is_suspect",
         "name",
         "outer",
+        "replaced",
         "sessions",
         "started_at",
         "waited",
@@ -41,6 +42,8 @@ class Work:
         self.waited = 0.0
         # Commands that were sent and may have written; see `writes`.
         self.writes = 0
+        # How many tasks of its id it has taken the place of, see Celery's `Task.replace`.
+        self.replaced = 0
         # The work that runs this one within itself, as task.apply() does.
         self.outer = outer
         # Whether to record where it borrows: an earlier run held something for long, or left it open.

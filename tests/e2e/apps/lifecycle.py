@@ -13,18 +13,21 @@ import threading
 import time
 from typing import Any
 
-from celery import Task
+from celery import Task, chord, group
 from celery.signals import worker_ready
 from pymongo import MongoClient
 from pymongo.errors import NotPrimaryError
 
+from tests.e2e.apps import turned
 from worker import process
 from worker.celery import create_app
 from worker.errors import ClientInMainError
+from worker.mongo.once import once, run_once
 from worker.mongo.pool import read_gauges
 from worker.settings import load_settings
 from worker.task import MongoTask
 
+turned.register()
 app = create_app(load_settings())
 app.conf.update(task_default_queue="lifecycle")
 app.conf.update(json.loads(os.environ.get("LIFECYCLE_CONF", "{}")))
@@ -86,6 +89,65 @@ def leave(self: Any, how: str) -> None:
     if how == "signal":
         os.kill(os.getpid(), signal.SIGTERM)
     raise errors[how]
+
+
+@app.task(base=MongoTask, bind=True, idempotent=False)
+def keep(self: Any, value: Any) -> None:
+    """Note the value, and end the process by force the first time."""
+    self.db.kept.update_one({"_id": self.request.id}, {"$push": {"values": repr(value)}}, upsert=True)
+    if len(self.db.kept.find_one({"_id": self.request.id})["values"]) == 1:
+        os._exit(1)
+
+
+@app.task(base=MongoTask, bind=True, idempotent=False)
+def page(self: Any, key: str, number: int, last: int) -> int:
+    """Work a page off, and then, in place of this, the next."""
+    self.db.pages.insert_one({"key": key, "number": number})
+    return number if number == last else self.replace(page.si(key, number + 1, last))
+
+
+@app.task(base=MongoTask, bind=True)
+def reward(self: Any, key: str, replacement: str, number: int = 0) -> str:
+    """Add ten once, and give the rest to another task under this one's id."""
+    once(self.db.accounts, {"_id": key}, {"$inc": {"points": 10}}, task_id=self.request.id, upsert=True)
+    run_once(self.db, lambda session: _count(self.db, key, session), task_id=self.request.id)
+    following: dict[str, Any] = {
+        "another": bonus.si(key),
+        "itself": reward.si(key, "itself", number + 1),
+        "a group": group([bonus.si(key), bonus.si(key)]),
+        "a chord": chord([bonus.si(key), bonus.si(key)], reward.si(key, "nothing")),
+        "a chain": bonus.si(key) | reward.si(key, "nothing"),
+    }
+    is_last = replacement == "nothing" or number == 2
+    return "rewarded" if is_last else self.replace(following[replacement])
+
+
+@app.task(base=MongoTask, bind=True)
+def bonus(self: Any, key: str) -> str:
+    """Add one once."""
+    effect = once(
+        self.db.accounts, {"_id": key}, {"$inc": {"points": 1}}, task_id=self.request.id, upsert=True
+    )
+    run_once(self.db, lambda session: _count(self.db, key, session), task_id=self.request.id)
+    return str(effect)
+
+
+def _count(data: Any, key: str, session: Any) -> None:
+    data.counts.update_one({"_id": key}, {"$inc": {"n": 1}}, upsert=True, session=session)
+
+
+@app.task(base=MongoTask, bind=True, idempotent=False)
+def note(self: Any, key: str, ending: str = "well", seconds: float = 0.0) -> str:
+    """Write, which must not happen twice for one message."""
+    if ending == "retried" and self.request.retries == 0:
+        raise self.retry(countdown=0.1)
+    self.db.notes.insert_one({"key": key, "retries": self.request.retries})
+    time.sleep(seconds)
+    if ending == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if ending == "failed":
+        raise ValueError(key)
+    return key
 
 
 class Begins(MongoTask):
