@@ -49,10 +49,14 @@ class Scheduler(RedBeatScheduler):
             time.sleep(RETRY_SECONDS)
 
     def tick(self, *args: Any, **kwargs: Any) -> Any:
-        """Send what is due, if this beat leads; return the seconds to the next tick."""
+        """Send what is due, once this beat leads; return the seconds to the next tick.
+
+        A stand-by stays in here: what pulses or judges after each tick takes it for one that sends.
+        """
         seconds: list[float] = []
-        is_reached = self._tried(lambda: seconds.append(self._tick(*args, **kwargs)))
-        return seconds[0] if is_reached else RETRY_SECONDS
+        while not (self._tried(lambda: seconds.extend(self._tick(*args, **kwargs))) and seconds):
+            time.sleep(RETRY_SECONDS)
+        return seconds[0]
 
     def maybe_due(self, entry: Any, **kwargs: Any) -> Any:
         """Send an entry that is due; return the seconds until it is due again.
@@ -80,11 +84,9 @@ class Scheduler(RedBeatScheduler):
         redis_server.refuse(self.app)
         super().setup_schedule()
 
-    def _tick(self, *args: Any, **kwargs: Any) -> float:
-        if not self._leads():
-            return RETRY_SECONDS
-        seconds: float = super().tick(*args, **kwargs)
-        return seconds
+    def _tick(self, *args: Any, **kwargs: Any) -> list[float]:
+        """Return the seconds to the next tick; nothing where another beat leads."""
+        return [super().tick(*args, **kwargs)] if self._leads() else []
 
     def _leads(self) -> bool:
         """Say whether this beat has the lock, having taken it where it is free."""

@@ -81,7 +81,7 @@ class BeatPulse:
     def attach(self, scheduler: Any) -> None:
         """Pulse after each tick of this scheduler from now on; once is enough.
 
-        A stand-by of RedBeat's waits for its lock before it ticks, so it has no pulse.
+        A stand-by waits for its lock before its first tick ends, so it has no pulse.
         """
         tick = scheduler.tick
         if getattr(tick, "has_pulse", False):

@@ -105,7 +105,8 @@ def test_without_mongodb_a_trial_ends_in_time_with_its_errors_counted(
     assert took < 5
     assert told["done"] == 0
     assert 4 <= sum(told["errors"].values()) <= 12
-    assert set(told["errors"]) == {"outage"}
+    # Where the server hangs, some may have waited for the connections of the others.
+    assert {"outage"} <= set(told["errors"]) <= {"outage", "exhausted pool"}
 
 
 def test_a_trial_in_a_broken_outage_ends_well(app: Celery, mongo: LocalServer) -> None:

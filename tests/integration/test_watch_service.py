@@ -81,7 +81,7 @@ def test_the_beat_that_leads_has_a_pulse_and_a_stand_by_has_none(
         node.wait_ready()
         leader.wait_for_sent("mongo.health.check")
         with beat(env, tmp_path, name="standby") as standby:
-            standby.wait_for_log("Acquiring lock")
+            standby.wait_for_log("another beat leads, this one stands by")
             leader.wait_for_sent("mongo.health.check", count=leader.sent("mongo.health.check") + 5)
             pulse = stores.pulse.read()
             assert pulse is not None
