@@ -17,7 +17,7 @@ from .errors import DeadLetteredError, TaskExitError
 from .events import Event
 from .message import carry_on
 from .mongo.calls import bounded
-from .mongo.classify import ErrorClass
+from .mongo.classify import ErrorClass, is_shutdown
 from .mongo.work import current_work
 from .process import Mongo, task_ends_at
 from .recovery import Terms, Way
@@ -158,7 +158,8 @@ class Run:
             within = max(self._seconds_to_end(), _PING_SECONDS)
             if not recovery.needs_ping(error, error_class):
                 return False
-            if link.answers(failed_at, within=within) and not link.was_elected_since(since):
+            answers = link.answers(failed_at, within=within, is_shutdown=is_shutdown(error))
+            if answers and not link.was_elected_since(since):
                 return False
         time.sleep(min(recovery.pause_seconds(), self._seconds_to_end()))
         self._hold(recovery.hold_seconds(time.monotonic() - self._began))

@@ -38,17 +38,18 @@ class Node:
     deployment: str
     worker: Worker
     sender: Celery
+    module: str = MODULE
 
     @property
     def is_prefork(self) -> bool:
         return self.kind in ("fork", "spawn")
 
     def send(self, task: str, *args: Any, **options: Any) -> AsyncResult:
-        """Send one of the lifecycle app's tasks."""
-        return self.sender.send_task(f"{MODULE}.{task}", args, queue=QUEUE, **options)
+        """Send one of the app's tasks."""
+        return self.sender.send_task(f"{self.module}.{task}", args, queue=QUEUE, **options)
 
     def run(self, task: str, *args: Any, **options: Any) -> Any:
-        """Run one of the lifecycle app's tasks and return its result."""
+        """Run one of the app's tasks and return its result."""
         return self.send(task, *args, **options).get(timeout=20)
 
     def pids(self) -> set[int]:
@@ -62,12 +63,13 @@ class Node:
 
 @dataclass
 class Site:
-    """Where the nodes run; `proxy` sees all that they say to MongoDB."""
+    """Where the nodes run; `proxy` sees all that they say to MongoDB. `module` is the app of their tasks."""
 
     mongo: LocalServer
     redis: LocalServer
     proxy: WatchingProxy
     folder: Path
+    module: str = MODULE
 
     @contextmanager
     def node(
@@ -82,9 +84,9 @@ class Site:
         pool = "prefork" if kind in ("fork", "spawn") else kind
         log = self.folder / f"{deployment}-{kind}.log"
         queues = (QUEUE, "mongo.health")
-        worker = Worker(MODULE, log, pool, concurrency, queues, environment, options=_ALONE)
+        worker = Worker(self.module, log, pool, concurrency, queues, environment, options=_ALONE)
         with worker:
-            yield Node(kind, deployment, worker, self.sender(environment))
+            yield Node(kind, deployment, worker, self.sender(environment), self.module)
 
     def environment(self, kind: str = "fork", deployment: str = "d") -> dict[str, str]:
         """The settings of a process at this site."""
@@ -92,7 +94,7 @@ class Site:
             "MONGODB_URI": self.proxy.uri,
             "REDIS_URL": self.redis.uri,
             "CELERY_PYMONGO_DEPLOYMENT": deployment,
-            "CELERY_PYMONGO_INCLUDE": MODULE,
+            "CELERY_PYMONGO_INCLUDE": self.module,
             "CELERY_PYMONGO_POOL_START_METHOD": "spawn" if kind == "spawn" else "fork",
         }
 

@@ -28,7 +28,14 @@ from pymongo.pool_shared import _PoolClosedError
 from pymongo.synchronous import pool, srv_resolver
 
 from worker.mongo import classify as module
-from worker.mongo.classify import ErrorClass, classify, driver_attempts, is_login_refused, may_be_outage
+from worker.mongo.classify import (
+    ErrorClass,
+    classify,
+    driver_attempts,
+    is_login_refused,
+    is_shutdown,
+    may_be_outage,
+)
 
 OUTAGE, FAILOVER, OVERLOAD = ErrorClass.OUTAGE, ErrorClass.FAILOVER, ErrorClass.OVERLOAD
 EXHAUSTED = ErrorClass.EXHAUSTED
@@ -523,6 +530,29 @@ def test_a_bulk_write_of_a_client_that_an_error_ended_is_that_error(error: Excep
 )
 def test_what_a_ping_has_to_explain(error: Exception, expected: bool) -> None:
     assert may_be_outage(error) is expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (SHUTTING_DOWN, True),
+        (coded(11600), True),
+        (errors.NotPrimaryError("interrupted at shutdown", {"code": 11600}), True),
+        (bulk(concerns=(64, 91)), True),
+        (errors.ClientBulkWriteException({"error": coded(91)}, False), True),
+        (raised_from(SHUTTING_DOWN), True),
+        (ExceptionGroup("both", [REFUSED, SHUTTING_DOWN]), True),
+        (errors.NotPrimaryError("stepped down", {"code": 189}), False),
+        (errors.NotPrimaryError("not primary"), False),
+        (errors.AutoReconnect("x", [SHUTTING_DOWN]), False),
+        (bulk(11000), False),
+        (REFUSED, False),
+        (ValueError("x"), False),
+    ],
+    ids=repr,
+)
+def test_a_server_says_that_it_shuts_down(error: Exception, expected: bool) -> None:
+    assert is_shutdown(error) is expected
 
 
 LABELS = st.lists(

@@ -566,6 +566,40 @@ def test_a_server_that_shuts_down_is_asked_until_another_is_primary(world: World
     assert not world.link.circuit.is_closed
 
 
+def test_a_server_that_says_it_shuts_down_is_not_taken_at_its_answers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers pings while it closes what it has open."""
+    waited: list[float] = []
+
+    def lose(seconds: float) -> bool:
+        waited.append(seconds)
+        world.lose()
+        return True
+
+    monkeypatch.setattr(world.link.circuit, "wait_open", lose)
+    world.holder.open()
+    assert not world.link.answers(time.monotonic(), is_shutdown=True)
+    assert waited
+    assert world.asked == []
+
+
+def test_another_primary_ends_the_wait_for_a_server_that_shuts_down(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    def elect(seconds: float) -> bool:
+        waited.append(seconds)
+        world.link._heartbeats.elected_at = time.monotonic()
+        return False
+
+    monkeypatch.setattr(world.link.circuit, "wait_open", elect)
+    world.replies = [{"ok": 1}]
+    assert world.link.answers(time.monotonic(), is_shutdown=True)
+    assert len(waited) == 2  # the last one is for a heartbeat
+
+
 def test_a_primary_that_is_not_found_in_a_pings_time_is_an_outage(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

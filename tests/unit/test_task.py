@@ -54,7 +54,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     monkeypatch.setattr(recovery, "HOLD_SECONDS", 0.0)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     # What a ping finds after an error.
-    monkeypatch.setattr(mongo.link, "answers", lambda since, *, within: True)
+    monkeypatch.setattr(mongo.link, "answers", lambda since, *, within, is_shutdown: True)
     with mongo.use_client(FAKE):
         yield app
     mongo.close()
@@ -416,7 +416,7 @@ OUTAGES = [
 def test_a_task_that_meets_an_outage_goes_back_to_the_broker_and_costs_no_retry(
     app: Celery, monkeypatch: pytest.MonkeyPatch, error: Exception, retries: int, is_known: bool
 ) -> None:
-    monkeypatch.setattr(app.mongo.link, "answers", lambda since, *, within: False)
+    monkeypatch.setattr(app.mongo.link, "answers", lambda since, *, within, is_shutdown: False)
 
     def body(self: Any) -> None:
         if is_known:
@@ -452,7 +452,9 @@ def test_an_election_in_the_middle_of_a_task_costs_no_retry_though_the_new_prima
 def test_an_error_of_the_process_itself_waits_where_the_circuit_is_open_and_asks_for_no_ping(
     app: Celery, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr(app.mongo.link, "answers", lambda since, *, within: pytest.fail("a ping"))
+    monkeypatch.setattr(
+        app.mongo.link, "answers", lambda since, *, within, is_shutdown: pytest.fail("a ping")
+    )
 
     def body(self: Any, is_lost: bool) -> None:
         if is_lost:
@@ -541,7 +543,7 @@ def test_a_soft_time_limit_that_strikes_in_an_outage_costs_no_retry(app: Celery)
 def test_a_ping_takes_no_more_time_than_the_task_has(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[float] = []
 
-    def answers(since: float, *, within: float) -> bool:
+    def answers(since: float, *, within: float, is_shutdown: bool) -> bool:
         given.append(within)
         return True
 
@@ -557,7 +559,7 @@ def test_where_the_message_is_acknowledged_early_a_copy_is_sent_that_keeps_the_r
     app: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rejected message would be lost."""
-    monkeypatch.setattr(app.mongo.link, "answers", lambda since, *, within: False)
+    monkeypatch.setattr(app.mongo.link, "answers", lambda since, *, within, is_shutdown: False)
     task = make(app, raising(NOBODY), acks_late=False)
     sent: list[dict[str, Any]] = []
 

@@ -25,7 +25,7 @@ Whether a write may have happened all the same is another question: see `writes`
 
 import re
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -77,6 +77,8 @@ _LOGIN_CODES = frozenset({11, 18, 334, 391})
 # Atlas has one code for all that its own gates refuse, and says in words which.
 _ATLAS_CODE, _ATLAS_LOGIN = 8000, "bad auth"
 _FAILOVER_CODES = frozenset({6, 7, 89, 91, 134, 189, 9001, 10058, 10107, 11600, 11602, 13435, 13436})
+# ShutdownInProgress and InterruptedAtShutdown: the server will be gone in a moment.
+_SHUTDOWN_CODES = frozenset({91, 11600})
 # No readable member, a lost cursor, a write conflict, a killed plan: what the driver does not try again.
 _INTERRUPTED_CODES = frozenset({43, 112, 133, 175, 237})
 _OVERLOAD_CODES = frozenset({202, 262, 462})
@@ -134,6 +136,18 @@ def may_be_outage(error: BaseException) -> bool:
     It is not said that the client is this process's own: a ping tells.
     """
     return classify(error) in (ErrorClass.OUTAGE, ErrorClass.CONFIG) or is_login_refused(error)
+
+
+def is_shutdown(error: BaseException) -> bool:
+    """Say whether a server said that it shuts down: it may answer for a moment yet."""
+    cause = _of_mongodb(error)
+    if isinstance(cause, BaseExceptionGroup):
+        return any(map(is_shutdown, cause.exceptions))
+    details: Any = getattr(cause, "details", None)
+    told = details if isinstance(details, Mapping) else {}
+    parts = [*told.get("writeErrors", ()), *told.get("writeConcernErrors", ())]
+    codes = {getattr(cause, "code", None), *(part.get("code") for part in [told, *parts])}
+    return isinstance(cause, errors.PyMongoError) and not _SHUTDOWN_CODES.isdisjoint(codes)
 
 
 def is_login_refused(error: BaseException) -> bool:

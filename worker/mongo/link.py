@@ -203,15 +203,17 @@ class Link:
         doubted_at, self._doubted_at = self._doubted_at, None
         return doubted_at is None or self.answers(doubted_at)
 
-    def answers(self, since: float, *, within: float = float("inf")) -> bool:
+    def answers(self, since: float, *, within: float = float("inf"), is_shutdown: bool = False) -> bool:
         """Say whether MongoDB answers this process's own client, after an error at `since` (monotonic).
 
         By a ping that began later, one at a time; the circuit hears of it. False at once while the circuit is
         not closed, or where the client was closed for good. It takes a ping's deadline, or `within` seconds
         where that is less: then no answer says nothing to the circuit. Twice as long where another thread is
-        in the middle of a ping.
+        in the middle of a ping, and where the server said `is_shutdown`: its answers mean nothing then.
         """
         seconds = min(within, self._timeout_seconds)
+        if is_shutdown:
+            self._wait_for_shutdown(since, seconds)
         if self.circuit.wait_open(min(_HEARTBEAT_SECONDS, seconds)) or self._holder.state == "closed":
             return False
         if not self._asking.acquire(timeout=2 * seconds):
@@ -220,6 +222,13 @@ class Link:
             return self._ask(since, seconds)
         finally:
             self._asking.release()
+
+    def _wait_for_shutdown(self, since: float, seconds: float) -> None:
+        """Wait until the circuit opens, or another primary was elected, for so many seconds at most."""
+        ends_at = time.monotonic() + seconds
+        while time.monotonic() < ends_at and not self.was_elected_since(since):
+            if self.circuit.wait_open(_ELECTION_SECONDS):
+                return
 
     def _ask(self, since: float, seconds: float) -> bool:
         ends_at = time.monotonic() + seconds
