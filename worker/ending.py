@@ -5,7 +5,12 @@ SystemExit in whatever runs; MAIN by Celery's WorkerTerminate. What a task raise
 does in click, argparse and typer, or KeyboardInterrupt, or GeneratorExit, ends that task.
 """
 
+import os
 import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn
 
 from billiard import current_process
 from billiard.common import terminate_handler_fired
@@ -22,6 +27,23 @@ def end_of_process(error: BaseException) -> BaseException | None:
         return _chained_exit(error)
     is_told = isinstance(error, (WorkerShutdown, WorkerTerminate)) and _is_worker_stopping()
     return error if is_told else None
+
+
+def end_fork(error: BaseException | None, close: Callable[[], object]) -> NoReturn:
+    """End this process, which a task forked and which comes back from the task's body, as by sys.exit().
+
+    It would answer for the message as its parent does, and take others beside it. `close` is called before.
+    """
+    code = 0 if error is None else 1
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        traceback.print_exception(error)
+    close()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code & 0xFF)
 
 
 def is_greenlet_exit(error: BaseException) -> bool:

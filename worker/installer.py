@@ -1,5 +1,6 @@
 """`install(app)`: what a Celery app has to say to get its MongoDB client."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,6 +16,7 @@ from .drills import Drills
 from .errors import SettingsError, end_command
 from .gate import Gate
 from .headcount import Headcount
+from .mongo.writes import count_fork, enter_fork
 from .process import Mongo, adopt, shared
 from .request import KnowConsumer
 from .sentry import Agent
@@ -91,6 +93,7 @@ def _first(app: Celery, settings: Settings | None) -> Mongo:
     mongo.counts_writes = lambda: _must_any_run_once(app)
     queues.connect()
     message.connect()
+    os.register_at_fork(after_in_parent=lambda: count_fork(mongo.works), after_in_child=enter_fork)
     logs.quiet(schedule.entries(mongo.settings).keys())
     agent = Agent(mongo, stores.registry, stores.ledger, stores.windows)
     Lifecycle(app, mongo, stores, agent).connect()

@@ -116,10 +116,10 @@ class Mongo:
         self.guard = ClientGuard(lambda: self.holder.client is not None, self._say_foreign)
         self._begin()
 
-    def _begin(self) -> None:
+    def _begin(self, opened_by: int | None = None) -> None:
         # What a fork inherits of these is the parent's story.
         settings = self.settings
-        self.row, self.predecessor = self._take_row()
+        self.row, self.predecessor = self._take_row(opened_by)
         self.monitor = PoolMonitor(record=self._record, commands=settings.command_statistics)
         self.suspicion = Suspicion(self.monitor, limit=settings.long_hold_seconds, record=self._record)
         self.backoff = Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds)
@@ -140,13 +140,27 @@ class Mongo:
             return Alone()
         return Siblings(self.board.rows, current_slot())
 
-    def _take_row(self) -> tuple[Row | PrivateRow, Predecessor | None]:
-        """Return this process's row on its node's board, and who had it before and died without a word."""
+    def _take_row(self, opened_by: int | None) -> tuple[Row | PrivateRow, Predecessor | None]:
+        """Return this process's row on its node's board, and who had it before and died without a word.
+
+        `opened_by` is the process that had a client before, as a fork inherits it.
+        """
         slot = current_slot()
-        if self.board is None or self._main_pid == os.getpid() or slot >= len(self.board.rows):
+        if self.board is None or slot >= len(self.board.rows) or not self._has_slot(self.board, opened_by):
             return PrivateRow(), None
         row = self.board.rows[slot]
         return row, row.begin(os.getpid())
+
+    def _has_slot(self, board: Board, opened_by: int | None) -> bool:
+        """Say whether this process runs tasks for its node: MAIN, or a child of its pool.
+
+        What a task forks has its parent's index in the pool, or one of a pool of its own; what else MAIN
+        forks, as an embedded beat, has none.
+        """
+        if os.getpid() == board.main_pid:
+            return self._main_pid is None
+        is_of_main = os.getppid() == board.main_pid and opened_by in (None, board.main_pid)
+        return is_of_main and _pool_index() is not None
 
     # -- use ---------------------------------------------------------------------------------------
 
@@ -255,8 +269,8 @@ class Mongo:
 
     def _build(self) -> Client:
         if self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._begin()
+            opened_by, self._pid = self._pid, os.getpid()
+            self._begin(opened_by)
             # Children of a prefork pool end in os._exit: this serves scripts, web processes and solo.
             atexit.register(self.close)
         self._made_of = client_options.made_of(self.settings)
@@ -439,9 +453,13 @@ class Mongo:
 
 def current_slot() -> int:
     """Return this process's index in its node's pool; 0 where there is no pool of processes."""
+    return _pool_index() or 0
+
+
+def _pool_index() -> int | None:
     billiard = sys.modules.get("billiard")
     index = getattr(billiard.current_process(), "index", None) if billiard else None
-    return int(index or 0)
+    return None if index is None else int(index)
 
 
 _current: Mongo | None = None

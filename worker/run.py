@@ -12,7 +12,7 @@ from redis import RedisError
 from . import events, original, recovery
 from .attempts import Admission
 from .deliveries import NotKeptError, StillRunningError
-from .ending import end_of_process, is_greenlet_exit
+from .ending import end_fork, end_of_process, is_greenlet_exit
 from .errors import DeadLetteredError, TaskExitError
 from .events import Event
 from .message import carry_on
@@ -43,8 +43,9 @@ class Run:
         self._has_begun = False
         # What the deliveries know this run by, where they have to.
         self._id: str | None = None
-        if (work := current_work.get()) is not None:
-            work.ends_at = self.ends_at
+        self._work = current_work.get()
+        if self._work is not None:
+            self._work.ends_at = self.ends_at
 
     def part(self, call: Callable[[], T]) -> T:
         """Return what a part of the run returns, the first after the run has begun; raise what gives the task
@@ -69,10 +70,18 @@ class Run:
             self._begin()
         try:
             with bounded(self._mongo.limits().deadline):
-                return call()
+                result = call()
         except BaseException as error:
+            if self._is_forked():
+                end_fork(error, self._mongo.close)
             self._failed(error)
             raise
+        if self._is_forked():
+            end_fork(None, self._mongo.close)
+        return result
+
+    def _is_forked(self) -> bool:
+        return self._work is not None and self._work.is_forked
 
     def _begin(self) -> None:
         """Return where the body is to run; raise what ends the run without it."""

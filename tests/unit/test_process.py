@@ -2,6 +2,7 @@
 
 import json
 import logging
+import mmap
 import os
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from typing import Any
 import pytest
 from pymongo import MongoClient, _csot, errors, monitoring
 
-from worker import process
+from worker import board_file, process
+from worker.board import Board
+from worker.board_row import PrivateRow
 from worker.errors import ClientClosedError, ClientInMainError, SettingsError, TwoCopiesError
 from worker.events import Event
 from worker.mongo.guard import is_closed
@@ -135,6 +138,80 @@ def test_a_slot_is_the_index_in_the_pool(monkeypatch: pytest.MonkeyPatch) -> Non
     assert process.current_slot() == 0
     monkeypatch.delitem(sys.modules, "billiard")
     assert process.current_slot() == 0
+
+
+# -- the row on the board --------------------------------------------------------------------------
+
+MAIN, CHILD, OTHER = 100, 200, 300
+
+
+@pytest.fixture
+def board(monkeypatch: pytest.MonkeyPatch) -> Board:
+    """That of a node whose MAIN has the pid 100."""
+    monkeypatch.setattr(os, "getpid", lambda: MAIN)
+    monkeypatch.setattr(board_file, "make", lambda _name, size: (None, mmap.mmap(-1, size)))
+    return Board.create(node="celery@host", deployment="default", slots=4)
+
+
+def be(monkeypatch: pytest.MonkeyPatch, pid: int, *, parent: int, index: int | None) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: pid)
+    monkeypatch.setattr(os, "getppid", lambda: parent)
+    monkeypatch.setattr(process, "_pool_index", lambda: index)
+
+
+def pids(board: Board) -> list[int]:
+    return [row.read().pid for row in board.rows]
+
+
+@pytest.mark.parametrize("parent", [CHILD, MAIN], ids=["its parent lives", "it was left to MAIN"])
+@pytest.mark.parametrize("index", [0, 1, 3], ids=["os.fork()", "a pool of its own", "beyond"])
+def test_what_a_task_forks_has_no_row_of_its_nodes(
+    mongo: Mongo, board: Board, monkeypatch: pytest.MonkeyPatch, parent: int, index: int
+) -> None:
+    """It has its parent's index, or one in a pool of its own, and a client of its own."""
+    mongo.board = board
+    mongo.enter_main("celery@host")
+    be(monkeypatch, CHILD, parent=MAIN, index=0)
+    child = mongo.get_client()
+    be(monkeypatch, OTHER, parent=parent, index=index)
+    mongo.holder.forget()
+    assert mongo.get_client() is not child
+    assert isinstance(mongo.row, PrivateRow)
+    assert pids(board) == [CHILD, 0, 0, 0]
+
+
+def test_a_child_of_main_has_its_row_although_main_had_a_client_too_early(
+    mongo: Mongo, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mongo.board = board
+    mongo.get_client()
+    mongo.enter_main("celery@host")
+    be(monkeypatch, CHILD, parent=MAIN, index=2)
+    mongo.holder.forget()
+    mongo.get_client()
+    assert pids(board)[2] == CHILD
+
+
+def test_what_main_forks_beside_its_pool_has_no_row(
+    mongo: Mongo, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An embedded beat, say."""
+    mongo.board = board
+    mongo.enter_main("celery@host")
+    be(monkeypatch, OTHER, parent=MAIN, index=None)
+    mongo.get_client()
+    assert pids(board) == [0, 0, 0, 0]
+
+
+def test_where_main_runs_the_tasks_the_row_is_its_own_and_not_its_forks(
+    mongo: Mongo, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mongo.board = board
+    mongo.enter_process(Place("celery@host", kind="solo"))
+    be(monkeypatch, OTHER, parent=MAIN, index=None)
+    mongo.holder.forget()
+    mongo.get_client()
+    assert pids(board) == [MAIN, 0, 0, 0]
 
 
 # -- lifecycle -------------------------------------------------------------------------------------

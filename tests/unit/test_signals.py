@@ -271,13 +271,21 @@ def test_a_pool_that_may_grow_has_rows_for_its_most_processes(world: World) -> N
     assert module._rows(worker) == 28
 
 
+def become_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on this is the first process of MAIN's pool."""
+    main = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: 4711)
+    monkeypatch.setattr(os, "getppid", lambda: main)
+    monkeypatch.setattr(process, "_pool_index", lambda: 0)
+
+
 def test_a_child_says_on_its_row_that_it_lives_and_that_it_ended(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.lifecycle.worker_init(sender=world.worker("prefork"))
     world.lifecycle.worker_before_create_process()
     board: Any = world.mongo.board
-    monkeypatch.setattr(os, "getpid", lambda: 4711)
+    become_child(monkeypatch)
     world.lifecycle.worker_process_init(sender=NODE)
     assert (board.rows[0].read().state, board.rows[0].read().pid) == ("open", 4711)
     world.lifecycle.worker_process_shutdown()
@@ -294,7 +302,7 @@ def test_a_spawned_child_finds_the_board_by_its_path(world: World, monkeypatch: 
     made: Any = world.mongo.board
     world.mongo.board = None
     monkeypatch.setenv("FORKED_BY_MULTIPROCESSING", "1")
-    monkeypatch.setattr(os, "getpid", lambda: 4711)
+    become_child(monkeypatch)
     world.lifecycle.worker_process_init(sender=NODE)
     found: Any = world.mongo.board
     assert found.path == made.path

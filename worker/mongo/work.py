@@ -19,6 +19,7 @@ class Work:
         "ended_at",
         "ends_at",
         "id",
+        "is_forked",
         "is_suspect",
         "name",
         "outer",
@@ -44,6 +45,8 @@ class Work:
         self.writes = 0
         # How many tasks of its id it has taken the place of, see Celery's `Task.replace`.
         self.replaced = 0
+        # Whether this process is a fork that the task has made.
+        self.is_forked = False
         # The work that runs this one within itself, as task.apply() does.
         self.outer = outer
         # Whether to record where it borrows: an earlier run held something for long, or left it open.

@@ -58,6 +58,18 @@ class WriteCounter(monitoring.CommandListener):
                 work.writes -= 1
 
 
+def count_fork(running: Callable[[], Iterable[Work]]) -> None:
+    """Count a process that a task forks as a write: what it does by its own client nobody here sees."""
+    for work in _current() or running():
+        work.writes += 1
+
+
+def enter_fork() -> None:
+    """Note, in a process that a task has forked, that it is no run of the task's message."""
+    for work in _current():
+        work.is_forked = True
+
+
 def is_write(name: str, command: Mapping[str, Any]) -> bool:
     """Say whether a command may change data."""
     if name not in _READS:

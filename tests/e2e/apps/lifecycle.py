@@ -13,6 +13,7 @@ import threading
 import time
 from typing import Any
 
+import billiard
 from celery import Task, chord, group
 from celery.signals import worker_ready
 from pymongo import MongoClient
@@ -97,6 +98,41 @@ def keep(self: Any, value: Any) -> None:
     self.db.kept.update_one({"_id": self.request.id}, {"$push": {"values": repr(value)}}, upsert=True)
     if len(self.db.kept.find_one({"_id": self.request.id})["values"]) == 1:
         os._exit(1)
+
+
+def crunch(number: int) -> int:
+    """Write from a process that a task has forked."""
+    app.mongo.get_database().crunched.insert_one({"number": number, "pid": os.getpid()})
+    return os.getpid()
+
+
+@app.task(base=MongoTask, bind=True)
+def fan(self: Any) -> tuple[int, list[int]]:
+    """Work in a pool of its own."""
+    with billiard.Pool(2) as pool:
+        return os.getpid(), pool.map(crunch, range(4))
+
+
+@app.task(base=MongoTask, bind=True)
+def fork(self: Any, how: str) -> tuple[int, int]:
+    """Return this process and how the one that it forks ended."""
+    child = os.fork()
+    if child == 0:
+        crunch(0)
+        if how == "returns":
+            return 0, 0
+        sys.exit(3)
+    return os.getpid(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@app.task(base=MongoTask, bind=True, idempotent=False)
+def fork_then_retry(self: Any) -> None:
+    """Ask for another run, which must not be where the fork may have written."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    raise self.retry(countdown=0.1)
 
 
 @app.task(base=MongoTask, bind=True, idempotent=False)
