@@ -19,7 +19,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
 
 from ops.local.servers import LocalServer
 from tests.faults.proxy import FaultProxy
@@ -233,6 +233,47 @@ def test_a_task_and_the_one_that_replaces_it_write_once_each(data: Data, work: W
             assert once(data.counts, {"_id": 1}, INC, task_id="a", upsert=True) is expected
             assert run_once(data, add(data, 2), task_id="a") is expected
     assert (count(data, 1), count(data, 2)) == (3, 3)
+
+
+ADD = {"$set": {"n": {"$add": [{"$ifNull": ["$n", 0]}, 1]}}}
+PIPELINES: list[list[dict[str, Any]]] = [
+    [ADD],
+    [ADD, {"$unset": "old"}],
+    [{"$replaceWith": {"_id": "$_id", "n": {"$add": [{"$ifNull": ["$n", 0]}, 1]}}}],
+    [{"$replaceRoot": {"newRoot": {"$mergeObjects": [{"_id": "$_id", "n": 0}, {"n": "$n"}]}}}, ADD],
+    [{"$project": {"n": 1}}, ADD],
+    [{"$project": {"n": {"$add": [{"$ifNull": ["$n", 0]}, 1]}}}],
+    [{"$project": {"old": 0}}, ADD],
+]
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=str)
+def test_a_pipeline_takes_effect_once_and_keeps_the_markers_of_others(
+    data: Data, pipeline: list[dict[str, Any]]
+) -> None:
+    """Also where it makes a new document; by an upsert, too; and for a name that looks like a field."""
+    names = ["$first", "second", "$$ROOT"]
+    for expected in (Effect.NOW, Effect.BEFORE, Effect.BEFORE):
+        for name in names:
+            assert once(data.counts, {"_id": 1}, pipeline, task_id=name, upsert=True) is expected
+    assert count(data) == len(names)
+    assert once(data.counts, {"_id": 2}, pipeline, task_id="a") is Effect.NONE
+
+
+@pytest.mark.parametrize("root", ["$missing", None])
+def test_a_pipeline_that_the_server_refuses_changes_nothing(data: Data, root: Any) -> None:
+    """Merged with the markers, what is no document would have been an empty one."""
+    data.counts.insert_one({"_id": 1, "n": 7})
+    with pytest.raises(OperationFailure):
+        once(data.counts, {"_id": 1}, [{"$replaceWith": root}], task_id="a")
+    assert data.counts.find_one({"_id": 1}) == {"_id": 1, "n": 7}
+
+
+def test_threads_with_the_same_pipeline_write_once(data: Data) -> None:
+    write = functools.partial(once, data.counts, {"_id": 1}, [ADD], task_id="a", upsert=True)
+    with ThreadPoolExecutor(THREADS) as pool:
+        effects = Counter(effect for effect in pool.map(lambda _: write(), range(THREADS)))
+    assert (effects[Effect.NOW], effects[Effect.BEFORE], count(data)) == (1, THREADS - 1, 1)
 
 
 @pytest.mark.usefixtures("work")

@@ -19,7 +19,7 @@ TIMES = st.floats(min_value=0, max_value=4e9)
 
 def marked(
     filter: dict[str, Any] | None = None, update: dict[str, Any] | None = None, *, now: float = 0.0
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, Any], Any]:
     names = ["t shop.sell", "t"]
     return module._marked(filter or {"_id": 1}, update or {"$inc": {"n": 1}}, names=names, now=now)
 

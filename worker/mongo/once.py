@@ -31,10 +31,11 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import ConfigurationError, DuplicateKeyError, OperationFailure
 
+from . import once_pipeline
 from .backoff import Backoff
 from .work import current_work
 
-MARK = "_once"
+MARK = once_pipeline.MARK
 """The field that holds a document's markers, and the collection that holds those of transactions."""
 
 REMEMBERED = timedelta(days=7)
@@ -69,7 +70,7 @@ class Effect(StrEnum):
 def once(
     collection: Collection[Any],
     filter: Mapping[str, Any],
-    update: Mapping[str, Any],
+    update: Mapping[str, Any] | Sequence[Mapping[str, Any]],
     *,
     task_id: str,
     upsert: bool = False,
@@ -79,12 +80,14 @@ def once(
     `task_id` names the write: a task that writes a document twice adds a word of its own to each. Where it
     has the id of the task that runs, the marker has that task's name, too, since `replace()` gives an id to
     other tasks; any other text is a key of yours, for whoever uses it. `filter` names the document by its
-    `_id`, and may say more; `update` has operators, e.g. `{"$inc": {"n": 1}}`. The marker costs the document
-    some 80 bytes a task for REMEMBERED and goes when the document is deleted. Where hundreds of tasks a day
-    change one document use `run_once`.
+    `_id`, and may say more; `update` has operators, e.g. `{"$inc": {"n": 1}}`, or is a pipeline of stages, in
+    which the markers outlive a document that is replaced. The marker costs the document some 80 bytes a task
+    for REMEMBERED and goes when the document is deleted. Where hundreds of tasks a day change one document
+    use `run_once`.
 
     Raises:
-        ValueError: there is no task id (the task was called directly), or no one document is named.
+        ValueError: there is no task id (the task was called directly), no one document is named, or a stage
+            of the pipeline is not known to keep markers.
         PyMongoError: the update's own; call again, as often as it takes.
     """
     _check(filter, task_id)
@@ -163,12 +166,18 @@ def _has_word(text: str, word: str) -> bool:
 
 
 def _marked(
-    filter: Mapping[str, Any], update: Mapping[str, Any], *, names: Sequence[str], now: float
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    filter: Mapping[str, Any],
+    update: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    *,
+    names: Sequence[str],
+    now: float,
+) -> tuple[dict[str, Any], dict[str, Any] | list[dict[str, Any]]]:
     """Return the filter that leaves a marked document out, and the update that marks it."""
     week = int(now // REMEMBERED.total_seconds())
     own, emptied = (f"{MARK}.{_BOXES[number % len(_BOXES)]}" for number in (week, week + 2))
     guarded = {**filter, **{f"{MARK}.{box}": {"$nin": list(names)} for box in _BOXES}}
+    if not isinstance(update, Mapping):
+        return guarded, once_pipeline.marked(update, own, names[0], emptied=emptied)
     push = {**update.get("$push", {}), own: names[0]}
     unset = {**update.get("$unset", {}), emptied: ""}
     return guarded, {**update, "$push": push, "$unset": unset}
@@ -177,7 +186,7 @@ def _marked(
 def _update(
     collection: Collection[Any],
     guarded: Mapping[str, Any],
-    marked: Mapping[str, Any],
+    marked: Mapping[str, Any] | list[dict[str, Any]],
     *,
     names: Sequence[str],
     upsert: bool,
