@@ -28,19 +28,22 @@ class Faults:
     cut: Cut | None = None
     is_held: bool = False
     """Nothing is delivered until this ends."""
+    held_from: bytes | None = None
+    """A connection delivers no more from the chunk on that has these bytes, until this ends."""
 
 
 class Lane:
     """One direction of all connections of a route; used in the proxy's thread alone.
 
-    `delivered` counts bytes.
+    `delivered` counts bytes, `caught` the chunks that were held for what they are.
     """
 
     def __init__(self) -> None:
         self.faults = Faults()
-        self.delivered = 0
+        self.delivered = self.caught = 0
         self._flows = asyncio.Event()
         self._flows.set()
+        self._changed = asyncio.Event()
 
     def change(self, **changes: Any) -> None:
         """Change some of the faults."""
@@ -50,12 +53,17 @@ class Lane:
         """Take all faults back; what was held goes first."""
         self._become(Faults())
 
-    async def open(self) -> None:
-        """Wait while the lane is held."""
+    async def open(self, chunk: bytes) -> None:
+        """Wait while the lane is held, or this chunk is."""
         await self._flows.wait()
+        while (marker := self.faults.held_from) and marker in chunk:
+            self.caught += 1
+            await self._changed.wait()
 
     def _become(self, faults: Faults) -> None:
         self.faults = faults
+        self._changed.set()
+        self._changed = asyncio.Event()
         if faults.is_held:
             self._flows.clear()
         else:

@@ -6,7 +6,8 @@
         mongo.blackhole()   # and delay, throttle, cut, half_open, reset, refuse: see Route
         mongo.clear()
 
-It knows nothing of what passes. To read along, let it lead to a WatchingProxy: `proxy.route(watching.uri)`.
+It knows nothing of what passes, but for the bytes that `hold` waits for. To read along, let it lead to a
+WatchingProxy: `proxy.route(watching.uri)`.
 """
 
 from __future__ import annotations

@@ -34,6 +34,8 @@ class Stats:
     """Connections reset at once, since nobody listened at the other end."""
     resets: int
     cuts: int
+    caught: int
+    """Replies that `hold` holds or has held."""
     bytes_up: int
     bytes_down: int
 
@@ -84,6 +86,10 @@ class Route:
     def blackhole(self, *, ways: Sequence[Way] = BOTH) -> None:
         """Deliver nothing; what is sent meanwhile, an end too, arrives after `clear()`."""
         self._set(ways, is_held=True)
+
+    def hold(self, marker: bytes) -> None:
+        """Hold the reply that has these bytes, and what its connection gets after it."""
+        self._set(["down"], held_from=marker)
 
     def half_open(self) -> None:
         """Let requests pass and hold their replies."""
@@ -143,7 +149,8 @@ class Route:
 
     def _stats(self) -> Stats:
         counts = self._accepted, len(self._wires), self._unreachable, self._resets, self._cuts
-        return Stats(*counts, self._lanes["up"].delivered, self._lanes["down"].delivered)
+        up, down = self._lanes["up"], self._lanes["down"]
+        return Stats(*counts, down.caught, up.delivered, down.delivered)
 
     def _isolate(self, pids: frozenset[int], *, silently: bool) -> None:
         self._isolated, self._silences = pids, silently

@@ -125,7 +125,7 @@ class Pump:
             due, chunk = await self._queue.get()
             if due > clock():
                 await asyncio.sleep(due - clock())
-            await self._lane.open()
+            await self._lane.open(chunk)
             if not chunk:
                 self._sink.write_eof()
                 return

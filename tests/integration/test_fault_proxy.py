@@ -216,6 +216,21 @@ def test_what_a_client_sent_into_a_blackhole_and_gave_up_still_arrives(route: Ro
     assert eventually(lambda: echo.received == b"write this")
 
 
+def test_a_reply_is_held_for_what_it_is_and_no_other_connection_waits(
+    route: Route, client: socket.socket
+) -> None:
+    route.hold(b"secret")
+    assert ask(client, b"before") == b"before"
+    client.sendall(b"a secret")
+    assert eventually(lambda: route.stats().caught == 1)
+    client.sendall(b" and after")
+    assert is_silent(client)
+    with connect(route) as other:
+        assert ask(other, b"no such word") == b"no such word"
+    route.clear()
+    assert exactly(client, 18) == b"a secret and after"
+
+
 def test_half_open_lets_requests_pass_and_holds_the_replies(
     route: Route, client: socket.socket, echo: Echo
 ) -> None:

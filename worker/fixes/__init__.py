@@ -11,7 +11,7 @@ from celery import bootsteps
 from kombu.transport import redis
 
 from ..events import Event, say
-from . import gevent_stall, gevent_sweep, gevent_take, redis_restart, replacement_hole
+from . import gevent_stall, gevent_sweep, redis_restart, replacement_hole, take_and_note
 
 __all__ = ["FIXES", "Fix", "active", "install"]
 
@@ -64,11 +64,11 @@ FIXES = (
         needed=gevent_sweep.needed,
     ),
     Fix(
-        name="gevent-take",
-        mends="Redis broker, gevent, eventlet: a killed worker may take along a message that it just took",
+        name="take-and-note",
+        mends="Redis broker: a worker that is killed, or loses its connection, may take a message along",
         upstream="kombu.transport.redis.Channel._brpop_start",
-        step=gevent_take.TakeAndNote,
-        needed=gevent_take.needed,
+        step=take_and_note.TakeAndNote,
+        needed=take_and_note.needed,
     ),
 )
 

@@ -59,6 +59,12 @@ def count(key: str) -> int:
     return int(app.backend.client.incr(key))
 
 
+@app.task(bind=True, ignore_result=True)
+def mark(self: Task) -> None:
+    """Note in Redis that this message's task ran."""
+    app.backend.client.sadd("done", self.request.id)
+
+
 def _write(path: str, line: str) -> None:
     with open(path, "a", encoding="utf-8") as file:
         file.write(line + "\n")
