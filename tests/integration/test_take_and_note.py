@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis as redis_py
 from kombu.connection import Connection
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 from kombu.messaging import Consumer
 from kombu.transport.virtual import Empty
 
@@ -128,7 +128,7 @@ def test_a_worker_that_dies_before_it_reads_the_reply_has_noted_the_message(
     ],
     ids=["small", "large", "quotes", "backslash", "headers"],
 )
-def test_the_note_is_kombus_own_and_is_made_once(
+def test_the_note_is_made_once_and_holds_the_message_as_it_is(
     body: Any, options: dict[str, Any], connection: Connection, client: redis_py.Redis
 ) -> None:
     connection.default_channel.body_encoding = options.pop("body_encoding", "base64")
@@ -148,7 +148,7 @@ def test_the_note_is_kombus_own_and_is_made_once(
     consumer.channel._brpop_read()
     ((received, message),) = got
     assert received == body
-    assert noted == unacked(client) == {message.delivery_tag: [sent, exchange, "a"]}
+    assert noted == unacked(client) == {message.delivery_tag: [sent, "", "a"]}
     assert (calls(client, "hset"), calls(client, "zadd")) == (1, 1)
     message.ack()
     assert (unacked(client), client.zcard(PREFIX + "unacked_index")) == ({}, 0)
@@ -166,6 +166,29 @@ def test_a_message_that_another_program_wrote_is_noted(
     drain(connection, got, 1)
     ((body, message),) = got
     assert (body, [*unacked(client)]) == ("theirs", [message.delivery_tag])
+
+
+@pytest.mark.parametrize("is_bound", [True, False])
+def test_a_message_goes_back_to_the_queue_that_it_came_from(
+    is_bound: bool, connection: Connection, client: redis_py.Redis
+) -> None:
+    """By its exchange kombu would return it to both queues, or to none, which loses it."""
+    exchange = Exchange("news", "topic")
+    with connection.clone() as own, own.Producer() as producer:
+        for queue in QUEUES:
+            Queue(queue.name, exchange, "sport.#").maybe_bind(producer.channel).declare()
+        producer.publish(1, exchange="news", routing_key="sport.golf", priority=3, serializer="json")
+    (message,) = client.lrange(PREFIX + "a\x06\x163", 0, -1)
+    client.delete(PREFIX + "b\x06\x163")
+    if not is_bound:
+        client.delete(PREFIX + "_kombu.binding.news")
+    consumer = consume(connection, [])
+    ask(connection, consumer)
+    (tag,) = unacked(client)
+    consumer.channel.qos.restore_by_tag(tag)
+    assert (unacked(client), client.llen(PREFIX + "b\x06\x163")) == ({}, 0)
+    (returned,) = client.lrange(PREFIX + "a\x06\x163", 0, -1)
+    assert json.loads(returned)["body"] == json.loads(message)["body"]
 
 
 def test_messages_of_every_queue_come_in_order_and_are_acknowledged(
@@ -458,7 +481,7 @@ def test_a_user_who_may_not_track_looks_every_now_and_then(
 ) -> None:
     caplog.set_level("INFO")
     got: list[Any] = []
-    with Connection(without("client|tracking"), transport_options=OPTIONS) as connection:
+    with Connection(without("client"), transport_options=OPTIONS) as connection:
         consume(connection, got)
         idle(connection)
         publish(connection, 1)

@@ -38,9 +38,10 @@ WAIT_SECONDS = 0.05
 
 _NEVER_WRITTEN = "celery-pymongo.never-written"
 
-# Takes the first message there is, and stores it as kombu's QoS.append does. To decode its body, a single
-# string, would cost more than all else; kombu writes it first, and mostly in base64. What is no message of
-# kombu's is returned all the same, for kombu to complain about.
+# Takes the first message there is, and stores it as kombu's QoS.append does, but for where it goes back to:
+# the very queue it came from. By its exchange it would go to every queue that is bound, and nowhere at all
+# where the binding is gone. To decode its body, a single string, would cost more than all else; kombu writes
+# it first, and mostly in base64. What is no message of kombu's is returned for kombu to complain about.
 TAKE = """
 local function without_body(message)
   if string.sub(message, 1, 10) == '{"body": "' then
@@ -54,17 +55,17 @@ end
 for place = 3, #KEYS do
   local message = redis.call('RPOP', KEYS[place])
   if message then
+    local queue = ARGV[2 + (place - 3) % (#ARGV - 1)]
     local is_json, decoded = pcall(cjson.decode, without_body(message))
     local properties = is_json and type(decoded) == 'table' and decoded.properties
     local origin = type(properties) == 'table' and properties.delivery_info
     local tag = type(origin) == 'table' and properties.delivery_tag
     if type(tag) ~= 'string' then
-      return {KEYS[place], message, ''}
+      return {queue, message, ''}
     end
-    local sent_to = cjson.encode(origin.exchange) .. ', ' .. cjson.encode(origin.routing_key)
     redis.call('ZADD', KEYS[1], ARGV[1], tag)
-    redis.call('HSET', KEYS[2], tag, '[' .. message .. ', ' .. sent_to .. ']')
-    return {KEYS[place], message, tag}
+    redis.call('HSET', KEYS[2], tag, '[' .. message .. ', "", ' .. cjson.encode(queue) .. ']')
+    return {queue, message, tag}
   end
 end
 return false
@@ -124,6 +125,8 @@ class Taker:
         self._script = _BY_NAME
         self._step = _Step.TAKE
         self._replies = 0
+        self._queues: Sequence[str] = ()
+        # Those of each priority, in the order of the queues.
         self._lists: Sequence[str] = ()
         self._can_track = True
         # The socket on which Redis reports changes, and until when that is relied on.
@@ -152,7 +155,7 @@ class Taker:
         is_tracked = self._tracked_on is not None and self._tracked_on is channel.client.connection._sock
         if is_tracked and lists == self._lists and time.monotonic() < self._waits_until:
             return
-        self._lists, self._waits_until = lists, 0.0
+        self._queues, self._lists, self._waits_until = queues, lists, 0.0
         {_Step.TAKE: self._take, _Step.TRACK: self._track, _Step.PAUSE: self._pause}[self._step](is_tracked)
 
     def read(self, **_options: Any) -> bool:
@@ -187,7 +190,7 @@ class Taker:
         channel = self._channel
         keys = [self._prefix + channel.unacked_index_key, self._prefix + channel.unacked_key, *self._lists]
         self.unread = time.time()
-        script = (*self._script, len(keys), *keys, self.unread)
+        script = (*self._script, len(keys), *keys, self.unread, *self._queues)
         # No reports from here on: kombu drops a connection that speaks while it may not take a message.
         self._tracked_on = None
         self._send(("CLIENT", "TRACKING", "OFF"), script) if is_tracked else self._send(script)
@@ -264,9 +267,8 @@ class Taker:
     def _wake(self) -> None:
         self._step, self._is_woken, self._waits_until = _Step.TAKE, True, 0.0
 
-    def _deliver(self, key: str, message: str, tag: str) -> None:
+    def _deliver(self, queue: str, message: str, tag: str) -> None:
         channel = self._channel
-        queue = key.removeprefix(self._prefix).rsplit(channel.sep, 1)[0]
         channel._queue_cycle.rotate(queue)
         self._noted = tag or None
         try:
