@@ -98,6 +98,8 @@ class Gate(bootsteps.StartStopStep):
         Without an event loop the timer is a thread or a greenlet beside the one that reads the connection. Of
         kombu's transports Redis bears two at once.
         """
+        if c.connection is None:  # the worker ends, and this tick was on its way
+            return
         if c.hub is not None or c.connection.transport.driver_type == "redis":
             self._look(c)
         elif not self._is_asked:

@@ -97,7 +97,8 @@ def _ask_redis(mongo: Any) -> None:
     try:
         mongo.view.look()
     except (RedisError, OSError) as error:
-        raise Unreachable(f"Redis does not answer ({type(error).__name__})") from None
+        place, name = mongo.redis_address, type(error).__name__
+        raise Unreachable(f"Redis at {place} does not answer ({name})") from None
 
 
 @contextmanager

@@ -134,7 +134,7 @@ def test_one_node_is_cut_off(fleet: Fleet) -> None:
 def test_mongodb_is_down(fleet: Fleet) -> None:
     fleet.mongo.kill()
     try:
-        found = fleet.clinic.expect("mongodb-down", "3 processes of 3 cut off", severity="down")
+        found = fleet.clinic.expect("mongodb-down", "3 of 3 processes cut off", severity="down")
     finally:
         fleet.mongo.start()
     assert "node-cut-off" not in {one["id"] for one in found["explains"]}

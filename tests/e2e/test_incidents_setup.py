@@ -183,7 +183,7 @@ def test_a_healthy_deployment_has_no_finding(shapes: dict[str, Clinic], shape: s
     code, told = healthy.command()
     assert (code, told["findings"]) == (0, []), told["findings"]
     assert told["processes"]["seen"] == processes
-    assert told["unchecked"] == []
+    assert told["unchecked"] == {}
 
 
 # --- who asks, and from where ---

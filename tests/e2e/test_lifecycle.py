@@ -66,7 +66,7 @@ def test_a_client_holds_its_minimum_pool_and_two_monitoring_sockets(node: Node, 
 def test_the_pool_is_warm_before_the_first_task(node: Node) -> None:
     before = node.run("place")
     (pool,) = before["servers"].values()
-    assert pool["idle"] >= pool["min"] >= 1
+    assert pool["idle"] >= 1
     assert before["circuit"] == "closed"
     assert before["pid"] in node.pids()
     assert before["node"] == node.worker.hostname

@@ -140,7 +140,7 @@ def test_the_service_with_beat_is_silent_while_nothing_changes(site: Site, tmp_p
     with Worker("worker", tmp_path / "quiet.log", env=env, options=("-B", "--without-mingle")) as worker:
         worker.wait_ready()
         worker.wait_for_log("client.warm", count=2)
-        worker.wait_for_log("Acquired lock")
+        worker.wait_for_log("this beat leads")
         done = pings(site, worker.children())
         before = worker.text
         wait_until(lambda: pings(site, worker.children()) > done + 4, what="four health checks more")

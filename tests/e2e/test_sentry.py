@@ -139,7 +139,7 @@ def test_without_a_dsn_nobody_imports_the_sdk(mongo: LocalServer, redis: LocalSe
         worker.wait_ready()
         assert call(app, "probe.modules", "pymongo") is True
         assert call(app, "probe.modules", "sentry_sdk") is False
-        sender.wait_for_log("Acquired lock")
+        sender.wait_for_log("this beat leads")
         assert sender.terminate() == 0
     assert told.read_text().split() == ["False"]
 
@@ -150,7 +150,7 @@ def test_beat_reports_with_the_same_names(
     env = environ(mongo, redis, sentry.dsn, CELERY_PYMONGO_HEALTH_INTERVAL_SECONDS="1")
     with beat(env, tmp_path) as sender:
         sender.wait_for_sent("mongo.health.check")
-        delete_lock(redis)
+        spoil_schedule(redis)
         assert sender.wait() == 1
     wait_until(sentry.events, what="an event of beat")
     (event,) = sentry.events()
@@ -158,9 +158,10 @@ def test_beat_reports_with_the_same_names(
     assert event["tags"]["celery_pymongo.deployment"] == "shop"
 
 
-def delete_lock(redis: LocalServer) -> None:
+def spoil_schedule(redis: LocalServer) -> None:
+    """What beat neither waits out nor mends: a value of another kind in the place of its schedule."""
     with redis_py.Redis.from_url(redis.uri) as client:
-        client.delete("celery-pymongo:shop:redbeat:lock")
+        client.set("celery-pymongo:shop:redbeat::schedule", "spoilt")
 
 
 class BadSentry(socketserver.ThreadingTCPServer):
