@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from celery import signals
 
+from . import receivers
 from .mongo.suspicion import Suspicion
 from .mongo.work import Work, Works, current_work
 
@@ -37,9 +38,7 @@ class Attribution:
             (signals.task_prerun, self.task_prerun),
             (signals.task_postrun, self.task_postrun),
         ):
-            uid = f"celery_pymongo.attribution.{handler.__name__}"
-            signal.disconnect(dispatch_uid=uid)
-            signal.connect(handler, weak=False, dispatch_uid=uid)
+            receivers.connect(signal, handler, f"celery_pymongo.attribution.{handler.__name__}")
 
     def task_prerun(self, task_id: str, task: Any, **_kwargs: Any) -> None:
         """In the thread or greenlet of the task, before its body."""

@@ -2,6 +2,8 @@
 
 import logging
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import kombu.exceptions
@@ -10,6 +12,7 @@ from celery.beat import SchedulingError
 from celery.signals import beat_init
 from redbeat import RedBeatScheduler
 from redbeat.schedulers import LUA_EXTEND_TO_SCRIPT, acquire_distributed_beat_lock, get_redis
+from redis.exceptions import LockError
 
 from . import events, redis_server
 from .events import Event
@@ -86,22 +89,23 @@ class Scheduler(RedBeatScheduler):
 
     def _tick(self, *args: Any, **kwargs: Any) -> list[float]:
         """Return the seconds to the next tick; nothing where another beat leads."""
-        return [super().tick(*args, **kwargs)] if self._leads() else []
+        if self.lock_key and self.lock is None:
+            self.lock = self._new_lock()
+        # RedBeat's tick begins by extending the lock.
+        with suppress(LockError):
+            return [super().tick(*args, **kwargs)]
+        if not self.lock.acquire(blocking=False):
+            self._stand_by()
+            return []
+        self._lead()
+        return [super().tick(*args, **kwargs)]
 
-    def _leads(self) -> bool:
-        """Say whether this beat has the lock, having taken it where it is free."""
-        if not self.lock_key or (self.lock is not None and self.lock.owned()):
-            return True
-        if self.lock is None:
-            client = get_redis(self.app)
-            self.lock = client.lock(self.lock_key, timeout=self.lock_timeout)
-            # As RedBeat does: redis-py's own adds to the time that is left.
-            self.lock.lua_extend = client.register_script(LUA_EXTEND_TO_SCRIPT)
-        if self.lock.acquire(blocking=False):
-            self._lead()
-            return True
-        self._stand_by()
-        return False
+    def _new_lock(self) -> Any:
+        client = get_redis(self.app)
+        lock = client.lock(self.lock_key, timeout=self.lock_timeout)
+        # As RedBeat does: redis-py's own adds to the time that is left.
+        lock.lua_extend = client.register_script(LUA_EXTEND_TO_SCRIPT)
+        return lock
 
     def _lead(self) -> None:
         if self._has_led:
@@ -124,7 +128,7 @@ class Scheduler(RedBeatScheduler):
     def _say_lost(self, what: str) -> None:
         events.say(logger, logging.WARNING, Event.BEAT_LOCK_LOST, "the leader's lock was lost: %s", what)
 
-    def _tried(self, act: Any) -> bool:
+    def _tried(self, act: Callable[[], object]) -> bool:
         """Act, and say whether Redis answered; that it does not, and that it does again, is said once."""
         try:
             act()

@@ -12,6 +12,7 @@ from typing import Any
 
 from celery import signals
 
+from . import receivers
 from .mongo.classify import denied
 from .text import shorten
 
@@ -55,9 +56,7 @@ class Denials:
             (signals.task_failure, self._failed),
             (signals.task_retry, self._retried),
         ):
-            uid = f"celery_pymongo.denials.{handler.__name__}"
-            signal.disconnect(dispatch_uid=uid)
-            signal.connect(handler, weak=False, dispatch_uid=uid)
+            receivers.connect(signal, handler, f"celery_pymongo.denials.{handler.__name__}")
 
     def note(self, task: str, error: BaseException) -> None:
         """Note an error that a task met, if it is that MongoDB denied an operation."""

@@ -8,6 +8,8 @@ from typing import Any
 
 from celery import signals
 
+from . import receivers
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object per record: time, level, logger, message, pid; event, task and error where known."""
@@ -74,9 +76,7 @@ def set_up(*, as_json: bool) -> None:
 
 def _on_setup(act: Callable[..., None], uid: str) -> None:
     for signal in (signals.after_setup_logger, signals.after_setup_task_logger):
-        # Celery keeps the first of two receivers with one name; the newest app has the say.
-        signal.disconnect(dispatch_uid=uid)
-        signal.connect(act, weak=False, dispatch_uid=uid)
+        receivers.connect(signal, act, uid)
 
 
 def _task_name(record: logging.LogRecord) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any
 from celery import Celery, signals
 from celery.concurrency import get_implementation
 
-from . import app_redis, events, node_record, own_queues
+from . import app_redis, events, node_record, own_queues, receivers
 from .advice import advise
 from .attribution import Attribution
 from .board import RECORD_BYTES, Board, NoBoardError
@@ -90,9 +90,7 @@ class Lifecycle:
             (signals.worker_process_shutdown, self.worker_process_shutdown),
             (signals.worker_shutdown, self.worker_shutdown),
         ):
-            uid = f"celery_pymongo.{handler.__name__}"
-            signal.disconnect(dispatch_uid=uid)
-            signal.connect(handler, weak=False, dispatch_uid=uid)
+            receivers.connect(signal, handler, f"celery_pymongo.{handler.__name__}")
 
     def celeryd_init(self, sender: str, instance: Any, **_kwargs: Any) -> None:
         """In MAIN, before anything of the worker exists: -Q and -X still have their say on our queues."""

