@@ -41,6 +41,8 @@ def run(options: argparse.Namespace, folder: Path) -> int:
         try:
             if not lock.acquire():
                 return _refuse(f"it runs already (pid {lock.holder()}); stop it there with Ctrl-C")
+            # Before anything is installed or said of the servers that no setting names.
+            named.check(load_settings())
             install_servers(load_settings())
             interrupts = Interrupts()
             interrupts.listen()
@@ -71,7 +73,6 @@ class _Session:
     def run(self) -> int:
         self._prepare_folder()
         self._check_space(NEEDED_MB)
-        named.check(load_settings())
         services = server_services(load_settings(), self._folder, self._options)
         services += celery_services(self._folder, self._options)
         settings = load_settings()  # now with the addresses of those servers
