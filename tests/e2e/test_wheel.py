@@ -150,6 +150,20 @@ def test_the_shops_operator_has_the_command_line_and_its_schemas(shop: Worker) -
     assert json.loads(mongo("schema", "processes"))["properties"]["schema"] == {"const": "processes/1"}
 
 
+def test_the_wheel_is_a_service_of_its_own(site: Path, tmp_path: Path) -> None:
+    """As in the image: -A celery_pymongo, in a folder with nothing in it, with every task and command."""
+    env = {**os.environ, "PYTHONPATH": str(site), "MONGODB_URI": "mongodb://h", "REDIS_URL": "redis://h"}
+    program = "from celery_pymongo.celery import app; app.loader.import_default_modules(); print(*app.tasks)"
+    modules = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert modules.returncode == 0, modules.stderr
+    assert {"mongo.health.check", "mongo.ops.doctor", "mongo.ops.exhaust"} <= set(modules.stdout.split())
+    command = [sys.executable, "-m", "celery", "-A", "celery_pymongo", "mongo", "schema", "status"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_nothing_else_of_the_configuration_changes(shop: Worker) -> None:
     """The whole of it, before and after install(app)."""
     program = """

@@ -1,15 +1,25 @@
 """What is deployed or run by a shell is checked by the tools of its own kind; no docker is needed."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+from ops.local import programs
+from ops.local.servers import free_port
+from tests.e2e.image import instructions
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.prefix) / "bin"
+DOCKERFILE = ROOT / "ops" / "compose" / "Dockerfile"
 SCRIPTS = ["ops/up", "ops/test", "ops/lock", "ops/bench", "ops/compose/secrets", ".ci/run"]
 
 
@@ -55,12 +65,51 @@ def test_shell_scripts_are_clean(script: str):
     assert linted.returncode == 0, linted.stdout
 
 
-def test_every_service_has_an_init_and_limits_and_no_service_of_ours_is_root(compose: Any):
+def test_every_service_has_an_init_and_limits_and_none_is_root_or_can_be(compose: Any):
     for name, service in compose["services"].items():
         assert service["init"] is True, name
         assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory"}, name
-    dockerfile = (ROOT / "ops" / "compose" / "Dockerfile").read_text()
-    assert dockerfile.rindex("\nUSER 10001") > dockerfile.rindex("\nFROM")
+        assert service["cap_drop"] == ["ALL"], name
+        assert "cap_add" not in service, name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert (service["read_only"], service["tmpfs"]) == (True, ["/tmp"]), name  # noqa: S108 - a container's
+        users = {"mongo:8.0": "mongodb", "redis:8.2": "redis", "celery-pymongo": None}
+        assert service.get("user") == users[service["image"]], name
+    last = [rest for name, rest in instructions(DOCKERFILE.read_text()) if name == "USER"]
+    assert last == ["10001"]
+
+
+def test_the_image_is_the_wheel_and_its_dependencies_alone():
+    """What is copied by name falls behind what is imported; the wheel has all of it, and `celery mongo`."""
+    followed = instructions(DOCKERFILE.read_text())
+    last_from = max(number for number, (name, _) in enumerate(followed) if name == "FROM")
+    assert [rest for name, rest in followed[last_from:] if name == "COPY"] == [
+        "--from=build /opt/venv /opt/venv"
+    ]
+    assert dict(followed)["ENTRYPOINT"] == '["celery", "-A", "celery_pymongo"]'
+
+
+def test_the_password_of_redis_is_in_no_command_line(compose: Any, tmp_path: Path):
+    """The compose file's own command, with the server of the tests under Redis' name."""
+    secret = tmp_path / "redis_password"
+    secret.write_text(password := "s3cret")
+    port, program = free_port(), tmp_path / "redis-server"
+    program.write_text(f'#!/bin/sh\nexec {programs.redis_server_program()} "$@" --port {port}\n')
+    program.chmod(0o755)
+    shell, option, script = compose["services"]["redis"]["command"]
+    script = script.replace("$$", "$").replace("/run/secrets/redis_password", str(secret))
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    with subprocess.Popen([shell, option, script], cwd=tmp_path, env={"PATH": path}) as server:
+        try:
+            client = redis.Redis(port=port, password=password, retry=Retry(ConstantBackoff(0.05), 200))
+            assert client.ping()
+            assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
+            commands = {" ".join(process.cmdline()) for process in psutil.process_iter()}
+            assert any(str(port) in command for command in commands)
+            assert not [command for command in commands if password in command]
+            client.close()
+        finally:
+            server.terminate()
 
 
 def test_a_worker_may_take_longer_to_stop_than_a_task_may_run(compose: Any):
