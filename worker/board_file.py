@@ -1,16 +1,19 @@
 """Where a board's memory comes from: a file in memory, else a file on disk, else memory without a name."""
 
+import fcntl
 import hashlib
 import mmap
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # In memory: it costs no disk, and a reboot forgets it.
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - files here are opened exclusively, by their owner alone
+_LOOK_SECONDS = 0.001
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
@@ -32,6 +35,32 @@ def attach(path: Path) -> mmap.mmap:
         return mmap.mmap(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path | None, *, seconds: float) -> Iterator[None]:
+    """Have one process at a time in the block. Raises OSError where that cannot be had within so many
+    seconds, or where there is no file.
+    """
+    if path is None:
+        raise FileNotFoundError("no file to lock")
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _lock(descriptor, time.monotonic() + seconds)
+        yield
+    finally:
+        # The lock goes with it.
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, until: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(_LOOK_SECONDS)
 
 
 def prefix(deployment: str) -> str:

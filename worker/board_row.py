@@ -196,6 +196,11 @@ class Row:
         """How its process sees MongoDB; None where nobody is there, or has not reported yet."""
         return None if self.last_tick is None else self._circuit()
 
+    @property
+    def is_away(self) -> bool:
+        """Whether its process, which may not have reported yet, or may be dead, does not reach MongoDB."""
+        return self._circuit() is not CircuitState.CLOSED
+
     def read(self) -> RowState:
         """Return what the row says now."""
         integers, floats = self._integers, self._floats

@@ -41,11 +41,15 @@ class Dumps:
         return may
 
 
-def say(records: list[dict[str, Any]], why: str) -> None:
-    """Log that the recorder is worth a look, in one line; a JSON log has all records in it."""
+def say(records: list[dict[str, Any]], why: str, *, is_open: bool = False) -> None:
+    """Log that the recorder is worth a look, in one line; a JSON log has all records in it.
+
+    At DEBUG while the circuit `is_open`: of an outage a node says no more than it has to.
+    """
     message = "%s; `mongo flight` shows the %s"
     args = (why, count(len(records), "record"))
-    events.say(logger, logging.INFO, Event.FLIGHT_DUMPED, message, *args, reason=why, records=records)
+    level = logging.DEBUG if is_open else logging.INFO
+    events.say(logger, level, Event.FLIGHT_DUMPED, message, *args, reason=why, records=records)
 
 
 def line(record: dict[str, Any]) -> str:

@@ -58,26 +58,32 @@ MEANINGS: dict[Event, str] = {
     Event.CLIENT_WARM: "INFO. The first ping came back: which server, in how many milliseconds.",
     Event.CLIENT_CLOSED: "INFO. The client was closed, with the pool's last counters.",
     Event.CLIENT_CLOSE_SLOW: "WARNING. A part of the shutdown did not end in its time; it is named.",
-    Event.CLIENT_REPLACED: "WARNING. A new client took the place of one that could not come back, and why.",
+    Event.CLIENT_REPLACED: "WARNING (DEBUG in an outage, whose end tells of it). A new client took the "
+    "place of one that could not come back, and why.",
     Event.CLIENT_FOREIGN: "WARNING. Another MongoClient is open: before a fork it is a hazard, beside ours "
     "it doubles the connections. The creating stack follows.",
     Event.CLIENT_BACKGROUND: "WARNING. What PyMongo's background threads met, as where a new connection is "
     "refused while the open ones work. Said once until it changes, and not while the circuit is open.",
-    Event.CIRCUIT_OPENED: "ERROR. This process cannot use MongoDB, and why. Said once per outage.",
+    Event.CIRCUIT_OPENED: "ERROR by the first process of a node that cannot use MongoDB, and why; DEBUG by "
+    "the others. Said once per outage.",
     Event.CIRCUIT_CAUSE: "ERROR. An outage turns out to be one that a person has to end: the login is "
-    "refused, or TLS or the options do not fit the server.",
-    Event.CIRCUIT_CLOSED: "INFO. MongoDB answers again, and how long it did not.",
+    "refused, or TLS or the options do not fit the server. DEBUG by all but one process of a node.",
+    Event.CIRCUIT_CLOSED: "INFO by the last process of a node that MongoDB answers again, and how long it "
+    "did not; DEBUG by the others.",
     Event.SERVER_HUNG: "WARNING. A server neither answers nor refuses, and for how long; the operations that "
-    "wait for it are interrupted. Said once per hang and process.",
-    Event.RECONNECT_FAILED: "INFO. A reconnection attempt failed (told of the 1st, 2nd, 4th, 8th…); when "
+    "wait for it are interrupted. Said once per hang by one process of a node; DEBUG by the others, and "
+    "where `circuit.opened` tells of it.",
+    Event.RECONNECT_FAILED: "DEBUG. A reconnection attempt failed (told of the 1st, 2nd, 4th, 8th…); when "
     "the next one is due.",
     Event.RECONNECT_GIVEN_UP: "ERROR. MongoDB is away for longer than the settings allow. Said once per "
     "outage by one process of a node; trying goes on.",
     Event.GATE_CLOSED: "WARNING. The node leaves these queues alone, and why: outage, operator.",
-    Event.GATE_OPENED: "INFO. The node consumes these queues again, after how long, and why it did not.",
-    Event.HEALTH_CHANGED: "WARNING (INFO when ok). The verdict on the fleet changed, and why; said once.",
+    Event.GATE_OPENED: "INFO (DEBUG after an outage). The node consumes these queues again, after how long, "
+    "and why it did not.",
+    Event.HEALTH_CHANGED: "WARNING (INFO when ok, DEBUG where an outage explains it). The verdict on the "
+    "fleet changed, and why; said once.",
     Event.TASK_RETRY: "WARNING. A task met a transient error and will run again: which, when, attempt n.",
-    Event.TASK_REQUEUED: "INFO. A task went back to the broker since MongoDB is away; costs no retry.",
+    Event.TASK_REQUEUED: "DEBUG. A task went back to the broker since MongoDB is away; costs no retry.",
     Event.TASK_EXPIRED: "WARNING. Messages whose `expires` passed before they could run, and how many so far "
     "(told of the 1st, 2nd, 4th, 8th…).",
     Event.TASK_DEAD: "ERROR. A message went to the dead letters for a person to decide: it killed its "
@@ -91,12 +97,14 @@ MEANINGS: dict[Event, str] = {
     Event.POOL_LEAK: "WARNING. A task ended and left a session, a transaction, a cursor or a client open.",
     Event.POOL_RETURNED: "INFO. What was held for long, or left open, came back after all.",
     Event.POOL_DRIFT: "WARNING. The pool can no longer be asked for its gauges; events alone are counted.",
-    Event.FLIGHT_DUMPED: "INFO. The flight recorder is worth a look, and why: `mongo flight` shows it. A "
-    "JSON log has the records in this line.",
+    Event.FLIGHT_DUMPED: "INFO (DEBUG in an outage). The flight recorder is worth a look, and why: `mongo "
+    "flight` shows it. A JSON log has the records in this line.",
     Event.PROCESS_LOST: "ERROR. A process ended without a goodbye: its last task, report and records.",
     Event.NODE_LOST: "ERROR. All processes of a node fell silent: it was killed, or its host is gone.",
-    Event.REGISTRY_AWAY: "WARNING. Redis takes no reports. Said once; tasks are not affected.",
-    Event.REGISTRY_BACK: "INFO. Redis takes reports again, and how long it did not.",
+    Event.REGISTRY_AWAY: "WARNING. Redis takes no reports; tasks are not affected. Said once by one process "
+    "of a node; DEBUG by the others.",
+    Event.REGISTRY_BACK: "INFO. Redis takes reports again, and how long it did not. DEBUG by all but one "
+    "process of a node.",
     Event.HISTORY_REFUSED: "WARNING. MongoDB does not let us keep the history; Redis has the last days.",
     Event.BOARD_PRIVATE: "WARNING. No shared memory for the board, or no row left: remote control sees less.",
     Event.REPORTER_ERROR: "WARNING. The reporter thread met an error of its own and goes on.",

@@ -148,9 +148,11 @@ class Gate(bootsteps.StartStopStep):
             if why is not None and queue in subscribed:
                 c.task_consumer.cancel_by_queue(queue)
             elif why is None and queue in before and queue not in subscribed:
-                c.add_task_queue(queue)
+                _consume(c, queue)
         closed = {queue: _closed(before.get(queue), why, now) for queue, why in decided.items() if why}
-        if closed == before:
+        if closed == before or self._closed is not before:
+            # Nothing new, or told already by a look that went ahead while this one waited for the broker, as
+            # two greenlets do.
             return
         self._closed = closed
         shown = {queue: [str(one.why), one.since] for queue, one in _real(closed).items()}
@@ -161,6 +163,12 @@ class Gate(bootsteps.StartStopStep):
     def _why(self, queue: str) -> Why | None:
         closed = self._closed.get(queue)
         return None if closed is None else closed.why
+
+
+def _consume(c: Any, name: str) -> None:
+    # As its `add_task_queue`, which says in another line what we say.
+    c.task_consumer.add_queue(c.app.amqp.queues[name])
+    c.task_consumer.consume()
 
 
 def _told(board: Board) -> Iterable[Any]:
@@ -196,13 +204,7 @@ def _say_opened(before: Mapping[str, Closed], opened: Iterable[str], now: float)
             seconds = now - min(were[queue].since for queue in queues)
             message = "%s, after %.1f s (%s)"
             args = (", ".join(queues), seconds, meaning)
-            events.say(
-                logger,
-                logging.INFO,
-                Event.GATE_OPENED,
-                message,
-                *args,
-                queues=queues,
-                why=str(why),
-                seconds=seconds,
-            )
+            # `circuit.closed` tells of the end of an outage.
+            level = logging.DEBUG if why is Why.OUTAGE else logging.INFO
+            fields = {"queues": queues, "why": str(why), "seconds": seconds}
+            events.say(logger, level, Event.GATE_OPENED, message, *args, **fields)

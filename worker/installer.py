@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery
 
 from . import control as control  # noqa: PLC0414 - importing it registers its commands
-from . import fixes, logs, message, own_queues, queues, requeue, schedule
+from . import failures, fixes, logs, message, own_queues, queues, requeue, schedule
 from .copies import Copies
 from .deliveries import Deliveries
 from .drills import Drills
@@ -65,6 +65,7 @@ def _equip(app: Celery, settings: Settings | None) -> Mongo:
     fixes.install(app)
     own_queues.declare(app)
     requeue.hush()
+    failures.shorten(lambda: mongo.link.circuit)
     for module in _TASK_MODULES:
         module.register(app)
     return mongo

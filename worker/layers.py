@@ -111,7 +111,7 @@ def hung_seconds(report: Mapping[str, Any], silence: float) -> float | None:
 
 def _cut_off(among: Sequence[Process], *, of: int) -> Layer:
     """Return who is cut off; `of` is how many processes there are, where these are not all."""
-    away = [p for p in among if p.report.get("circuit", "closed") != "closed"]
+    away = [process for process in among if is_cut_off(process)]
     if not away:
         return Layer(Verdict.OK if among else Verdict.UNKNOWN)
     longest = max(p.report.get("outage") or 0.0 for p in away)
@@ -120,6 +120,11 @@ def _cut_off(among: Sequence[Process], *, of: int) -> Layer:
     if met := Counter(str(p.report["error"]) for p in away if p.report.get("error")).most_common(1):
         reason += f" ({met[0][0]})"
     return Layer(Verdict.DOWN if len(away) == len(among) else Verdict.DEGRADED, [reason])
+
+
+def is_cut_off(process: Process) -> bool:
+    """Say whether this process reports that it cannot use MongoDB."""
+    return bool(process.report.get("circuit", "closed") != "closed")
 
 
 def member_problems(

@@ -33,8 +33,8 @@ class JsonFormatter(logging.Formatter):
 
 
 class QuietSchedule(logging.Filter):
-    """Has Celery's "sending", "received" and "succeeded" of the tasks that beat sends every few seconds at
-    DEBUG: what they find out is logged as events of their own.
+    """Has Celery's "sending", "received", "succeeded" and "discarding" of the tasks that beat sends every few
+    seconds at DEBUG: what they find out is logged as events of their own.
     """
 
     def __init__(self, names: Collection[str]) -> None:
@@ -55,7 +55,7 @@ def quiet(names: Collection[str]) -> None:
     hush = QuietSchedule(names)
 
     def on_setup(**_kwargs: Any) -> None:
-        for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat"):
+        for name in ("celery.app.trace", "celery.worker.strategy", "celery.worker.request", "celery.beat"):
             logging.getLogger(name).addFilter(hush)
 
     _on_setup(on_setup, "celery_pymongo.quiet")
@@ -83,8 +83,10 @@ def _task_name(record: logging.LogRecord) -> str | None:
     data = getattr(record, "data", None)
     if isinstance(data, dict):
         return data.get("name")
-    # Beat's only say it in "Sending due task <entry> (<task>)".
-    name = record.args[-1] if isinstance(record.args, tuple) and record.args else None
+    # Others only say it: "Sending due task <entry> (<task>)", "Discarding revoked task: <task>[<id>]".
+    if not isinstance(record.args, tuple) or not record.args:
+        return None
+    name = record.args[0 if record.name == "celery.worker.request" else -1]
     return name if isinstance(name, str) else None
 
 

@@ -131,7 +131,7 @@ class Presence:
         self._exhaustion.look(now, told, self._mongo.monitor.tasks)
         is_open = told["circuit"] == CircuitState.OPEN
         if why := self._dumps.reason(now, timeouts=told["count"]["timeouts"], is_open=is_open):
-            dumps.say(self._mongo.flight(), why)
+            dumps.say(self._mongo.flight(), why, is_open=is_open)
 
     def _doubt_redis(self) -> None:
         """Say once per node, here and not in MAIN, which may not wait for Redis, what it may lose."""

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from pymongo.errors import PyMongoError
@@ -38,6 +39,7 @@ from .mongo.suspicion import Suspicion
 from .mongo.work import Work
 from .settings import Settings, load_settings, settings_warnings, unused_by_an_app
 from .siblings import Company as Siblings
+from .siblings import moved
 from .text import count
 
 T = TypeVar("T")
@@ -134,6 +136,10 @@ class Mongo:
             waits=self.monitor.oldest,
             give_up_seconds=settings.give_up_seconds,
         )
+
+    def leads(self) -> bool:
+        """Say whether this process speaks for its node of what each of them meets."""
+        return self._company().leads()
 
     def _company(self) -> Company:
         if self.board is None or isinstance(self.row, PrivateRow):
@@ -308,8 +314,14 @@ class Mongo:
     def _record(self, kind: Kind, number: float, text: str) -> None:
         self.row.recorder.record(kind, number, text)
 
-    def _circuit_changed(self, change: Change) -> None:
-        self.row.set_circuit(change.after)
+    def _circuit_changed(self, change: Change) -> bool:
+        """Show the change on the board; say whether this process speaks for its node of it."""
+        board, move = self.board, partial(self.row.set_circuit, change.after)
+        if board is None or isinstance(self.row, PrivateRow):
+            move()
+            return True
+        with board.turn():
+            return moved(board.rows, current_slot(), move)
 
     def _settings_changed(self) -> bool:
         """Read the settings again; say whether a client that is made now would be another."""

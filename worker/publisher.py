@@ -20,7 +20,8 @@ _SAID_SECONDS = 86_400.0
 class Publisher:
     """Reports of one process: sent at once while Redis takes them, after a backoff while it does not.
 
-    One thread uses it. Times are monotonic seconds, given by the caller.
+    One thread uses it. Times are monotonic seconds, given by the caller. `speaks`: whether it is for this
+    process to tell what each of its node meets.
     """
 
     def __init__(
@@ -29,10 +30,12 @@ class Publisher:
         backoff: Backoff,
         *,
         uniform: Callable[[float, float], float] = random.uniform,
+        speaks: Callable[[], bool] = lambda: True,
     ) -> None:
         self._registry = registry
         self._backoff = backoff
         self._uniform = uniform
+        self._speaks = speaks
         self._failures = 0
         self._away_since = 0.0
         self._due_at = float("-inf")
@@ -119,12 +122,14 @@ class Publisher:
         # The class alone: texts of redis-py name hosts, and those of others may name more.
         name = type(error).__name__
         message = "Redis does not take this process's reports (%s); tried again in %.1f s, then with backoff"
-        events.say(logger, logging.WARNING, Event.REGISTRY_AWAY, message, name, delay, error=name)
+        level = logging.WARNING if self._speaks() else logging.DEBUG
+        events.say(logger, level, Event.REGISTRY_AWAY, message, name, delay, error=name)
 
     def _succeed(self, now: float) -> None:
         if self._failures:
             seconds = now - self._away_since
             message = "Redis takes this process's reports again, after %.1f s"
-            events.say(logger, logging.INFO, Event.REGISTRY_BACK, message, seconds, seconds=seconds)
+            level = logging.INFO if self._speaks() else logging.DEBUG
+            events.say(logger, level, Event.REGISTRY_BACK, message, seconds, seconds=seconds)
         self._failures = 0
         self._due_at = float("-inf")

@@ -216,7 +216,7 @@ class Run:
             self._mongo.requeued += 1
             message = "%s[%s] goes back to the broker: %s"
             args = (self._task.name, self._task.request.id, reason)
-            events.say(logger, logging.INFO, Event.TASK_REQUEUED, message, *args, reason=reason)
+            events.say(logger, logging.DEBUG, Event.TASK_REQUEUED, message, *args, reason=reason)
         if way is Way.REQUEUE:
             # A copy is a first delivery again.
             if self._original is None or not self._original.counts_returns:

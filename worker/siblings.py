@@ -69,6 +69,17 @@ def leads(rows: Sequence[Row], own: int, *, now: float) -> bool:
     return not any(_reports(row, now) for row in rows[:own])
 
 
+def moved(rows: Sequence[Row], own: int, move: Callable[[], None]) -> bool:
+    """Move the circuit of the own row; say whether the process speaks for its node of that: the first to be
+    cut off, and the last to return.
+
+    One process at a time, or none of those that move together would be the first.
+    """
+    move()
+    others = (row.read() for slot, row in enumerate(rows) if slot != own and row.is_away)
+    return not any(state.state == "open" and state.is_alive for state in others)
+
+
 def cut_off(rows: Sequence[Row], *, now: float) -> list[int]:
     """Return the slots that report and do not reach MongoDB."""
     return [slot for slot, row in enumerate(rows) if _is_away(row) and _reports(row, now)]
@@ -111,6 +122,10 @@ class Company:
     def is_cut_off(self) -> bool:
         """Whether another process of the node reports that it does not reach MongoDB."""
         return any(slot != self._own for slot in cut_off(self._rows, now=self._clock()))
+
+    def leads(self) -> bool:
+        """Whether no process of a lower slot reports."""
+        return leads(self._rows, self._own, now=self._clock())
 
 
 def _reports(row: Row, now: float) -> bool:

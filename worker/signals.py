@@ -260,7 +260,7 @@ class Lifecycle:
         if self._mongo.place.concurrency == 1:
             self._attribution.row = self._mongo.row
         backoff = Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds)
-        publisher = Publisher(self._registry, backoff)
+        publisher = Publisher(self._registry, backoff, speaks=self._mongo.leads)
         self._presence = Presence(self._mongo, self._attribution, publisher, self._denials)
         self._reporter = Reporter(self._mongo, self._presence, self._agent)
         self._reporter.start()

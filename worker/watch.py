@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import board, burial, events, layers, verdicts
 from .events import Event
 from .fleet import assess
+from .mongo.circuit import CircuitState
 from .mongo.health import Verdict
 from .snapshot import aggregate, coverage, snapshot
 from .verdicts import Facts, Judgement
@@ -49,10 +50,11 @@ class Watch:
         ping = self._mongo.check()
         topology, concern = ping.get("topology"), self._mongo.settings.effective_write_concern
         own = f"{ping['node']}/{ping['slot']}"
+        is_cut_off = ping["circuit"] != CircuitState.CLOSED
         known = _tried(self._view.look)
         if known is None:
             alone = Facts(own=own, ping=ping, topology=topology, write_concern=concern)
-            return ping | self._conclude_alone(verdicts.judge(alone))
+            return ping | self._conclude_alone(verdicts.judge(alone), is_cut_off=is_cut_off)
         fleet = self._view.assess(known)
         lasting = verdicts.since(fleet, known.before.get("lasting", {}))
         waiting = _tried(lambda: self._view.waiting(fleet))
@@ -67,7 +69,9 @@ class Watch:
             since=lasting,
         )
         found = _settled(verdicts.judge(facts), known.before, fleet.at)
-        _tried(lambda: self._keep(found | {"lasting": lasting}, known.before))
+        is_cut_off = is_cut_off or any(map(layers.is_cut_off, fleet.present))
+        kept = found | {"lasting": lasting, "cut_off": is_cut_off}
+        _tried(lambda: self._keep(kept, known.before))
         return ping | found | {"fleet": coverage(fleet)}
 
     def run_if_stale(self) -> bool:
@@ -106,11 +110,12 @@ class Watch:
     def _leftovers(self) -> list[board.Board]:
         return board.leftovers(self._mongo.settings.deployment)
 
-    def _conclude_alone(self, judgement: Judgement) -> dict[str, Any]:
-        before, self._alone = self._alone, _settled(judgement, self._alone, time.time())
-        if _is_change(self._alone, before):
+    def _conclude_alone(self, judgement: Judgement, *, is_cut_off: bool) -> dict[str, Any]:
+        before, found = self._alone, _settled(judgement, self._alone, time.time())
+        self._alone = found | {"cut_off": is_cut_off}
+        if _is_change(found, before):
             _say_change(self._alone, before)
-        return self._alone | {"fleet": None}
+        return found | {"fleet": None}
 
     def _keep(self, found: dict[str, Any], before: Mapping[str, Any]) -> None:
         # What began at one moment ends once, however many find that it did.
@@ -140,9 +145,19 @@ def _is_change(found: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
 def _say_change(found: Mapping[str, Any], before: Mapping[str, Any]) -> None:
     verdict, reasons = found["verdict"], found["reasons"]
     level = logging.INFO if verdict == Verdict.OK else logging.WARNING
+    if _is_of_outage(found, before):
+        level = logging.DEBUG
     args = (before.get("verdict", Verdict.UNKNOWN), verdict, "; ".join(reasons) or "no complaints")
     fields = {"verdict": verdict, "reasons": reasons, "layers": found["layers"]}
     events.say(logger, level, Event.HEALTH_CHANGED, "%s -> %s (%s)", *args, **fields)
+
+
+def _is_of_outage(found: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Say whether an outage explains all that was, or is, wrong: each node has told of it."""
+    wrong = [one for one in (found, before) if one.get("verdict") in (Verdict.DEGRADED, Verdict.DOWN)]
+    return bool(wrong) and all(
+        one.get("cut_off") and one.get("layers", {}).get("reachability") == one["verdict"] for one in wrong
+    )
 
 
 def _tried(ask: Callable[[], T]) -> T | None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ops.local.servers import LocalServer
+from tests.e2e.apps import loud
 from tests.e2e.apps.service import ALONE, Beat, beat, call, environment, producer, service
+from tests.e2e.shops import Shop
 from tests.e2e.workers import Worker
 from worker.events import Event
 
 QUICK = {"CELERY_PYMONGO_HEALTH_INTERVAL_SECONDS": "1"}
 # What is printed rather than logged: by Celery when it is told to end, by billiard in each spawned child.
+OF_A_TASK = re.compile(r"Task \S+ (received|succeeded)")
 PRINTED = re.compile(r"worker: (Warm|Cold|Hitting)|\[.* child process \d+ calling self.run\(\)")
 
 
@@ -107,6 +110,41 @@ def test_in_text_the_name_of_an_event_stands_first(
     messages = [line.partition("] ")[2] for line in node.text.splitlines() if line.startswith("[20")]
     for event in (Event.CLIENT_OPENED, Event.CLIENT_WARM, Event.CLIENT_CLOSED):
         assert len([message for message in messages if message.startswith(f"{event}: ")]) == 1
+
+
+# --- an outage ---
+
+
+def test_an_outage_is_three_lines_of_a_node_and_one_of_a_task_that_fails(
+    shop: Callable[..., Shop], mongo: LocalServer, redis: LocalServer
+) -> None:
+    """Four processes and more tasks than they can run meanwhile; beat asks for the health."""
+    here = shop(redis.uri)
+    env = {"CELERY_PYMONGO_GATED_QUEUES": "shop", "MONGODB_SERVER_SELECTION_TIMEOUT_MS": "1500", **QUICK}
+    node = here.worker("prefork", concurrency=4, env={**env, loud.VARIABLE: "NOTSET"}).wait_ready()
+    node.wait_for_log("client.warm", count=4)
+    here.beat()
+    first = here.send("save", "first")
+    assert first.get(timeout=30) == "first"
+    begin = len(node.text)
+    mongo.kill()
+    node.wait_for_log(r"gate\.closed")
+    failed = here.send("count", queue="mongo.ops")
+    kept = [here.send("save", key) for key in range(50)]
+    with pytest.raises(Exception, match="Connection refused"):
+        failed.get(timeout=30)
+    mongo.start()
+    assert [result.get(timeout=30) for result in kept] == list(range(50))
+    node.wait_for_log(r"circuit\.closed")
+    lines = [line for line in node.text[begin:].splitlines() if not OF_A_TASK.search(line)]
+    events = [(line.split(": ")[1].split("/")[0], line.split("] ", 1)[1].split(": ")[0]) for line in lines]
+    failure = f"Task tests.e2e.apps.brokers.count[{failed.id}] raised unexpected"
+    assert sorted(events) == [
+        ("ERROR", failure),
+        ("ERROR", "circuit.opened"),
+        ("INFO", "circuit.closed"),
+        ("WARNING", "gate.closed"),
+    ]
 
 
 # --- beat ---

@@ -16,6 +16,7 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 
+from tests.e2e.apps import loud
 from tests.faults.ledger import PATH, Ledger
 from tests.faults.settings import CROWD, PAUSE, QUEUE, TRANSACTION
 from worker import once, run_once
@@ -24,6 +25,7 @@ from worker.task import MongoTask
 
 logger = logging.getLogger(__name__)
 
+loud.speak()
 app = create_app()
 app.conf.update(task_default_queue=QUEUE)
 _ledger = Ledger(os.environ[PATH])

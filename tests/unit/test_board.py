@@ -463,3 +463,21 @@ def test_the_boot_is_named_by_eight_characters():
     assert process_identity.boot_id() == run(
         "from worker import process_identity as p; print(p.boot_id(), end='')"
     )
+
+
+# -- turns ------------------------------------------------------------------------------------------------
+
+
+def test_one_process_at_a_time_has_its_turn(board: Board) -> None:
+    with board.turn(), pytest.raises(BlockingIOError), board_file.locked(board.path, seconds=0):
+        pytest.fail("two at a time")
+    with board_file.locked(board.path, seconds=0):
+        pass
+
+
+def test_a_board_without_a_file_makes_nobody_wait(board: Board) -> None:
+    board.unlink()
+    with board.turn():
+        pass
+    with pytest.raises(FileNotFoundError), board_file.locked(None, seconds=0):
+        pass

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -96,6 +96,7 @@ class Consumer:
         self.hub: Any = object()
         self.connection = SimpleNamespace(transport=SimpleNamespace(driver_type="amqp"))
         self.asked: list[Any] = []
+        self.beside: Callable[[], Any] | None = None
         self.connect()
 
     def connect(self) -> None:
@@ -111,9 +112,18 @@ class Consumer:
     def cancel_by_queue(self, name: str) -> None:
         self.consumed.discard(name)
 
-    def add_task_queue(self, name: str) -> None:
+    def add_queue(self, queue: Queue) -> None:
         if self.is_broken:
             raise ConnectionError
+        self.added = queue.name
+
+    def consume(self) -> None:
+        self.consumed.add(self.added)
+        beside, self.beside = self.beside, None
+        if beside is not None:
+            beside()
+
+    def add_task_queue(self, name: str) -> None:
         self.app.amqp.queues.select_add(name)
         self.consumed.add(name)
 
@@ -161,7 +171,7 @@ class Node:
 
 @pytest.fixture
 def node(caplog: pytest.LogCaptureFixture) -> Iterator[Node]:
-    caplog.set_level(logging.INFO, logger="celery_pymongo")
+    caplog.set_level(logging.DEBUG, logger="celery_pymongo")
     board = Board.create(node="n", deployment=f"gate-{os.getpid()}", slots=2)
     yield Node(board)
     board.unlink()
@@ -303,6 +313,15 @@ def test_a_queue_that_a_person_adds_in_an_outage_waits_with_the_others(node: Nod
     node.show(OPEN, OPEN)
     node.consumer.add_task_queue("bills")
     assert node.consumer.tick() == {"other"}
+
+
+def test_two_looks_at_once_tell_of_it_once(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    """Under gevent one goes ahead while another waits for the broker."""
+    node.start()
+    node.show(OPEN, OPEN)
+    node.consumer.beside = node.consumer.tick
+    assert node.show(CLOSED, OPEN) == ALL
+    assert [event for event, _, _ in said(caplog)] == [Event.GATE_CLOSED, Event.GATE_OPENED]
 
 
 def test_what_fails_never_ends_mains_loop_and_is_tried_again(

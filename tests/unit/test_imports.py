@@ -39,6 +39,7 @@ LEVELS: list[set[str]] = [
     {"mongo"},
     {"attribution", "denials", "ending", "exhaustion", "findings"},
     {"original", "recovery", "requeue", "time_limits"},
+    {"failures"},
     {"redis_server"},
     {"redis_client", "registry", "publisher", "history", "past", "queues", "attempts"},
     {"message"},

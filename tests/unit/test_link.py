@@ -35,6 +35,10 @@ class Siblings(Alone):
     """The other processes of the node, as the test has them."""
 
     prober = False
+    leader = True
+
+    def leads(self) -> bool:
+        return self.leader
 
     def is_prober(self) -> bool:
         return self.prober
@@ -48,6 +52,7 @@ class World:
         self.asked: list[str] = []
         self.built: list[Any] = []
         self.can_renew = False
+        self.speaks = True
         self.renewed = 0
         self.holder = ClientHolder(self._build)
         backoff = Backoff(base=1e6, cap=1e6)
@@ -61,6 +66,7 @@ class World:
             record=lambda kind, number, _text: self.recorded.append((kind, number)),
             company=self.company,
             give_up_seconds=10.0,
+            on_change=lambda _change: self.speaks,
         )
 
     def _build(self) -> Client:
@@ -108,6 +114,21 @@ def world(caplog: pytest.LogCaptureFixture) -> Iterator[World]:
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.event for record in caplog.records if hasattr(record, "event")]
+
+
+def levels(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    return [(record.event, record.levelname) for record in caplog.records if hasattr(record, "event")]
+
+
+@pytest.mark.parametrize(("speaks", "expected"), [(True, ["ERROR", "INFO"]), (False, ["DEBUG", "DEBUG"])])
+def test_one_process_of_a_node_speaks_for_all(
+    world: World, caplog: pytest.LogCaptureFixture, speaks: bool, expected: list[str]
+) -> None:
+    world.speaks = speaks
+    world.replies = [REFUSED, {"ok": 1}]
+    world.link.ping()
+    world.link.ping()
+    assert [level for _, level in levels(caplog)] == expected
 
 
 def test_an_outage_is_said_once_and_so_is_its_end(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -270,18 +291,22 @@ def test_what_a_person_has_to_mend_opens_the_circuit_and_says_so(
     assert "the connection's settings do not fit MongoDB: a:27017: certificate expired" in caplog.text
 
 
+@pytest.mark.parametrize("speaks", [True, False])
 @pytest.mark.parametrize(
-    ("error", "words"), [(EXPIRED, "certificate expired"), (BAD_AUTH, "refuses the login")]
+    "found", [(EXPIRED, "certificate expired"), (BAD_AUTH, "refuses the login")], ids=["tls", "login"]
 )
 def test_an_outage_that_turns_out_to_need_a_person_is_said_once(
-    world: World, caplog: pytest.LogCaptureFixture, error: Exception, words: str
+    world: World, caplog: pytest.LogCaptureFixture, found: tuple[Exception, str], *, speaks: bool
 ) -> None:
+    error, words = found
+    world.company.leader = world.company.prober = speaks
     world.lose()
     world.replies = [error, REFUSED, error, {"ok": 1}]
     for _ in range(4):
         world.link.reconnect(force=True)
-    told = [event for event in said(caplog) if event != Event.RECONNECT_FAILED]
-    assert told == [Event.CIRCUIT_OPENED, Event.CIRCUIT_CAUSE, Event.CIRCUIT_CLOSED]
+    told = [one for one in levels(caplog) if one[0] != Event.RECONNECT_FAILED]
+    opened, closed = (Event.CIRCUIT_OPENED, "ERROR"), (Event.CIRCUIT_CLOSED, "INFO")
+    assert told == [opened, (Event.CIRCUIT_CAUSE, "ERROR" if speaks else "DEBUG"), closed]
     [line] = [line for line in caplog.messages if line.startswith(Event.CIRCUIT_CAUSE)]
     assert words in line
 
@@ -685,7 +710,7 @@ def test_a_server_that_hangs_is_called_so_since_it_was_last_heard(
     assert world.link.hung_seconds(silent_since + 35) == 35.0
     assert world.link.circuit.outage_seconds(silent_since + 35) == 35.0
     assert world.link.error == "hung: no answer for 30 s"
-    assert said(caplog) == [Event.SERVER_HUNG, Event.CIRCUIT_OPENED]
+    assert levels(caplog) == [(Event.CIRCUIT_OPENED, "ERROR"), (Event.SERVER_HUNG, "DEBUG")]
     assert "MongoDB cannot be reached: hung: no answer for 30 s" in caplog.text
     # Its process is killed: it hangs no longer, and is away all the same.
     world.heartbeat(errors.AutoReconnect("Connection refused"))

@@ -114,7 +114,8 @@ def test_records_about_no_task_are_kept(extra: dict[str, Any]) -> None:
 def set_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Set up as the service does, and undo it: signals, filters and levels are the process's."""
     hooks = (signals.after_setup_logger, signals.after_setup_task_logger)
-    watched = [logging.getLogger(n) for n in ("celery.app.trace", "celery.worker.strategy", "celery.beat")]
+    names = ("celery.app.trace", "celery.worker.strategy", "celery.worker.request", "celery.beat")
+    watched = [logging.getLogger(name) for name in names]
     before = [(hook, list(hook.receivers or [])) for hook in hooks]
     filters = [(logger, list(logger.filters)) for logger in watched]
     level = logging.getLogger("pymongo").level
@@ -153,6 +154,9 @@ def test_the_drivers_debug_log_which_quotes_documents_stays_off(set_up: Any) -> 
 def test_celerys_own_loggers_keep_quiet_about_the_regular_tasks(set_up: Any) -> None:
     logs.quiet({"mongo.health.check"})
     signals.after_setup_logger.send(sender=None, logger=logger_with_a_handler())
+    discarded = record("%s[%s]", "mongo.health.check", "some-id")
+    discarded.name = "celery.worker.request"
+    assert not logging.getLogger(discarded.name).filter(discarded)
     for name in ("celery.app.trace", "celery.worker.strategy"):
         logger = logging.getLogger(name)
         assert not logger.filter(record(data={"name": "mongo.health.check"}))

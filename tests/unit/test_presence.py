@@ -391,7 +391,7 @@ def test_the_processes_of_a_main_that_was_killed_are_told_by_its_successor(
 
 
 def test_an_outage_shows_the_flight_recorder(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG, logger="celery_pymongo")
     presence = world.enter()
     presence.tick(1.0)
     world.mongo.link.circuit.fail(2.0, "refused")

@@ -166,3 +166,16 @@ def test_a_document_that_redis_does_not_give_is_not_changed(fleet: Fleet, error:
     fleet.error = error
     assert publisher(fleet).amend("x", lambda stood: stood | {"a": 1}) is None
     assert fleet.documents == {}
+
+
+def test_of_a_node_one_process_tells_that_redis_is_away(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry: Any = fleet
+    caplog.set_level(logging.DEBUG, logger="celery_pymongo")
+    kept = Publisher(registry, Backoff(0.5, 30.0), uniform=longest, speaks=lambda: False)
+    fleet.error = redis.ConnectionError("away")
+    kept.publish(0.0, "w1@h/0", b"{}")
+    fleet.error = None
+    kept.publish(10.0, "w1@h/0", b"{}")
+    assert [record.levelname for record in caplog.records] == ["DEBUG", "DEBUG"]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from worker.mongo.backoff import Backoff
 from worker.mongo.circuit import Circuit, CircuitState
 from worker.mongo.classify import ErrorClass
+from worker.mongo.company import Alone
 from worker.mongo.health import Ping, Verdict
 from worker.mongo.reconnect import NUDGE_SECONDS, SPREAD_SECONDS, STUCK, Attempt, Reconnector, Schedule
 
@@ -22,7 +23,7 @@ REFUSED = Ping(Verdict.DOWN, None, ErrorClass.OUTAGE, "AutoReconnect: refused")
 BAD_AUTH = Ping(Verdict.DOWN, None, ErrorClass.AUTH, "OperationFailure: bad auth")
 
 
-class Siblings:
+class Siblings(Alone):
     """The other processes of the node, as the test has them."""
 
     prober = returned = reaching = cut_off = False

@@ -10,7 +10,7 @@ import pytest
 from worker import board_row
 from worker.board_row import Row
 from worker.mongo.circuit import CircuitState
-from worker.siblings import SILENT_SECONDS, Company, reaches
+from worker.siblings import SILENT_SECONDS, Company, moved, reaches
 
 ME = os.getpid()
 NOBODY = 2**22 + 1  # above what Linux gives to a process
@@ -134,3 +134,31 @@ def test_another_process_that_is_cut_off_is_told_of_while_it_reports() -> None:
     assert Company([row(), row(HALF_OPEN)], 0).is_cut_off()
     late = Company([row(), row(OPEN)], 0, clock=lambda: time.monotonic() + SILENT_SECONDS + 0.1)
     assert not late.is_cut_off()
+
+
+@pytest.mark.parametrize(
+    ("other", "speaks"),
+    [
+        (row, True),
+        (empty, True),
+        (lambda: row(OPEN), False),
+        (lambda: row(HALF_OPEN), False),
+        (lambda: row(OPEN, report=None), False),
+        (lambda: row(OPEN, pid=NOBODY), True),
+        (lambda: ended(OPEN), True),
+    ],
+)
+@pytest.mark.parametrize("circuit", [OPEN, CLOSED])
+def test_the_first_to_be_cut_off_and_the_last_to_return_speak_for_the_node(
+    other: Callable[[], Row], speaks: bool, circuit: CircuitState
+) -> None:
+    """Whatever a lower or a higher slot has reported by then: at a worker's start nobody has."""
+    own = row(OPEN if circuit is CLOSED else CLOSED)
+    assert moved([own, other()], 0, lambda: own.set_circuit(circuit)) is speaks
+    assert own.circuit is circuit
+    assert moved([other(), own], 1, lambda: own.set_circuit(circuit)) is speaks
+
+
+def test_the_lowest_that_reports_speaks_of_what_all_of_them_meet() -> None:
+    rows = [starting(), row(), row()]
+    assert [Company(rows, slot).leads() for slot in (1, 2)] == [True, False]

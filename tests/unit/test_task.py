@@ -575,7 +575,7 @@ def test_where_the_message_is_acknowledged_early_a_copy_is_sent_that_keeps_the_r
 
 
 def test_what_goes_back_is_said_without_the_arguments(app: Celery, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("DEBUG", logger="celery_pymongo")
 
     def body(self: Any, secret: str) -> None:
         lose(app)

@@ -18,12 +18,17 @@ from worker.registry import Seen
 from worker.settings import load_settings
 from worker.stores import Stores
 from worker.view import View
-from worker.watch import Watch
+from worker.watch import Watch, _say_change
 
 REFUSED = OperationFailure("not allowed", 13)
 WHOLE = {"type": "Single", "primary": "a:1", "members": {"a:1": "Standalone"}, "errors": {}}
-OK = {"verdict": "ok", "reasons": [], "latency_ms": 1.0, "topology": WHOLE}
-DOWN = {"verdict": "down", "reasons": ["outage: AutoReconnect: refused"], "latency_ms": None}
+OK = {"verdict": "ok", "reasons": [], "latency_ms": 1.0, "topology": WHOLE, "circuit": "closed"}
+DOWN = {
+    "verdict": "down",
+    "reasons": ["outage: AutoReconnect: refused"],
+    "latency_ms": None,
+    "circuit": "open",
+}
 
 
 class World:
@@ -146,7 +151,7 @@ def world() -> World:
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records]
+    return [record.getMessage() for record in caplog.records if hasattr(record, "event")]
 
 
 # --- the check ---
@@ -180,6 +185,7 @@ def test_what_lasts_is_carried_from_check_to_check(world: World) -> None:
 
 
 def test_a_change_is_said_once_however_many_find_it(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", logger="celery_pymongo.health")
     world.documents["verdict"] = before = {"verdict": "ok", "since": 5.0}
     world.processes.append(seen(report("w2@h", circuit="open", outage=4.0)))
     first, second = world.watch(), world.watch()
@@ -192,6 +198,33 @@ def test_a_change_is_said_once_however_many_find_it(world: World, caplog: pytest
     ]
 
 
+DOWN_AND_CUT_OFF = {"verdict": "down", "cut_off": True, "layers": {"reachability": "down", "pool": "ok"}}
+WELL = {"verdict": "ok", "layers": {"reachability": "ok", "pool": "ok"}, "reasons": []}
+FULL = {"verdict": "degraded", "layers": {"reachability": "ok", "pool": "degraded"}, "reasons": []}
+
+
+@pytest.mark.parametrize(
+    ("before", "found", "level"),
+    [
+        (WELL, DOWN_AND_CUT_OFF, "DEBUG"),
+        (DOWN_AND_CUT_OFF, WELL, "DEBUG"),
+        (DOWN_AND_CUT_OFF, FULL, "WARNING"),
+        (FULL, DOWN_AND_CUT_OFF, "WARNING"),
+        (WELL, FULL, "WARNING"),
+        (FULL, WELL, "INFO"),
+        ({}, WELL, "INFO"),
+        # A ping that fails where no circuit is open: nobody has told of it.
+        (WELL, DOWN_AND_CUT_OFF | {"cut_off": False}, "WARNING"),
+    ],
+)
+def test_what_an_outage_explains_its_own_lines_tell(
+    caplog: pytest.LogCaptureFixture, before: Any, found: Any, level: str
+) -> None:
+    caplog.set_level("DEBUG", logger="celery_pymongo")
+    _say_change({"reasons": []} | found, before)
+    assert [record.levelname for record in caplog.records] == [level]
+
+
 def test_a_first_verdict_that_is_ok_is_said_at_info(world: World, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="celery_pymongo")
     world.watch().check()
@@ -202,6 +235,7 @@ def test_a_first_verdict_that_is_ok_is_said_at_info(world: World, caplog: pytest
 def test_without_redis_a_check_is_right_of_what_the_process_itself_sees(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("DEBUG", logger="celery_pymongo.health")
     world.is_away = True
     watch = world.watch()
     found = watch.check()
@@ -214,8 +248,8 @@ def test_without_redis_a_check_is_right_of_what_the_process_itself_sees(
         ["w1@h/0 cannot use MongoDB: outage: AutoReconnect: refused"],
     )
     assert watch.check()["since"] == down["since"]
-    assert len(said(caplog)) == 1
-    assert "ok -> down" in said(caplog)[0]
+    assert len(said(caplog)) == 2
+    assert "ok -> down" in said(caplog)[1]
 
 
 def test_a_redis_that_is_away_is_asked_once_per_check(world: World) -> None:

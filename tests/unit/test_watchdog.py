@@ -33,6 +33,7 @@ class World:
         self.answer: Callable[[], bool] = lambda: False
         self.waits: dict[str, float] = {}
         self.is_alarmed = False
+        self.speaks = True
         self.client: MongoClient[Any] = MongoClient(
             "mongodb://a:27017,b:27017", connect=False, heartbeatFrequencyMS=2000
         )
@@ -43,6 +44,7 @@ class World:
             2.0,
             waits=lambda: self.waits,
             is_alarmed=lambda: self.is_alarmed,
+            speaks=lambda: self.speaks,
             clock=lambda: self.now,
         )
         monkeypatch.setattr(pool, "answers", self._answers)
@@ -98,8 +100,19 @@ def test_one_that_answers_neither_its_heartbeat_nor_a_question_hangs(
     assert (world.asked, world.interrupted) == ([A], [A])
     assert world.lost == ["hung: no answer for 4 s"]
     assert world.watchdog.hung_since() == 100.0
-    assert [record.event for record in caplog.records if hasattr(record, "event")] == [Event.SERVER_HUNG]
+    told = [(record.event, record.levelname) for record in caplog.records if hasattr(record, "event")]
+    assert told == [(Event.SERVER_HUNG, "WARNING")]
     assert "a:27017 hangs: no answer for 4 s; what waits for it is interrupted" in caplog.text
+
+
+def test_what_another_process_or_the_circuit_tells_of_is_no_warning(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.speaks = False
+    world.hear(A)
+    world.look(102.25)
+    told = [(record.event, record.levelname) for record in caplog.records if hasattr(record, "event")]
+    assert told == [(Event.SERVER_HUNG, "DEBUG")]
 
 
 def test_it_is_given_up_once_until_it_is_heard_again(world: World) -> None:

@@ -18,6 +18,9 @@ class Company(Protocol):
     def is_cut_off(self) -> bool:
         """Whether one of them does not reach MongoDB."""
 
+    def leads(self) -> bool:
+        """Whether this process speaks for all of what each of them meets."""
+
 
 class Alone:
     """Of a process that has no others, or cannot see them: outside a worker nobody keeps nudging."""
@@ -37,3 +40,7 @@ class Alone:
     def is_cut_off(self) -> bool:
         """There is nobody."""
         return False
+
+    def leads(self) -> bool:
+        """There is nobody else."""
+        return True

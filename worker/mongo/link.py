@@ -76,7 +76,8 @@ class Link:
 
     `renew` is asked whether a client with other credentials can be made now; `timeout_seconds` bounds each
     ping. `wake` is set when the circuit opens and when a server shows up again. `on_change` hears of each
-    change of the circuit and `record` of what the flight recorder keeps: both from any thread. `company` are
+    change of the circuit, and says whether this process speaks for its node of it; `record` hears of what the
+    flight recorder keeps: both from any thread. `company` are
     the other processes of the node, `waits` is what `Watchdog` takes; `give_up_seconds` of an outage are an
     alert, and trying goes on.
     """
@@ -88,7 +89,7 @@ class Link:
         *,
         timeout_seconds: float,
         renew: Callable[[], bool],
-        on_change: Callable[[Change], None] = lambda _change: None,
+        on_change: Callable[[Change], bool] = lambda _change: True,
         record: Callable[[Kind, float, str], None] = lambda _kind, _number, _text: None,
         company: Company | None = None,
         waits: Callable[[], Mapping[str, float]] = dict,
@@ -119,7 +120,8 @@ class Link:
         # When an error was seen that a ping has to explain, and when the last ping that was answered began.
         self._doubted_at: float | None = None
         self._answered_at = float("-inf")
-        # Which class the log has named in this outage.
+        # Whether this client was made in this outage; which class the log has named in it.
+        self._is_new = False
         self._said_cause: ErrorClass | None = None
         # The last failure that was explained, when (monotonic), and as what.
         self._explanation: tuple[str | None, float, health.Ping] | None = None
@@ -165,6 +167,7 @@ class Link:
                 self._timeout_seconds,
                 waits=self._waits,
                 is_alarmed=lambda: not self.circuit.is_closed or self._company.is_cut_off(),
+                speaks=lambda: self.circuit.is_closed and self._company.leads(),
             )
         return watchdog.look()
 
@@ -387,7 +390,10 @@ class Link:
             return False
         self._server = self._explanation = None
         self._record(Kind.CLIENT_REPLACED, 0.0, why)
-        events.say(logger, logging.WARNING, Event.CLIENT_REPLACED, "replaced the client: %s", why, why=why)
+        self._is_new = not self.circuit.is_closed
+        # Of an outage the line at its end tells.
+        level = logging.DEBUG if self._is_new else logging.WARNING
+        events.say(logger, level, Event.CLIENT_REPLACED, "replaced the client: %s", why, why=why)
         return True
 
     def _hung_since(self) -> float | None:
@@ -406,7 +412,9 @@ class Link:
         if error_class in _REFUSED and error_class is not self._said_cause:
             self._said_cause = error_class
             message, cause = _OPENED[error_class], str(error_class)
-            events.say(logger, logging.ERROR, Event.CIRCUIT_CAUSE, message, reason, cause=cause)
+            speaks = self._company.leads() or self._company.is_prober()
+            level = logging.ERROR if speaks else logging.DEBUG
+            events.say(logger, level, Event.CIRCUIT_CAUSE, message, reason, cause=cause)
 
     def _overloaded(self) -> None:
         self.overloads += 1
@@ -424,7 +432,7 @@ class Link:
         if change is None:
             return
         self._error = None if change.after is CircuitState.CLOSED else change.reason
-        self._on_change(change)
+        speaks = self._on_change(change)
         if CircuitState.CLOSED in (change.before, change.after):
             # A probe that failed is no news, and there are many: the recorder keeps what went before.
             self._record(Kind.CIRCUIT, change.lasted, f"{change.after}: {change.reason}")
@@ -434,14 +442,16 @@ class Link:
             self.wake.set()
             cause = self._said_cause = self.error_class or ErrorClass.OUTAGE
             message = _OPENED.get(cause, "MongoDB cannot be reached: %s")
-            events.say(logger, logging.ERROR, Event.CIRCUIT_OPENED, message, change.reason, cause=str(cause))
+            level = logging.ERROR if speaks else logging.DEBUG
+            events.say(logger, level, Event.CIRCUIT_OPENED, message, change.reason, cause=str(cause))
         if change.after is CircuitState.CLOSED:
             self.error_class = self._explanation = None
             self._reconnector.reset()
             self._has_given_up = False
-            message = "MongoDB answers again after %.1f s"
-            fields = {"seconds": change.lasted}
-            events.say(logger, logging.INFO, Event.CIRCUIT_CLOSED, message, change.lasted, **fields)
+            message = "MongoDB answers again after %.1f s" + (", to a new client" if self._is_new else "")
+            self._is_new = False
+            level, fields = logging.INFO if speaks else logging.DEBUG, {"seconds": change.lasted}
+            events.say(logger, level, Event.CIRCUIT_CLOSED, message, change.lasted, **fields)
 
     def _say_failed(self, attempt: Attempt) -> None:
         # One process in a node tries twice a second and more: the 1st, 2nd, 4th, 8th… are told.
@@ -450,7 +460,7 @@ class Link:
         self._record(Kind.RECONNECT, attempt.number, str(attempt.error_class))
         message = "attempt %d failed (%s: %s), the next is due in %.1f s"
         args = (attempt.number, attempt.error_class, attempt.error, attempt.next_in_seconds)
-        events.say(logger, logging.INFO, Event.RECONNECT_FAILED, message, *args, error=attempt.error)
+        events.say(logger, logging.DEBUG, Event.RECONNECT_FAILED, message, *args, error=attempt.error)
 
     def _escalate(self) -> None:
         """Say once per outage, by the one process of the node that keeps nudging, that it lasts too long."""

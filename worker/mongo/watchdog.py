@@ -22,10 +22,11 @@ class Watchdog:
 
     One thread calls `look`, which blocks for nothing: a server is asked by a thread that lives as long as its
     answer takes. `waits` tells since when (monotonic s) the oldest operation runs, by `host:port`.
-    `is_alarmed` says whether this process, or another one of its node, is cut off.
+    `is_alarmed` says whether this process, or another one of its node, is cut off; `speaks`: whether it is
+    for this one to tell a person, since nothing else does.
     """
 
-    def __init__(  # noqa: PLR0913 - the last three are the world around it
+    def __init__(  # noqa: PLR0913 - the last four are the world around it
         self,
         client: Client,
         heartbeats: Heartbeats,
@@ -33,6 +34,7 @@ class Watchdog:
         *,
         waits: Callable[[], Mapping[str, float]],
         is_alarmed: Callable[[], bool],
+        speaks: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client = client
@@ -40,6 +42,7 @@ class Watchdog:
         self._patience = Patience(client.options.heartbeat_frequency, ping_seconds)
         self._waits = waits
         self._is_alarmed = is_alarmed
+        self._speaks = speaks
         self._clock = clock
         # Since when each server was silent that is asked, or that hangs; once it is heard that is past.
         self._asked: dict[Address, float] = {}
@@ -95,11 +98,11 @@ class Watchdog:
 
     def _give_up(self, address: Address, since: float, seconds: float) -> None:
         self._hung[address] = since
-        message = "%s hangs: no answer for %.0f s; what waits for it is interrupted"
-        args = (_name(address), seconds)
-        events.say(logger, logging.WARNING, Event.SERVER_HUNG, message, *args, seconds=seconds)
         # First: a task that fails of the interruption finds the circuit open.
         self._heartbeats.give_up(address, hang.reason(seconds))
+        message = "%s hangs: no answer for %.0f s; what waits for it is interrupted"
+        args, level = (_name(address), seconds), logging.WARNING if self._speaks() else logging.DEBUG
+        events.say(logger, level, Event.SERVER_HUNG, message, *args, seconds=seconds)
         pool.interrupt(self.client, address, f"no answer for {seconds:.0f} s")
 
 

@@ -11,8 +11,10 @@ from typing import Any
 from celery import Celery
 from celery.signals import worker_ready
 
-from worker import MongoTask, install
+from tests.e2e.apps import loud
+from worker import MongoTask, call, get_database, install
 
+loud.speak()
 app = Celery("brokers", broker=os.environ["BROKERS_URL"], backend=os.environ.get("BROKERS_BACKEND"))
 app.conf.update(task_default_queue="shop", broker_connection_retry_on_startup=True)
 app.conf.update(json.loads(os.environ.get("BROKERS_CONF", "{}")))
@@ -32,6 +34,12 @@ def nap(self: MongoTask, key: Any, seconds: float) -> Any:
     time.sleep(seconds)
     self.db.orders.update_one({"_id": key}, {"$inc": {"n": 1}}, upsert=True)
     return key
+
+
+@app.task
+def count() -> int:
+    """Count the orders in a task of Celery's own class, which waits for nothing."""
+    return call(lambda: int(get_database().orders.count_documents({})), attempts=1)
 
 
 @worker_ready.connect

@@ -11,11 +11,13 @@ from typing import Any
 from celery import Celery
 from pymongo import MongoClient
 
+from tests.e2e.apps import loud
 from worker.config import celery_config
 from worker.installer import install
 from worker.process import call, get_database
 from worker.settings import load_settings
 
+loud.speak()
 app = Celery("clinic")
 app.conf.update(celery_config(load_settings()))
 app.conf.update(json.loads(os.environ.get("CLINIC_CONF", "{}")))

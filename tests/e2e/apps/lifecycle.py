@@ -19,7 +19,7 @@ from celery.signals import worker_ready
 from pymongo import MongoClient
 from pymongo.errors import NotPrimaryError
 
-from tests.e2e.apps import turned
+from tests.e2e.apps import loud, turned
 from worker import process
 from worker.celery import create_app
 from worker.errors import ClientInMainError
@@ -29,6 +29,7 @@ from worker.settings import load_settings
 from worker.task import MongoTask
 
 turned.register()
+loud.speak()
 app = create_app(load_settings())
 app.conf.update(task_default_queue="lifecycle")
 app.conf.update(json.loads(os.environ.get("LIFECYCLE_CONF", "{}")))

@@ -16,6 +16,7 @@ from gridfs import GridFSBucket
 from pymongo import InsertOne, MongoClient, ReadPreference
 from pymongo.errors import PyMongoError
 
+from tests.e2e.apps import loud
 from tests.e2e.name_server import MEMBER
 from worker.celery import create_app
 from worker.settings import load_settings
@@ -30,6 +31,7 @@ if port := os.environ.get("OUTAGES_DNS"):
         "127.0.0.1" if host == MEMBER else host, *args, **options
     )
 
+loud.speak()
 app = create_app(load_settings())
 app.conf.update(task_default_queue="lifecycle")
 app.conf.update(json.loads(os.environ.get("LIFECYCLE_CONF", "{}")))

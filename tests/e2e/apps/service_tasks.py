@@ -12,8 +12,10 @@ from celery.utils.log import get_task_logger
 from pymongo import MongoClient
 from pymongo.errors import AutoReconnect
 
+from tests.e2e.apps import loud
 from worker.task import MongoTask
 
+loud.speak()
 logger = get_task_logger(__name__)
 KEPT: list[Any] = []
 
