@@ -42,8 +42,8 @@ class Pending(Generic[T]):
             is_late = not self._future.done()
             return Seen(why=self._deadline.words if is_late else type(error).__name__)
         except Exception as error:  # noqa: BLE001 - each source has errors of its own
-            # The class alone: texts name hosts and may quote what was sent.
-            return Seen(why=type(error).__name__)
+            # The class alone, unless it is ours and says why: texts name hosts and may quote what was sent.
+            return Seen(why=getattr(error, "why", None) or type(error).__name__)
 
 
 class Deadline:

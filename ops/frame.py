@@ -253,6 +253,9 @@ def problem_of(app: Any, error: Exception) -> Problem | None:
         return Unseen(f"MongoDB does not answer: {app.mongo.reason(error)}")
     # The class alone: what their texts quote is not known.
     name = type(error).__name__
+    if hasattr(error, "why"):
+        # One of ours, which says why.
+        return Unseen(str(error))
     if isinstance(error, OperationalError):
         return Unseen(f"the broker does not answer ({name})")
     if isinstance(error, (RedisError, ConnectionError, TimeoutError)):

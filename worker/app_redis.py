@@ -33,11 +33,15 @@ def of_app(conf: Any) -> AppRedis | None:
     return next(_named(conf), None)
 
 
-def effective(settings: Settings, conf: Any) -> Settings:
-    """Return the settings with the app's own Redis in place of a REDIS_URL that is not set."""
-    own = None if "redis_url" in settings.model_fields_set else of_app(conf)
-    if own is None:
+def effective(settings: Settings, conf: Any) -> Settings | None:
+    """Return the settings with the app's own Redis in place of a REDIS_URL that is not set; None where
+    nobody names one: another app's may be at the default's place.
+    """
+    if "redis_url" in settings.model_fields_set:
         return settings
+    own = of_app(conf)
+    if own is None:
+        return None
     found: dict[str, Any] = {"redis_url": SecretUri(own.url), "redis_sentinel_master": own.master}
     if own.sentinel_password is not None:
         found["redis_sentinel_password"] = SecretUri(own.sentinel_password)
@@ -56,6 +60,14 @@ def difference(settings: Settings, conf: Any) -> str | None:
     return (
         f"REDIS_URL: the fleet's view is kept in {place}, the app's {app.setting} is {app.address}; unset "
         "REDIS_URL to keep it there, too"
+    )
+
+
+def is_broker(settings: Settings, conf: Any) -> bool:
+    """Say whether the app's messages are in the server that the settings name."""
+    server = address(settings.redis_url.get_secret_value()).partition("/")[0]
+    return any(
+        one.setting == "broker_url" and one.address.partition("/")[0] == server for one in _named(conf)
     )
 
 

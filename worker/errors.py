@@ -64,6 +64,15 @@ class DeadLetteredError(RuntimeError):
     """The task's message went to the dead letters and is not run again by itself."""
 
 
+class NeedsRedisError(RuntimeError):
+    """A task with `idempotent=False` where no Redis is named: only there could it be noted that it ran."""
+
+    def __init__(self, task: str) -> None:
+        super().__init__(
+            f"{task} must not run twice, and no Redis is named to note that it ran: set REDIS_URL"
+        )
+
+
 class TaskExitError(RuntimeError):
     """A task raised SystemExit, KeyboardInterrupt, MemoryError or the like: it failed, its process goes on.
 

@@ -39,6 +39,7 @@ class Event(StrEnum):
     FLIGHT_DUMPED = "flight.dumped"
     PROCESS_LOST = "process.lost"
     NODE_LOST = "node.lost"
+    REGISTRY_NONE = "registry.none"
     REGISTRY_AWAY = "registry.away"
     REGISTRY_BACK = "registry.back"
     HISTORY_REFUSED = "history.refused"
@@ -101,6 +102,8 @@ MEANINGS: dict[Event, str] = {
     "flight` shows it. A JSON log has the records in this line.",
     Event.PROCESS_LOST: "ERROR. A process ended without a goodbye: its last task, report and records.",
     Event.NODE_LOST: "ERROR. All processes of a node fell silent: it was killed, or its host is gone.",
+    Event.REGISTRY_NONE: "WARNING. No Redis is named: tasks run without the fleet's view. Said once by each "
+    "worker, with the tasks that need one.",
     Event.REGISTRY_AWAY: "WARNING. Redis takes no reports; tasks are not affected. Said once by one process "
     "of a node; DEBUG by the others.",
     Event.REGISTRY_BACK: "INFO. Redis takes reports again, and how long it did not. DEBUG by all but one "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from . import uris
+from .broker import REDIS
 from .text import shorten
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ Limits = Mapping[str, float | None]
 def build(
     conf: Any, settings: "Settings", *, worker: Mapping[str, Any], limits: Limits, risks: Sequence[str]
 ) -> dict[str, Any]:
-    """Return the record. `worker` is what its command line and pool say: kind, concurrency, prefetch,
-    max_tasks_per_child, began (unix seconds), init_handlers.
+    """Return the record. `worker` is what its command line, pool and broker say: kind, broker, concurrency,
+    prefetch, max_tasks_per_child, began (unix seconds), init_handlers.
     """
     transport = conf.broker_transport_options or {}
     known = [limit for limit in limits.values() if limit is not None]
@@ -52,7 +53,9 @@ def build(
         "longest_time_limit": longest,
         "shortest_time_limit": min(known, default=None),
         "longest_tasks": [name for name, limit in limits.items() if limit == longest][:3] if longest else [],
-        "visibility_timeout": float(transport.get("visibility_timeout", _VISIBILITY_TIMEOUT)),
+        "visibility_timeout": float(transport.get("visibility_timeout", _VISIBILITY_TIMEOUT))
+        if worker["broker"] == REDIS
+        else None,
         "alive_timeout": conf.worker_proc_alive_timeout,
         "acks_late": bool(conf.task_acks_late),
         "nofile": resource.getrlimit(resource.RLIMIT_NOFILE)[0],

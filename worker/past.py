@@ -97,7 +97,7 @@ def read(history: History, collection: Callable[[], Any] | None, asked: Question
     except (RedisError, OSError) as error:
         now, oldest = time.time(), None
         past = Past(now, *asked.span(now), sources=[recent])
-        recent.problem = f"no answer ({type(error).__name__})"
+        recent.problem = getattr(error, "why", None) or f"no answer ({type(error).__name__})"
     _note(recent, past.rows)
     until = past.until if oldest is None else min(oldest.at, past.until)
     if collection is not None and until - past.since > 1.5 * asked.interval:

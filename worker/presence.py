@@ -137,8 +137,9 @@ class Presence:
         """Say once per node, here and not in MAIN, which may not wait for Redis, what it may lose."""
         if not self._has_asked_redis:
             self._has_asked_redis = True
-            board = self._mongo.board
-            for doubt in self._publisher.doubts(f"doubts:{self._origin.node}:{board and board.main_pid}"):
+            board, is_broker = self._mongo.board, self._mongo.is_redis_the_broker
+            name = f"doubts:{self._origin.node}:{board and board.main_pid}"
+            for doubt in self._publisher.doubts(name, is_broker=is_broker):
                 events.say(logger, logging.WARNING, Event.REDIS_DOUBTFUL, "%s", doubt)
 
     def _introduce_node(self, now: float) -> None:

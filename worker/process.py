@@ -71,6 +71,9 @@ class Mongo:
         self.settings = settings
         # The same, with the Redis of the app where REDIS_URL is not set: install(app) knows that later.
         self.redis_settings = settings
+        # False where nobody names a Redis: then nothing is known of the fleet.
+        self.has_redis = True
+        self.is_redis_the_broker = True
         self.place = Place(node=socket.gethostname())
         # Set by install(app): the base class of tasks, which lives a layer above.
         self.Task: type[Any] = object

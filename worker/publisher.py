@@ -10,6 +10,7 @@ from redis import RedisError
 from . import events
 from .events import Event
 from .mongo.backoff import Backoff
+from .redis_client import NoRedisError
 from .registry import Published, Registry, TooLargeError
 
 logger = logging.getLogger("celery_pymongo.registry")
@@ -101,13 +102,14 @@ class Publisher:
         except (RedisError, OSError) as error:
             logger.debug("a node's record was not kept: %s", type(error).__name__)
 
-    def doubts(self, name: str) -> list[str]:
+    def doubts(self, name: str, *, is_broker: bool) -> list[str]:
         """Return the ways in which Redis may lose messages; none to whoever asks later under this name.
 
         Never raises: where Redis does not tell there is nothing to say.
         """
         try:
-            return self._registry.doubts() if self._registry.lead(name, _SAID_SECONDS) else []
+            is_first = self._registry.lead(name, _SAID_SECONDS)
+            return self._registry.doubts(is_broker=is_broker) if is_first else []
         except (RedisError, OSError, ValueError, KeyError) as error:
             logger.debug("Redis does not tell how it is kept: %s", type(error).__name__)
             return []
@@ -116,6 +118,10 @@ class Publisher:
         delay = self._backoff.delay(self._failures, self._uniform)
         self._due_at = now + delay
         self._failures += 1
+        if isinstance(error, NoRedisError):
+            # It does not come: the worker has said so at its start.
+            self._due_at = float("inf")
+            return
         if self._failures > 1:
             return
         self._away_since = now

@@ -72,11 +72,11 @@ class Queue:
 class Waiting:
     """What waits by queue, and what workers have taken and not acknowledged, all queues together.
 
-    The latter includes messages with an ETA or countdown, which workers take early.
+    The latter includes messages with an ETA or countdown, which workers take early. None is unknown.
     """
 
     queues: dict[str, Queue]
-    unacked: int
+    unacked: int | None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -159,7 +159,7 @@ def to_ask(reports: Collection[Mapping[str, Any]], own: Collection[str]) -> list
 
 
 def of(app: "Celery") -> Queues | None:
-    """Return the queues of this app's broker; None, where it is no Redis: what waits there is unknown."""
+    """Return the queues of this app's broker; None, where it is no Redis."""
     url, options = app.conf.broker_read_url, app.conf.broker_transport_options
     if isinstance(url, (list, tuple)):
         url = ";".join(url)

@@ -26,6 +26,23 @@ HASTY_SECONDS = 0.025
 _SENTINEL_PORT = 26379
 
 
+class NoRedisError(redis.ConnectionError):
+    """Neither REDIS_URL nor the app's broker or result backend names a Redis. `why` is for people."""
+
+    why = "no Redis is named"
+
+    def __init__(self) -> None:
+        super().__init__(f"{self.why}: REDIS_URL is not set, and the app's broker and results are elsewhere")
+
+
+class NoRedis(redis.ConnectionPool):
+    """Stands where no Redis is named: whatever is asked of it raises NoRedisError at once; no I/O."""
+
+    def get_connection(self, *_args: Any, **_options: Any) -> Any:
+        """Raise NoRedisError."""
+        raise NoRedisError
+
+
 def connect(settings: "Settings", *, seconds: float = SECONDS) -> "redis.Redis":
     """Return a client of the Redis that the settings name; no I/O.
 

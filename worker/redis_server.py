@@ -76,25 +76,26 @@ def describe(client: "redis.Redis") -> dict[str, Any]:
     }
 
 
-def doubts(told: Mapping[str, Any]) -> list[str]:
+def doubts(told: Mapping[str, Any], *, is_broker: bool) -> list[str]:
     """Return a line for each way in which this Redis may lose messages; `told` is what `describe` returns.
 
-    What is not known is no doubt.
+    Where it is not the broker those are dead letters. What is not known is no doubt.
     """
-    return [*_persistence(told), *_eviction(told)]
+    kept = "message and result" if is_broker else "dead letter and report"
+    return [*_persistence(told, kept), *_eviction(told, kept)]
 
 
-def _persistence(told: Mapping[str, Any]) -> Iterator[str]:
+def _persistence(told: Mapping[str, Any], kept: str) -> Iterator[str]:
     if told["aof_enabled"] != 0 or told["save"] is None:
         return
-    what = "what came since the last save" if told["save"] else "every message and result"
+    what = "what came since the last save" if told["save"] else f"every {kept}"
     yield f"no append-only file: {what} is lost when it restarts; set appendonly to yes"
 
 
-def _eviction(told: Mapping[str, Any]) -> Iterator[str]:
+def _eviction(told: Mapping[str, Any], kept: str) -> Iterator[str]:
     policy = told["maxmemory_policy"]
     if told["maxmemory"] and policy not in (None, "noeviction"):
         yield (
-            f"maxmemory-policy is {policy}: it throws keys away when its memory is full, messages or results "
-            "among them; set it to noeviction"
+            f"maxmemory-policy is {policy}: it throws keys away when its memory is full, any {kept} among "
+            "them; set it to noeviction"
         )

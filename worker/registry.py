@@ -202,9 +202,9 @@ class Registry:
         """Take the lease of this name for so long, whoever has it."""
         self._redis.set(self._key("lead", name), "1", px=int(seconds * 1000))
 
-    def doubts(self) -> list[str]:
+    def doubts(self, *, is_broker: bool) -> list[str]:
         """Return a line for each way in which this Redis may lose messages, see `redis_server`."""
-        return redis_server.doubts(redis_server.describe(self._redis))
+        return redis_server.doubts(redis_server.describe(self._redis), is_broker=is_broker)
 
     def load(self, name: str) -> dict[str, Any] | None:
         """Return the document stored under this name."""

@@ -13,7 +13,7 @@ from . import events, original, recovery
 from .attempts import Admission
 from .deliveries import NotKeptError, StillRunningError
 from .ending import end_fork, end_of_process, is_greenlet_exit
-from .errors import DeadLetteredError, TaskExitError
+from .errors import DeadLetteredError, NeedsRedisError, TaskExitError
 from .events import Event
 from .message import carry_on
 from .mongo.calls import bounded
@@ -21,6 +21,7 @@ from .mongo.classify import ErrorClass, is_shutdown
 from .mongo.work import current_work
 from .process import Mongo, task_ends_at
 from .recovery import Terms, Way
+from .redis_client import NoRedisError
 from .requeue import BackToBroker
 
 T = TypeVar("T")
@@ -101,6 +102,9 @@ class Run:
         self._wait_for_mongo()
         try:
             self._id = self._mongo.deliveries.begin(self._task)
+        except NoRedisError:
+            # Waiting does not help it. An idempotent task asks nobody where nobody can tell.
+            raise NeedsRedisError(self._task.name) from None
         except (RedisError, NotKeptError, StillRunningError) as error:
             time.sleep(min(recovery.HOLD_SECONDS, self._seconds_to_end()))
             self._go_on(recovery.wait(self._terms()), str(error) or type(error).__name__)

@@ -18,7 +18,7 @@ from typing import Any
 from celery import Celery, signals
 from celery.concurrency import get_implementation
 
-from . import app_redis, events, node_record, own_queues, receivers
+from . import app_redis, broker, events, node_record, own_queues, receivers
 from .advice import advise
 from .attribution import Attribution
 from .board import RECORD_BYTES, Board, NoBoardError
@@ -133,15 +133,17 @@ class Lifecycle:
         """In MAIN, with logging set up and before any task."""
         self._stores.follow(self._app.conf, self._mongo)
         prefetch = getattr(self._worker, "prefetch_multiplier", None)
-        risks = advise(self._app.conf, self._longest_time_limit(), prefetch=prefetch)
+        kind = broker.kind(self._app)
+        risks = advise(self._app.conf, self._longest_time_limit(), broker=kind, prefetch=prefetch)
         place = app_redis.difference(self._mongo.settings, self._app.conf)
         warnings = [*self._mongo.settings_warnings(), *filter(None, [place]), *self._inverted_limits()]
+        self._say_no_redis()
         for warning in [*warnings, *risks]:
             events.say(logger, logging.WARNING, Event.SETTINGS_WARNING, "%s", warning)
         if risks and (self._mongo.settings.strict or self._mongo.is_service):
             logger.error("not starting with settings that can lose or double work")
             raise SystemExit(SettingsError.exit_code)
-        self._record = self._describe_node(risks, prefetch=prefetch)
+        self._record = self._describe_node(risks, prefetch=prefetch, broker=kind)
         self._write_record()
         # The app may have set up Sentry since.
         if self._reporter is None:
@@ -188,13 +190,14 @@ class Lifecycle:
         self._end()
         self._remove_board()
 
-    def _describe_node(self, risks: list[str], *, prefetch: int | None) -> dict[str, Any]:
+    def _describe_node(self, risks: list[str], *, prefetch: int | None, broker: str) -> dict[str, Any]:
         worker, receivers = self._worker, signals.worker_process_init.receivers or []
         own = __name__.partition(".")[0]
         told = {
             "node": worker.hostname,
             "began": time.time(),
             "kind": self._kind,
+            "broker": broker,
             "concurrency": _concurrency(worker),
             "prefetch": prefetch,
             "max_tasks_per_child": getattr(worker, "max_tasks_per_child", None),
@@ -299,6 +302,17 @@ class Lifecycle:
             for task in self._tasks()
             if task.time_limit and task.soft_time_limit and task.time_limit <= task.soft_time_limit
         ]
+
+    def _say_no_redis(self) -> None:
+        """Say once what a worker is without where no Redis is named, and which tasks need one."""
+        if self._mongo.has_redis:
+            return
+        message = "no Redis is named (REDIS_URL, the app's broker or result backend): tasks run without the "
+        message += "fleet's view: no status, no history, no dead letters, no limit of kills%s"
+        needing = sorted(task.name for task in self._tasks() if not getattr(task, "idempotent", True))
+        rest = f"; what must not run twice fails: {', '.join(needing)}" if needing else ""
+        fields = {"tasks": needing}
+        events.say(logger, logging.WARNING, Event.REGISTRY_NONE, message, rest, **fields)
 
     def _tasks(self) -> list[Any]:
         return [task for name, task in self._app.tasks.items() if not name.startswith("celery.")]

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .app_redis import effective
+from .app_redis import effective, is_broker
 from .beat_pulse import BeatPulse
 from .history import History
-from .redis_client import HASTY_SECONDS, connect
+from .redis_client import HASTY_SECONDS, NoRedis, connect
 from .registry import Registry
 from .sentry import Ledger, Windows
 
@@ -44,8 +44,15 @@ class Stores:
         )
 
     def follow(self, conf: Any, mongo: "Mongo") -> None:
-        """Keep everything in the app's own Redis from now on, unless REDIS_URL names one; no I/O."""
+        """Keep everything in the app's own Redis from now on, unless REDIS_URL names one; where there is
+        neither, nothing is kept. No I/O.
+        """
         settings = effective(mongo.settings, conf)
+        mongo.has_redis = settings is not None
+        mongo.is_redis_the_broker = settings is not None and is_broker(settings, conf)
+        if settings is None:
+            self.client.connection_pool = self.hasty.connection_pool = NoRedis()
+            return
         if settings == mongo.redis_settings:
             return
         mongo.redis_settings = settings

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from . import layers, snapshot, verdicts
 from .fleet import Fleet
 from .mongo.health import Verdict
+from .redis_client import NoRedisError
 from .verdicts import Facts, Judgement
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def _judge(found: Found) -> Judgement:
         )
     )
     if fleet is None:
-        unseen = f"Redis does not answer ({found.why}): nothing is known of the fleet"
+        why = found.why if found.why == NoRedisError.why else f"Redis does not answer ({found.why})"
+        unseen = f"{why}: nothing is known of the fleet"
         return Judgement(Verdict.UNKNOWN, [unseen, *judged.reasons], judged.layers, {})
     if not fleet.processes and judged.verdict is not Verdict.DOWN:
         nobody = f"no process reports in the deployment {found.deployment}"

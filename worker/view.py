@@ -6,9 +6,11 @@ that source may, and raises its errors; whoever calls decides what is asked at o
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from . import (
+    broker,
     inquiry,
     layers,
     own_collections,
@@ -20,6 +22,7 @@ from . import (
     snapshot,
     survey,
 )
+from .amqp_queues import AmqpQueues
 from .fleet import Fleet, assess
 from .history import collection_name
 from .mongo import asked, server_connections
@@ -58,7 +61,15 @@ class View:
         self.app = app
         self.mongo = mongo
         self.stores = stores
-        self._queues: Queues | None = None
+
+    @cached_property
+    def broker(self) -> str:
+        """Which kind of broker the app's messages go by, see `broker.kind`; no I/O."""
+        return broker.kind(self.app)
+
+    @cached_property
+    def _queues(self) -> Queues | AmqpQueues | None:
+        return AmqpQueues(self.app) if self.broker == broker.AMQP else queues.of(self.app)
 
     # -- Redis -------------------------------------------------------------------------------------
 
@@ -73,9 +84,9 @@ class View:
         """Return what waits in the queues that are known, consumed or under a closed gate; with `bound`, in
         those that anybody has ever declared.
 
-        None where the broker is no Redis.
+        None where a broker of this kind does not tell.
         """
-        source = self._queues = self._queues or queues.of(self.app)
+        source = self._queues
         if source is None:
             return None
         declared = source.bound() if bound else ()

@@ -1,12 +1,15 @@
 """`mongo doctor`: what is wrong, why it matters and what to do, the first thing first."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..frame import Answer, Call, command
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+_CHECKS = 6
+"""So many checks that were not made are named to a person."""
 
 
 @command()
@@ -85,4 +88,9 @@ def _unchecked(unchecked: Mapping[str, str]) -> "RenderableType | None":
     by_reason: dict[str, list[str]] = {}
     for check, why in unchecked.items():
         by_reason.setdefault(why, []).append(check)
-    return Group(*(Text(f"not checked: {', '.join(ids)} ({why})") for why, ids in by_reason.items()))
+    return Group(*(Text(f"not checked: {_named(ids)} ({why})") for why, ids in by_reason.items()))
+
+
+def _named(ids: Sequence[str]) -> str:
+    """Return the names of a few checks, or how many there are: `--json` names them all."""
+    return ", ".join(ids) if len(ids) <= _CHECKS else f"{len(ids)} checks"

@@ -70,7 +70,7 @@ def look(call: Call) -> Answer:
     )
     unseen = {
         "Redis": why,
-        "queues": broker.why or (None if broker.value else "the broker is no Redis"),
+        "queues": broker.why or (None if broker.value else f"{view.broker} does not tell"),
         "MongoDB": server.why or found["mongodb"]["error"],
         "server connections": None
         if found["mongodb"]["connections"] is None

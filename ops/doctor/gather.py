@@ -66,7 +66,10 @@ def gather(app: Any, deadline: Deadline) -> Facts:
         post_mortems=None if looked.value is None else tuple(looked.value.buried),
         dead_letters=seen["dead_letters"].value,
         lasting={} if looked.value is None else looked.value.before.get("lasting", {}),
-        unseen=_unseen(seen, looked),
+        unseen=_unseen(seen, looked, view.broker),
+        broker=view.broker,
+        has_redis=app.mongo.has_redis,
+        is_redis_the_broker=app.mongo.is_redis_the_broker,
     )
 
 
@@ -77,7 +80,7 @@ def _then(before: Seen[Any], deadline: Deadline, ask: Callable[[Any], Any]) -> C
     return deadline.ask(lambda: ask(before.value)).seen
 
 
-def _unseen(seen: Mapping[str, Seen[Any]], looked: Seen[Any]) -> dict[str, str]:
+def _unseen(seen: Mapping[str, Seen[Any]], looked: Seen[Any], broker: str) -> dict[str, str]:
     found = {name: answer.why for name, answer in seen.items() if answer.value is None}
     if looked.value is None:
         found |= {"nodes": looked.why, "post_mortems": looked.why}
@@ -85,7 +88,7 @@ def _unseen(seen: Mapping[str, Seen[Any]], looked: Seen[Any]) -> dict[str, str]:
     connections = server.value and server.value.connections
     is_refused = connections is not None and connections.fullest[1].source == "not permitted"
     found["limit"] = server.why or ("not permitted" if is_refused else "the server does not tell")
-    return {name: why or "the broker is no Redis" for name, why in found.items()}
+    return {name: why or f"{broker} does not tell" for name, why in found.items()}
 
 
 def _connected(server: Seen[Any]) -> Seen[Any]:

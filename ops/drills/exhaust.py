@@ -97,6 +97,8 @@ def _ask_redis(mongo: Any) -> None:
     try:
         mongo.view.look()
     except (RedisError, OSError) as error:
+        if hasattr(error, "why"):
+            raise Unreachable(str(error)) from None
         place, name = mongo.redis_address, type(error).__name__
         raise Unreachable(f"Redis at {place} does not answer ({name})") from None
 

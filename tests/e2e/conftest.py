@@ -18,7 +18,7 @@ def shop(mongo: LocalServer, redis: LocalServer, tmp_path: Path) -> Iterator[Cal
     """Make a Shop on a broker, with Celery's settings by name."""
     with ExitStack() as stack:
 
-        def make(broker: str, **conf: Any) -> Shop:
-            return stack.enter_context(Shop((mongo, redis), broker, tmp_path, **conf))
+        def make(broker: str, *, has_redis: bool = True, **conf: Any) -> Shop:
+            return stack.enter_context(Shop(mongo, redis if has_redis else None, broker, tmp_path, **conf))
 
         yield make

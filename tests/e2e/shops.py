@@ -25,24 +25,25 @@ APP = "tests.e2e.apps.brokers"
 class Shop:
     """One deployment of the app; a context manager that ends what it started.
 
-    `sender` is an app with the same Celery settings that knows nothing of MongoDB.
+    `sender` is an app with the same Celery settings that knows nothing of MongoDB. Without a `redis` there
+    are no results either.
     """
 
     def __init__(
-        self, servers: tuple[LocalServer, LocalServer], broker: str, folder: Path, **conf: Any
+        self, mongo: LocalServer, redis: LocalServer | None, broker: str, folder: Path, **conf: Any
     ) -> None:
-        mongo, redis = servers
+        backend = None if redis is None else redis.uri
         name = f"d{uuid.uuid4().hex[:8]}"
         self.env: dict[str, str | None] = {
             "MONGODB_URI": mongo.uri,
             "MONGODB_DATABASE": name,
-            "REDIS_URL": redis.uri,
+            "REDIS_URL": backend,
             "BROKERS_URL": broker,
-            "BROKERS_BACKEND": redis.uri,
+            "BROKERS_BACKEND": backend,
             "BROKERS_CONF": json.dumps(conf),
             "CELERY_PYMONGO_DEPLOYMENT": name,
         }
-        self.sender = Celery("sender", broker=broker, backend=redis.uri, set_as_current=False)
+        self.sender = Celery("sender", broker=broker, backend=backend, set_as_current=False)
         self.sender.conf.update({"task_default_queue": "shop", **conf})
         self._folder = folder
         self._stack = ExitStack()

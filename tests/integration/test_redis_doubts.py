@@ -21,7 +21,7 @@ def client(tmp_path: Path) -> Iterator[redis_py.Redis]:
 
 
 def doubts(client: redis_py.Redis) -> list[str]:
-    return judged.doubts(judged.describe(client))
+    return judged.doubts(judged.describe(client), is_broker=True)
 
 
 def test_one_that_keeps_everything_is_not_doubted(client: redis_py.Redis) -> None:
@@ -67,5 +67,5 @@ def test_the_first_who_asks_under_a_name_is_told(client: redis_py.Redis) -> None
     publishers = [
         Publisher(Registry(client, lambda *parts: ":".join(map(str, parts))), Backoff(1, 2)) for _ in range(2)
     ]
-    assert [len(one.doubts("node")) for one in publishers] == [1, 0]
-    assert len(publishers[1].doubts("another node")) == 1
+    assert [len(one.doubts("node", is_broker=True)) for one in publishers] == [1, 0]
+    assert len(publishers[1].doubts("another node", is_broker=True)) == 1

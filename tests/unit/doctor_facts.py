@@ -11,6 +11,7 @@ from tests.unit.fleet_reports import NOW, report
 RECORD: dict[str, Any] = {
     "v": 1,
     "kind": "prefork",
+    "broker": "redis",
     "began": NOW - 600,
     "concurrency": 2,
     "prefetch": 1,

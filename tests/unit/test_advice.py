@@ -31,11 +31,11 @@ def conf(**changes: Any) -> Any:
 def test_the_services_own_settings_need_no_advice():
     app = Celery("x", set_as_current=False)
     app.conf.update(celery_config(load_settings({}, env_file=None)))
-    assert advise(app.conf, 300.0) == []
+    assert advise(app.conf, 300.0, broker="redis") == []
 
 
 def test_safe_settings_need_none():
-    assert advise(conf(), 300.0) == []
+    assert advise(conf(), 300.0, broker="redis") == []
 
 
 @pytest.mark.parametrize(
@@ -73,39 +73,39 @@ def test_safe_settings_need_none():
     ],
 )
 def test_each_doubtful_setting_gets_one_line_that_says_what_to_set(changes: Any, begins: str, ends: str):
-    (line,) = advise(conf(**changes), 300.0)
+    (line,) = advise(conf(**changes), 300.0, broker="redis")
     assert line.startswith(begins)
     assert line.endswith(ends)
 
 
 def test_a_task_without_a_limit_may_outrun_the_visibility_timeout():
-    (line,) = advise(conf(), None)
+    (line,) = advise(conf(), None, broker="redis")
     assert line.startswith("task_time_limit is not set:")
 
 
 @pytest.mark.parametrize(("prefetch", "waits"), [(0, "without end"), (12, "up to 3600 s")])
 def test_messages_that_a_worker_holds_back_for_too_long_run_twice(prefetch: int, waits: str):
     """Whether the configuration says so, or the worker's command line."""
-    (line,) = advise(conf(worker_prefetch_multiplier=prefetch), 300.0)
+    (line,) = advise(conf(worker_prefetch_multiplier=prefetch), 300.0, broker="redis")
     assert line.startswith(f"worker_prefetch_multiplier={prefetch}: a message may wait {waits} in a worker")
     assert line.endswith("set it to 1")
-    assert advise(conf(), 300.0, prefetch=prefetch) == [line]
-    assert advise(conf(worker_prefetch_multiplier=prefetch), 300.0, prefetch=1) == []
+    assert advise(conf(), 300.0, broker="redis", prefetch=prefetch) == [line]
+    assert advise(conf(worker_prefetch_multiplier=prefetch), 300.0, broker="redis", prefetch=1) == []
 
 
 def test_a_message_must_not_come_back_after_once_has_forgotten_it():
     changes = {"broker_transport_options": {"visibility_timeout": 700_000, "socket_timeout": 5}}
-    (line,) = advise(conf(result_expires=None, **changes), 300.0)
+    (line,) = advise(conf(result_expires=None, **changes), 300.0, broker="redis")
     assert line.endswith("may come back after `once` has forgotten that it ran; set it to 604800 or less")
 
 
 def test_results_that_never_expire_are_fine():
-    assert advise(conf(result_expires=None), 300.0) == []
+    assert advise(conf(result_expires=None), 300.0, broker="redis") == []
 
 
 def test_celerys_defaults_get_one_line_each():
     app = Celery("x", broker="redis://localhost", set_as_current=False)
-    assert [line.split(":")[0].split("=")[0] for line in advise(app.conf, None)] == [
+    assert [line.split(":")[0].split("=")[0] for line in advise(app.conf, None, broker="redis")] == [
         "task_acks_late",
         "task_time_limit is not set",
         "worker_deduplicate_successful_tasks",
@@ -113,6 +113,27 @@ def test_celerys_defaults_get_one_line_each():
     ]
 
 
-def test_other_brokers_are_left_alone():
+def test_rabbitmq_is_not_measured_by_what_redis_does():
+    options = {"broker_transport_options": {"confirm_publish": True}, "worker_prefetch_multiplier": 0}
+    assert advise(conf(**options), None, broker="amqp") == []
+
+
+def test_celerys_defaults_for_rabbitmq_get_one_line_each():
     app = Celery("x", broker="amqp://localhost", set_as_current=False)
-    assert advise(app.conf, None) == []
+    assert [line.split(":")[0].split("=")[0] for line in advise(app.conf, None, broker="amqp")] == [
+        "task_acks_late",
+        "worker_deduplicate_successful_tasks",
+        "broker_transport_options['confirm_publish'] is not set",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["filesystem", "sql"])
+def test_a_broker_that_forgets_what_a_worker_has_is_named(kind):
+    (line,) = advise(conf(), None, broker=kind)
+    assert line.startswith("broker_url: ")
+    assert kind in line
+
+
+def test_of_other_brokers_nothing_is_said_but_what_holds_of_all():
+    assert advise(conf(), None, broker="SQS") == []
+    assert advise(Celery("x", set_as_current=False).conf, None, broker="memory") == []

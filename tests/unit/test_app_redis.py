@@ -8,7 +8,7 @@ from celery import Celery
 
 from worker import app_redis
 from worker.redis_client import connect
-from worker.settings import load_settings
+from worker.settings import Settings, load_settings
 
 PASSWORD = "s3cret"  # noqa: S105 - of no server
 
@@ -21,6 +21,12 @@ def conf(**options: Any) -> Any:
 
 def settings(**environ: str) -> Any:
     return load_settings(environ, env_file=None)
+
+
+def followed(app: Any) -> Settings:
+    found = app_redis.effective(settings(), app)
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(
@@ -41,21 +47,21 @@ def test_the_broker_comes_first_and_then_the_result_backend(
     found = app_redis.of_app(conf(**options))
     assert found is not None
     assert (found.setting, found.address) == (setting, address)
-    url = app_redis.effective(settings(), conf(**options)).redis_url.get_secret_value()
-    assert app_redis.address(url) == address
+    assert app_redis.address(followed(conf(**options)).redis_url.get_secret_value()) == address
 
 
 @pytest.mark.parametrize("options", [{"broker_url": "amqp://r"}, {"broker_url": "memory://"}])
-def test_an_app_without_any_redis_leaves_the_settings_alone(options: dict[str, Any]) -> None:
-    own = settings()
+def test_an_app_without_any_redis_has_none_unless_redis_url_is_set(options: dict[str, Any]) -> None:
     assert app_redis.of_app(conf(**options)) is None
+    assert app_redis.effective(settings(), conf(**options)) is None
+    own = settings(REDIS_URL="redis://ours")
     assert app_redis.effective(own, conf(**options)) is own
 
 
 def test_a_redis_url_that_is_set_wins_and_a_difference_is_one_line_without_a_secret() -> None:
     own = settings(REDIS_URL=f"redis://:{PASSWORD}@ours:6379/0")
     app = conf(broker_url=f"redis://u:{PASSWORD}@theirs:6380/1", result_backend="redis://third")
-    assert app_redis.effective(own, app) is own
+    assert app_redis.effective(own, app) == own
     line = app_redis.difference(own, app)
     assert line is not None
     assert line.startswith(
@@ -80,7 +86,7 @@ def test_a_redis_of_the_apps_own_or_none_at_all_is_no_difference(options: dict[s
 def test_tls_is_that_of_the_broker_and_what_the_url_says_wins() -> None:
     tls = {"ssl_cert_reqs": ssl.CERT_NONE, "ssl_ca_certs": "/ca file.pem"}
     app = conf(broker_url="redis://one:7000/2?ssl_cert_reqs=required", broker_use_ssl=tls)
-    pool = connect(app_redis.effective(settings(), app)).connection_pool
+    pool = connect(followed(app)).connection_pool
     assert pool.connection_class.__name__ == "SSLConnection"
     chosen = pool.connection_kwargs
     assert (chosen["host"], chosen["port"], chosen["db"]) == ("one", 7000, 2)
@@ -90,7 +96,7 @@ def test_tls_is_that_of_the_broker_and_what_the_url_says_wins() -> None:
 def test_sentinel_is_that_of_the_broker() -> None:
     options = {"master_name": "prime", "sentinel_kwargs": {"password": PASSWORD}}
     app = conf(broker_url="sentinel://a:1/3;sentinel://b:2/3", broker_transport_options=options)
-    found = app_redis.effective(settings(), app)
+    found = followed(app)
     assert found.redis_sentinel_master == "prime"
     pool: Any = connect(found).connection_pool
     assert pool.service_name == "prime"

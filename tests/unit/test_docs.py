@@ -56,4 +56,4 @@ def test_the_settings_that_the_readme_recommends_need_no_advice():
     (block,) = (part for part in readme.split("```python\n") if part.startswith("app.conf.update("))
     app = Celery("x", broker="redis://", backend="redis://", set_as_current=False)
     exec(block.split("```")[0], {"app": app})  # noqa: S102 - our own README
-    assert advise(app.conf, app.conf.task_time_limit) == []
+    assert advise(app.conf, app.conf.task_time_limit, broker="redis") == []

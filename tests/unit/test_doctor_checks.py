@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -56,6 +58,7 @@ DENIED = {"n": 4, "code": 13, "for": 30.0, "ago": 1.0, "tasks": {"shop.write": "
 # By check: what makes it find something, and a word of its evidence.
 CASES: dict[str, tuple[Facts, str]] = {
     "nothing-reached": (facts(nodes=None, ping=AWAY, unseen={"nodes": "ConnectionError"}), "ConnectionError"),
+    "no-redis": (facts(nodes=None, has_redis=False, broker="amqp"), "the broker is amqp"),
     "redis-down": (facts(nodes=None, unseen={"nodes": "TimeoutError"}), "TimeoutError"),
     "nobody-reports": (facts(nodes=()), "0 reports"),
     "login-refused": (facts(node(**REFUSED), ping=AWAY), "2 of 2 processes"),
@@ -280,6 +283,24 @@ def test_nothing_of_a_hang_is_left_once_it_is_over() -> None:
 def test_mongodb_alone_is_judged_by_its_ping() -> None:
     assert ids(facts(nodes=None, ping=PING)) == ["redis-down"]
     assert ids(facts(nodes=(), ping=AWAY))[0] == "mongodb-down"
+
+
+WITHOUT_AOF = REDIS | {"aof_enabled": 0, "maxmemory": 1 << 20, "maxmemory_policy": "allkeys-lru"}
+
+
+def test_a_redis_that_is_not_the_broker_is_not_called_one() -> None:
+    gone = node("w2@h", state="lost", record={"broker": "amqp", "visibility_timeout": None})
+    away = facts(nodes=None, is_redis_the_broker=False, unseen={"nodes": "ConnectionError"})
+    assert diagnose(away).verdict == "degraded"
+    silent = facts(node(record={"longest_time_limit": 7200.0, "visibility_timeout": None}), gone)
+    for found in (away, replace(silent, is_redis_the_broker=False, redis=WITHOUT_AOF)):
+        text = json.dumps(diagnose(found).to_dict()["findings"])
+        assert text != "[]"
+        assert not re.search("every message|visibility|its broker|acknowledged", text), text
+
+
+def test_without_any_redis_one_finding_says_so() -> None:
+    assert ids(facts(nodes=None, ping=AWAY, has_redis=False, broker="amqp")) == ["mongodb-down", "no-redis"]
 
 
 def test_a_login_that_is_refused_here_is_no_outage_where_nobody_else_tells() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -61,6 +62,12 @@ def test_what_was_not_checked_is_named_by_its_reason() -> None:
         "within 5 s)" in lines
     )
     assert told["unseen"]["server connections"] == "no answer within 5 s"
+
+
+def test_where_nearly_nothing_was_checked_the_number_of_checks_is_enough() -> None:
+    told = document(facts(nodes=None, has_redis=False, unseen={"nodes": "no Redis is named"}))
+    (line,) = (one for one in shown(doctor.render(told)).splitlines() if "(nodes:" in one)
+    assert re.fullmatch(r"not checked: \d\d checks \(nodes: no Redis is named\)", line)
 
 
 def test_a_server_that_does_not_answer_here_is_not_seen() -> None:

@@ -42,6 +42,7 @@ class View:
         self.mains: set[str] = set()
         self.refused: Asked | None = None
         self.problems: list[MemberProblem] = []
+        self.broker = "redis"
 
     def _answer(self, name: str, value: Any) -> Any:
         self.asked.append(name)
@@ -99,7 +100,9 @@ class View:
 
 
 def gathered(view: View, seconds: float = 5.0) -> Any:
-    mongo = SimpleNamespace(view=view, settings=load_settings({}, env_file=None))
+    mongo = SimpleNamespace(
+        view=view, settings=load_settings({}, env_file=None), has_redis=True, is_redis_the_broker=True
+    )
     try:
         return gather(SimpleNamespace(mongo=mongo), Deadline(seconds))
     finally:
@@ -197,7 +200,8 @@ def test_workers_are_asked_who_consumes_what_nobody_reports_to_consume() -> None
 def test_a_broker_that_is_no_redis_has_queues_that_nobody_sees() -> None:
     view = View()
     view.waiting = lambda _fleet, *, bound: None  # type: ignore[method-assign] # in place of a method
-    assert gathered(view).unseen["queues"] == "the broker is no Redis"
+    view.broker = "filesystem"
+    assert gathered(view).unseen["queues"] == "filesystem does not tell"
 
 
 @pytest.mark.parametrize(

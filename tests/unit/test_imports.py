@@ -16,6 +16,7 @@ WORKER = ROOT / "worker"
 LEVELS: list[set[str]] = [
     {
         "errors",
+        "broker",
         "receivers",
         "events",
         "dumps",
@@ -42,7 +43,7 @@ LEVELS: list[set[str]] = [
     {"failures"},
     {"redis_server"},
     {"redis_client", "registry", "publisher", "history", "past", "queues", "attempts"},
-    {"message"},
+    {"message", "amqp_queues"},
     {"dead_letters"},
     {"fleet", "totals", "bounded", "layers", "strain", "verdicts", "servers", "snapshot", "beat_pulse"},
     {"process_identity", "double_buffer", "board_file", "board_row", "board", "siblings", "node_view"},

@@ -18,6 +18,7 @@ WORKER: dict[str, Any] = {
     "node": "w1@h",
     "began": 1.0,
     "kind": "threads",
+    "broker": "redis",
     "concurrency": 8,
     "prefetch": 1,
     "max_tasks_per_child": None,

@@ -57,7 +57,7 @@ class FakePublisher:
     def introduce(self, node: str, record: str) -> None:
         self.introduced.append((node, record))
 
-    def doubts(self, name: str) -> list[str]:
+    def doubts(self, name: str, *, is_broker: bool) -> list[str]:
         self.asked.append(name)
         return ["it forgets"]
 

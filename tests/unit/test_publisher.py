@@ -9,6 +9,7 @@ import redis
 
 from worker.mongo.backoff import Backoff
 from worker.publisher import Publisher
+from worker.redis_client import NoRedisError
 from worker.registry import Published, TooLargeError
 
 
@@ -179,3 +180,13 @@ def test_of_a_node_one_process_tells_that_redis_is_away(
     fleet.error = None
     kept.publish(10.0, "w1@h/0", b"{}")
     assert [record.levelname for record in caplog.records] == ["DEBUG", "DEBUG"]
+
+
+def test_where_no_redis_is_named_nothing_is_said_and_nothing_is_asked_again(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet.error = NoRedisError()
+    reporter = publisher(fleet)
+    assert run(reporter, 0.0, 100.0) == [0.0]
+    assert (reporter.is_away, caplog.messages) == (True, [])
+    assert not reporter.goodbye("n/0")

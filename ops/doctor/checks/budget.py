@@ -69,7 +69,9 @@ def redis_clients(facts: Facts) -> Iterator[Finding]:
         Severity.DEGRADED,
         f"Redis has {current:,} of {limit:,} clients.",
         (f"{current / limit:.0%} of maxclients; {count(len(facts.present), 'process')} report",),
-        "At the limit it refuses connections: no message is taken or sent by whoever comes next.",
+        "At the limit it refuses connections: no message is taken or sent by whoever comes next."
+        if facts.is_redis_the_broker
+        else "At the limit it refuses connections: whoever comes next does not report.",
         (
             f"CONFIG SET maxclients {2 * limit}; broker_pool_limit and redis_max_connections bound what a "
             "process opens",

@@ -36,7 +36,8 @@ def node_lost(facts: Facts) -> Iterator[Finding]:
                 else "its main process could not be asked",
             ),
             "Where its main process ended, too, it was SIGKILL, the out-of-memory killer or the host, and "
-            "its messages come back to the queue after the visibility timeout.",
+            "its messages come back to the queue"
+            + (" after the visibility timeout." if facts.is_redis_the_broker else "."),
             (
                 "look for 'Out of memory: Killed process' in dmesg, or for the end of the container, and "
                 "start the worker again",

@@ -8,7 +8,8 @@ from ..finding import Check, Finding, Severity
 
 def nothing_reached(facts: Facts) -> Iterator[Finding]:
     """Neither Redis nor MongoDB answers: most likely it is this machine."""
-    if facts.nodes is not None or facts.ping is None or facts.ping.get("error_class") != "outage":
+    is_outage = facts.ping is not None and facts.ping.get("error_class") == "outage"
+    if facts.nodes is not None or not facts.has_redis or not is_outage:
         return
     yield Finding(
         "nothing-reached",
@@ -16,16 +17,45 @@ def nothing_reached(facts: Facts) -> Iterator[Finding]:
         "Neither Redis nor MongoDB answers this machine: nothing can be said of the fleet.",
         (
             f"Redis: {facts.unseen.get('nodes', 'no answer')}",
-            f"MongoDB: {'; '.join(facts.ping.get('reasons') or ['no answer'])}",
+            f"MongoDB: {'; '.join((facts.ping or {}).get('reasons') or ['no answer'])}",
         ),
         "Either both are down, or this machine has no way to them.",
         ("run this from a worker's host, with the environment of a worker (REDIS_URL, MONGODB_URI)",),
     )
 
 
+def no_redis(facts: Facts) -> Iterator[Finding]:
+    """Nobody names a Redis."""
+    if facts.has_redis:
+        return
+    yield Finding(
+        "no-redis",
+        Severity.UNKNOWN,
+        "No Redis is named: nothing can be said of the fleet.",
+        (f"REDIS_URL is not set, the broker is {facts.broker}, and the result backend is no Redis",),
+        "Tasks run without: what processes report, the history, dead letters and the count of kills are kept "
+        "in a Redis. Tasks that must not run twice fail.",
+        ("REDIS_URL=redis://… for workers, beat and this command; it need not be the broker",),
+    )
+
+
 def redis_down(facts: Facts) -> Iterator[Finding]:
-    """The broker does not answer."""
-    if facts.nodes is not None:
+    """Redis does not answer."""
+    if facts.nodes is not None or not facts.has_redis:
+        return
+    if not facts.is_redis_the_broker:
+        yield Finding(
+            "redis-down",
+            Severity.DEGRADED,
+            "Redis does not answer this machine.",
+            (f"Redis: {facts.unseen.get('nodes', 'no answer')}",),
+            "It is not the broker: tasks run. Of the fleet nothing can be seen meanwhile, and tasks that "
+            "must not run twice wait.",
+            (
+                "redis-cli -u REDIS_URL ping, here and on a worker's host: is the server up, is the port "
+                "open, is the password right?",
+            ),
+        )
         return
     yield Finding(
         "redis-down",
@@ -65,6 +95,7 @@ CHECKS = (
         nothing_reached,
         explains=("redis-down", "mongodb-down"),
     ),
+    Check("no-redis", "Is a Redis named?", no_redis),
     Check("redis-down", "Does Redis answer?", redis_down, explains=("beat-silent",)),
     Check(
         "nobody-reports",

@@ -8,19 +8,32 @@ from ..finding import Check, Finding, Severity
 NEARLY_FULL = 0.9
 
 
+def _kept(facts: Facts) -> str:
+    """Return what is in Redis that is nowhere else."""
+    return "message, result and lock" if facts.is_redis_the_broker else "dead letter and report"
+
+
+def _refused(facts: Facts) -> str:
+    if facts.is_redis_the_broker:
+        return "nothing can be sent, acknowledged or reported"
+    return "nothing is reported, and a message that must not run again waits for its dead letter"
+
+
 def persistence(facts: Facts) -> Iterator[Finding]:
     """Redis without an append-only file."""
     redis = facts.redis or {}
     if redis.get("aof_enabled") != 0 or redis.get("save") is None:
         return
     saves = redis["save"]
-    lost = "what came since the last snapshot" if saves else "every message, result and lock"
+    lost = "what came since the last snapshot" if saves else f"every {_kept(facts)}"
     yield Finding(
         "redis-persistence",
         Severity.DEGRADED,
         f"{redis.get('product') or 'Redis'} writes no append-only file: a restart loses {lost}.",
         (f"appendonly no, save {saves!r}, {redis.get('product')} {redis.get('redis_version')}",),
-        "Messages that wait, that are being worked on and that were dead letters are in Redis alone.",
+        "Messages that wait, that are being worked on and that were dead letters are in Redis alone."
+        if facts.is_redis_the_broker
+        else "Dead letters, and which runs began and did not end, are in Redis alone.",
         (
             "CONFIG SET appendonly yes, appendfsync everysec, and both in its configuration file (CONFIG "
             "REWRITE)",
@@ -55,13 +68,12 @@ def eviction(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         "redis-eviction",
         Severity.DEGRADED,
-        f"Redis may throw away messages: maxmemory-policy is {policy}.",
+        f"Redis may throw away any {_kept(facts)}: maxmemory-policy is {policy}.",
         (
             f"maxmemory {limit:,} bytes, used {redis.get('used_memory') or 0:,}, keys thrown away so far "
             f"{evicted:,}",
         ),
-        "When its memory is full it deletes keys, queues and results among them, without an error for "
-        "anybody.",
+        "When its memory is full it deletes keys without an error for anybody.",
         ("CONFIG SET maxmemory-policy noeviction; a cache belongs into another Redis",),
     )
 
@@ -76,7 +88,7 @@ def memory(facts: Facts) -> Iterator[Finding]:
             Severity.DEGRADED,
             f"Redis uses {used / limit:.0%} of its memory.",
             (f"{used:,} of {limit:,} bytes",),
-            "At the limit it refuses writes: nothing can be sent, acknowledged or reported.",
+            f"At the limit it refuses writes: {_refused(facts)}.",
             ("work off or purge what waits, shorten result_expires, or CONFIG SET maxmemory higher",),
         )
 
@@ -90,7 +102,7 @@ def role(facts: Facts) -> Iterator[Finding]:
             Severity.DOWN,
             "REDIS_URL leads to a replica, which takes no writes.",
             (f"role {redis['role']}, link to its primary {redis.get('master_link_status')}",),
-            "Nothing can be sent or reported.",
+            f"It refuses writes: {_refused(facts)}.",
             ("name the primary in REDIS_URL, or use sentinel:// with REDIS_SENTINEL_MASTER",),
         )
 

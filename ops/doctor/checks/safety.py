@@ -74,7 +74,8 @@ def no_login(facts: Facts) -> Iterator[Finding]:
                 Severity.NOTE,
                 f"{server} is used over the network without a login.",
                 (f"no user in the URI, a host that is not this one, on {names(nodes)}",),
-                "Whoever reaches its port may read and delete everything, and send tasks to run.",
+                "Whoever reaches its port may read and delete everything"
+                + (", and send tasks to run." if key == "redis" and facts.is_redis_the_broker else "."),
                 (fix,),
                 where=frozenset(nodes),
             )

@@ -28,6 +28,13 @@ def save(self: MongoTask, key: Any) -> Any:
     return key
 
 
+@app.task(bind=True, base=MongoTask, idempotent=False)
+def charge(self: MongoTask, key: Any) -> Any:
+    """Insert one document, which must not be done twice."""
+    self.db.orders.insert_one({"_id": key, "n": 1})
+    return key
+
+
 @app.task(bind=True, base=MongoTask)
 def nap(self: MongoTask, key: Any, seconds: float) -> Any:
     """Hold the slot for a while, then upsert one document."""
