@@ -103,6 +103,8 @@ class Sorter:
             return Refusal(row, _reason(error))
         except CODEC_ERRORS as error:
             return Refusal(row, f"a value or a key that BSON cannot hold ({type(error).__name__})")
+        except MemoryError:  # a row of 16 MiB may be half a gigabyte of small values
+            return Refusal(row, "its values take more memory than there is")
         first = None if key is None else self._seen.first_line(key, row.line)
         return line if first is None else Refusal(row, f"the same key as line {first}", is_duplicate=True)
 
@@ -119,4 +121,4 @@ def _size(item: str | Refusal) -> int:
     if isinstance(item, str):
         return len(item) + 1
     text = item.row.text
-    return len(text) if isinstance(text, bytes) else sum(map(len, text))
+    return len(text) if isinstance(text, bytes) else sum(map(len, text)) + len(text)

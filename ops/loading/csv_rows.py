@@ -1,24 +1,32 @@
 """CSV as RFC 4180 has it: a header, quotes, line ends inside fields; each row converted by its columns."""
 
 import csv
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import BinaryIO
 
 from ..problems import BadRow, InputProblem
 from .codec import Document
 from .columns import Convert
 from .rows import ROW_LIMIT, TOO_LONG, Row
-from .source import CHUNK
+from .window import Stream, Window
+
+COLUMN_LIMIT = 250_000
+"""Columns of a header: far more than fit into a document with names of any length."""
 
 _Records = Iterator[tuple[int, bytes | list[str], str | None]]
 
 _HEAD = 64 * 1024
+_CELLS_SHOWN = 1000
+_BLANK_LINES = re.compile(rb"(?:\r?\n)*+")
+_QUOTED = re.compile(rb'[^"]*+')
+_UNQUOTED = re.compile(rb'(?:[^"\n]++|"[^"]*+")*+')
 
 
 class CsvRows:
     """The rows after the header. An empty cell is null, but in a column of strings, where it is empty."""
 
-    def __init__(self, stream: BinaryIO, *, delimiter: str = ",") -> None:
+    def __init__(self, stream: Stream, *, delimiter: str = ",") -> None:
         # The module's own limit, for the whole process, is 128 KiB; ours is the row's.
         csv.field_size_limit(ROW_LIMIT)
         self._lines = _Lines(stream)
@@ -32,8 +40,12 @@ class CsvRows:
 
     def rows(self) -> Iterator[Row]:
         """Yield each record that is not blank."""
-        for number, (line, text, problem) in enumerate(self._records(), 1):
-            yield Row(number, line, self._lines.end, text, problem or self._problem(text))
+        for number, (line, text, why) in enumerate(self._records(), 1):
+            problem = why or self._problem(text)
+            if problem and isinstance(text, list):
+                # Sixteen million empty cells fit into a row: they are not kept until it is written down.
+                text = text[: max(len(self.columns), _CELLS_SHOWN)]  # noqa: PLW2901 - so that nothing else holds them
+            yield Row(number, line, self._lines.end, text, problem)
 
     def document(self, row: Row) -> Document:
         """Return the row's document; BadRow where a cell is not what its column says."""
@@ -54,15 +66,17 @@ class CsvRows:
         for line, cells, problem in self._records():
             if problem:
                 raise InputProblem(f"the header in line {line}: {problem}")
+            if len(cells) > COLUMN_LIMIT:
+                raise InputProblem(f"the header in line {line} has more than {COLUMN_LIMIT:,} columns")
             names = [str(cell).strip() or f"column_{place}" for place, cell in enumerate(cells, 1)]
-            twice = next((name for name in names if names.count(name) > 1), None)
-            if twice:
+            if len(set(names)) < len(names):
+                twice = next(name for name, times in Counter(names).items() if times > 1)
                 raise InputProblem(f"the header in line {line} names the column {twice} twice")
             return names
         return []
 
     def _records(self) -> _Records:
-        while True:
+        while self._lines.next_row():
             line = self._lines.line + 1
             cells: list[str] = []
             try:
@@ -75,7 +89,6 @@ class CsvRows:
             except csv.Error as error:
                 problem = _told(error, line, self._lines.line)
             text: bytes | list[str] = self._lines.head if problem else cells
-            self._lines.begin_row()
             if text:
                 yield line, text, problem
 
@@ -83,50 +96,71 @@ class CsvRows:
 class _Lines:
     """Feeds the csv module, which pulls as many lines as a row has, and says where it is.
 
-    `head` is the beginning of the row's own text; `problem` is what is wrong with its bytes.
+    `problem` is what is wrong with the row's bytes.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: Stream) -> None:
+        self._window = Window(stream, limit=ROW_LIMIT)
         self._row_bytes = 0
         self._quotes = 0
         self._first = 1
-        self.line = 0
-        self.end = stream.tell()
-        self.head = b""
+        self._head = bytearray()
         self.problem: str | None = None
 
-    def begin_row(self) -> None:
+    @property
+    def line(self) -> int:
+        """How many lines have been read."""
+        return self._window.line - 1
+
+    @property
+    def end(self) -> int:
+        """How many bytes have been read."""
+        return self._window.offset
+
+    @property
+    def head(self) -> bytes:
+        """The beginning of the row's own text."""
+        return bytes(self._head)
+
+    def next_row(self) -> bool:
+        """Go to the next line that is not blank; say whether there is one."""
+        is_there = bool(self._window.pass_over(_BLANK_LINES))
         self._row_bytes = self._quotes = 0
         self._first = self.line + 1
-        self.head = b""
+        self._head.clear()
         self.problem = None
+        return is_there
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        line = self._piece(ROW_LIMIT + 1)
+        line = self._rest_of_row() if self._row_bytes else self._window.read_line(ROW_LIMIT + 1)
         if not line:
             raise StopIteration
-        if len(self.head) < _HEAD:
-            self.head += line[:_HEAD]
+        self._row_bytes += len(line)
+        self._quotes += line.count(b'"')
+        if len(self._head) < _HEAD:
+            self._head += line[:_HEAD]
         if self._row_bytes > ROW_LIMIT:
             self._pass_over_row(line)
         return self._decoded(line)
 
-    def _piece(self, limit: int) -> bytes:
-        piece = self._stream.readline(limit)
-        self.line += piece.endswith(b"\n")
-        self.end += len(piece)
-        self._row_bytes += len(piece)
-        self._quotes += piece.count(b'"')
-        return piece
+    def _rest_of_row(self) -> bytes:
+        """Return what is left of a row that goes on: it is inside of quotes, so lines may go in one piece."""
+        limit = ROW_LIMIT + 1 - self._row_bytes
+        quoted = self._window.read_run(_QUOTED, limit)
+        return quoted + self._window.read_line(limit - len(quoted)) if len(quoted) < limit else quoted
 
     def _pass_over_row(self, piece: bytes) -> None:
         """Go to the end of a row that is too long: a line end outside of quotes."""
-        while piece and not (piece.endswith(b"\n") and self._quotes % 2 == 0):
-            piece = self._piece(CHUNK)
+        window, is_quoted = self._window, self._quotes % 2 == 1
+        if is_quoted or not piece.endswith(b"\n"):
+            while byte := window.pass_over(_QUOTED if is_quoted else _UNQUOTED):
+                window.skip()
+                if byte == b"\n":
+                    break
+                is_quoted = not is_quoted
         raise BadRow(TOO_LONG if self.line <= self._first else f"{TOO_LONG}; it ends in line {self.line}")
 
     def _decoded(self, line: bytes) -> str:

@@ -3,16 +3,18 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import BinaryIO
 
 from bson import json_util
 
 from ..problems import BadRow, InputProblem
 from .codec import CODEC_ERRORS, READ_OPTIONS, Document, read_back
 from .columns import Convert
-from .rows import ROW_LIMIT, TOO_LONG, Row, bounded_line
+from .rows import ROW_LIMIT, TOO_LONG, Row
+from .window import CHUNK, Stream, Window
 
-_CHUNK = 256 * 1024
+DEPTH_LIMIT = 10_000
+"""Levels of one value: a hundred times what MongoDB takes. Where there are more, this is no data at all."""
+
 # The least document, of five bytes, is eight characters. Of JSON only long numbers look like it.
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]{6,}={0,2}")
 _EXTENDED = json_util.JSONOptions(tz_aware=True, datetime_conversion=READ_OPTIONS.datetime_conversion)
@@ -39,146 +41,100 @@ class JsonDocuments:
 class JsonLines(JsonDocuments):
     """One document per line; a line of base64 BSON, as `dump` writes for odd names, is one too."""
 
-    def __init__(self, stream: BinaryIO, converters: Mapping[str, Convert]) -> None:
+    def __init__(self, stream: Stream, converters: Mapping[str, Convert]) -> None:
         super().__init__(converters)
-        self._stream = stream
+        self._window = Window(stream, limit=ROW_LIMIT)
 
     def rows(self) -> Iterator[Row]:
         """Yield each line that is not blank."""
-        number, line, end = 0, 0, self._stream.tell()
-        while True:
-            text, size = bounded_line(self._stream)
-            if not size:
-                return
-            line, end = line + 1, end + size
-            problem = None if text else TOO_LONG
-            if problem or not text.isspace():
-                number += 1
-                yield Row(number, line, end, text.strip(), problem)
+        window, number = self._window, 0
+        while window.pass_over(_SPACE):
+            number, line = number + 1, window.line
+            text = window.read_line(ROW_LIMIT + 1)
+            problem = None if len(text) <= ROW_LIMIT or text.endswith(b"\n") else TOO_LONG
+            while problem and (rest := window.read_line(CHUNK)) and not rest.endswith(b"\n"):
+                pass
+            yield Row(number, line, window.offset, b"" if problem else text.strip(), problem)
 
 
 class JsonValues(JsonDocuments):
     """The elements of an array, or values that stand one after the other, over however many lines."""
 
-    def __init__(self, stream: BinaryIO, converters: Mapping[str, Convert]) -> None:
+    def __init__(self, stream: Stream, converters: Mapping[str, Convert]) -> None:
         super().__init__(converters)
-        self._buffer = _Buffer(stream)
+        self._window = Window(stream, limit=ROW_LIMIT)
 
     def rows(self) -> Iterator[Row]:
-        """Yield each element; InputProblem where the file ends inside the array or inside one of them."""
-        buffer, number, in_array = self._buffer, 0, False
-        while (byte := buffer.next_byte()) is not None:
+        """Yield each element; InputProblem where the file ends inside the array or inside one of them, or
+        where one has no end of levels."""
+        window, number, in_array = self._window, 0, False
+        while byte := window.pass_over(_BETWEEN if in_array else _EMPTY_ARRAYS):
             if byte == (b"]" if in_array else b"["):
                 in_array = not in_array
-                buffer.skip()
+                window.skip()
                 continue
-            number, line = number + 1, buffer.line
-            text, is_whole = buffer.take_value()
+            number, line = number + 1, window.line
+            end, is_whole = self._end_of_value(byte)
+            text = window.take(end)
             if not is_whole:
                 raise InputProblem(f"it ends inside the row that starts in line {line}: was it cut?")
-            yield Row(number, line, buffer.offset, text, None if text else TOO_LONG)
+            yield Row(number, line, window.offset, text, None if text else TOO_LONG)
         if in_array:
-            raise InputProblem(f"it ends in line {buffer.line}, before its array does: was it cut?")
+            raise InputProblem(f"it ends in line {window.line}, before its array does: was it cut?")
 
-
-_SPACE_OR_COMMA = re.compile(rb"[^\s,]")
-_STRUCTURE = re.compile(rb'["{}\[\]]')
-_IN_STRING = re.compile(rb'\\.|"', re.DOTALL)
-_AFTER_SCALAR = re.compile(rb"[\s,\]\[{}]")
-
-
-class _Buffer:
-    """A window on the stream that finds where values end, and forgets one that grows beyond ROW_LIMIT."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._bytes = b""
-        self._at = 0
-        self._searched = 0
-        self._is_too_long = False
-        self.offset = stream.tell()
-        self.line = 1
-
-    def next_byte(self) -> bytes | None:
-        """Go to the next byte that is neither white space nor a comma, and return it; None at the end."""
-        at = self._find(_SPACE_OR_COMMA, self._at)
-        self._move(len(self._bytes) if at is None else at)
-        return None if at is None else self._bytes[at : at + 1]
-
-    def skip(self) -> None:
-        """Pass over one byte."""
-        self._move(self._at + 1)
-
-    def take_value(self) -> tuple[bytes, bool]:
-        """Return the value that starts here (empty if it is too long) and whether it has its end."""
-        self._is_too_long = False
-        end = self._end_of_value()
-        is_whole = end is not None
-        stop = len(self._bytes) if end is None else end
-        too_long = self._is_too_long or stop - self._at > ROW_LIMIT
-        text = b"" if too_long else self._bytes[self._at : stop]
-        self._move(stop)
-        return text, is_whole
-
-    def _end_of_value(self) -> int | None:
-        first = self._bytes[self._at : self._at + 1]
+    def _end_of_value(self, first: bytes) -> tuple[int, bool]:
+        """Return the place behind the value that starts here, and whether it is all there."""
+        at = self._window.begin()
         if first == b'"':
-            return self._end_of_string(self._at + 1)
-        if first in b"{[":
-            return self._end_of_nested()
-        if first in b"}]":  # closes nothing: a row of its own, which is no document
-            return self._at + 1
-        at = self._find(_AFTER_SCALAR, self._at)
-        return len(self._bytes) if at is None else at
+            return self._end_of_string(at + 1)
+        if first in (b"{", b"["):
+            return self._end_of_nested(at + 1)
+        if first in (b"}", b"]"):  # closes nothing: a row of its own, which is no document
+            return at + 1, True
+        end, _ = self._window.behind(_SCALAR, at)
+        return end, True
 
-    def _end_of_nested(self) -> int | None:
-        depth, at = 0, self._find(_STRUCTURE, self._at)
-        while at is not None:
-            byte, at = self._bytes[at : at + 1], at + 1
+    def _end_of_nested(self, at: int) -> tuple[int, bool]:
+        depth = 1
+        while True:
+            at, byte = self._window.behind(_CONTENT, at)
+            if not byte:
+                return at, False
+            at += 1
             if byte == b'"':
-                end = self._end_of_string(at)
-                if end is None:
-                    return None
-                at = end
-            else:
-                depth += 1 if byte in b"{[" else -1
-            if depth <= 0:
-                return at
-            at = self._find(_STRUCTURE, at)
-        return None
+                at, is_whole = self._end_of_string(at)
+                if not is_whole:
+                    return at, False
+                continue
+            depth += 1 if byte in b"{[" else -1
+            if not depth:
+                return at, True
+            if depth > DEPTH_LIMIT:
+                line = self._window.line
+                raise InputProblem(f"the value from line {line} on has more than {DEPTH_LIMIT:,} levels")
 
-    def _end_of_string(self, at: int) -> int | None:
-        found = self._find(_IN_STRING, at)
-        while found is not None and self._bytes[found : found + 1] == b"\\":
-            found = self._find(_IN_STRING, found + 2)
-        return None if found is None else found + 1
+    def _end_of_string(self, at: int) -> tuple[int, bool]:
+        at, byte = self._window.behind(_STRING, at)
+        return at + len(byte), byte == b'"'
 
-    def _find(self, pattern: re.Pattern[bytes], at: int) -> int | None:
-        while (match := pattern.search(self._bytes, at)) is None:
-            if not self._more():
-                return None
-            at = self._searched
-        return match.start()
 
-    def _more(self) -> bool:
-        """Read on; `_searched` is then where what is new begins."""
-        chunk = self._stream.read(_CHUNK)
-        # An escape is never cut in two: a chunk does not end in a backslash.
-        while chunk.endswith(b"\\") and (byte := self._stream.read(1)):
-            chunk += byte
-        if len(self._bytes) - self._at > ROW_LIMIT:
-            self._is_too_long = True
-            self._move(len(self._bytes))
-        self._bytes = self._bytes[self._at :]
-        self._at = 0
-        self._searched = len(self._bytes)
-        self._bytes += chunk
-        return bool(chunk)
+# Possessive: what they passed over they never look at again.
+_SPACE = re.compile(rb"\s*+")
+_BETWEEN = re.compile(rb"[\s,]*+")
+_EMPTY_ARRAYS = re.compile(rb"(?:[\s,]++|\[[\s,]*+\])*+")
+_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_SCALAR = re.compile(rb"[^\s,\]\[{}]*+")
 
-    def _move(self, to: int) -> None:
-        self.line += self._bytes.count(b"\n", self._at, to)
-        self.offset += to - self._at
-        self._at = to
+
+def _content(levels: int) -> bytes:
+    """Return a pattern for what opens nothing that it does not close: text, strings, so many levels."""
+    if not levels:
+        return rb'[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+"'
+    inner = _content(levels - 1)
+    return rb"%b|\[(?:%b)*+\]|\{(?:%b)*+\}" % (inner, inner, inner)
+
+
+_CONTENT = re.compile(rb"(?:%b)*+" % _content(2), re.DOTALL)
 
 
 def _parsed(text: bytes) -> object:

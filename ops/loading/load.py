@@ -25,8 +25,11 @@ from .stopping import Stopping
 from .tally import Tally
 
 _POLL_SECONDS = 0.02
+_TURN_SECONDS = 0.2
 _SAVE_SECONDS = 0.5
 _STOP_SECONDS = 10.0
+_SAID = 100
+"""Columns that are told one by one."""
 
 
 def load(app: Any, options: LoadOptions, screen: Screen) -> Outcome:
@@ -34,7 +37,7 @@ def load(app: Any, options: LoadOptions, screen: Screen) -> Outcome:
     refuse_app(app)
     named = named_types(options.types)
     collection_of(app, options.database, options.collection)
-    with Source(options.file) as source:
+    with Source(options.file, screen.read) as source:
         survey = source.survey()
         database = options.database or app.mongo.settings.mongodb_database
         if not survey.size:
@@ -74,6 +77,10 @@ def _same(app: Any, options: LoadOptions, survey: Survey, opened: Opened) -> dic
     }
 
 
+class _Stopped(Exception):
+    """A signal came while a row was looked for."""
+
+
 class _Load:
     """One load under way."""
 
@@ -91,6 +98,8 @@ class _Load:
         self._tally = Tally(self._progress, self._rejects)
         self._saved_at = time.monotonic()
         self._is_read = False
+        self._turned_at = 0.0
+        content.source.on_read = self._on_read
         self._outcome = Outcome(
             options.file,
             f"{content.database}.{options.collection}",
@@ -149,6 +158,8 @@ class _Load:
                 self._turn()
         except InputProblem as error:
             problem = InputProblem(f"{self._outcome.file}: {error.message}; the rows before it are loaded")
+        except _Stopped:
+            return
         self._is_read = not self._is_stopping
         self._wait_while(lambda: self._flight.batches > 0)
         if problem:
@@ -156,6 +167,13 @@ class _Load:
 
     def _rows(self) -> Iterator[Row]:
         return takewhile(lambda _row: not self._is_stopping, self._content.opened.reader.rows())
+
+    def _on_read(self, _size: int) -> None:
+        """Go on with the batches under way, and hear of signals, also where no row comes for long."""
+        if self._is_stopping:
+            raise _Stopped
+        if time.monotonic() - self._turned_at > _TURN_SECONDS:
+            self._turn()
 
     @property
     def _is_stopping(self) -> bool:
@@ -167,6 +185,7 @@ class _Load:
                 time.sleep(_POLL_SECONDS)
 
     def _turn(self, *, publish: bool = True) -> bool:
+        self._turned_at = time.monotonic()
         acted = self._flight.step(publish=publish)
         for sent in self._flight.landed():
             self._flight.put_first(self._tally.take(sent))
@@ -217,7 +236,10 @@ class _Load:
 
 def _say_types(screen: Screen, opened: Opened) -> None:
     if opened.types:
-        types = ",".join(f"{name}={kind}" for name, kind in opened.types.items())
-        screen.say(f"types: {types}")
-    for note in opened.notes:
+        types = [f"{name}={kind}" for name, kind in opened.types.items()]
+        more = f" and {len(types) - _SAID:,} more" if len(types) > _SAID else ""
+        screen.say(f"types: {','.join(types[:_SAID])}{more}")
+    for note in opened.notes[:_SAID]:
         screen.say(note)
+    if len(opened.notes) > _SAID:
+        screen.say(f"so it is with {len(opened.notes) - _SAID:,} more columns")

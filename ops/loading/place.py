@@ -10,6 +10,7 @@ import pymongo
 from pymongo.errors import InvalidName, PyMongoError
 
 from ..problems import UsageProblem
+from ..text import names as some
 
 _SECONDS = 2.0
 
@@ -55,7 +56,7 @@ def refuse_key(key: Sequence[str], columns: Sequence[str] | None) -> None:
         if not field or field.startswith("$"):
             raise UsageProblem(f"--key {field!r} names no field")
         if columns is not None and field not in columns:
-            raise UsageProblem(f"--key {field}: the file has no such column; it has {', '.join(columns)}")
+            raise UsageProblem(f"--key {field}: the file has no such column; it has {some(columns)}")
 
 
 def ensure_unique(app: Any, database: str, keyed: Keyed, *, say: Callable[[str], None]) -> None:

@@ -42,6 +42,12 @@ class Screen:
             else:
                 click.echo(line, err=True)
 
+    def read(self, size: int) -> None:
+        """Say how much of the file was read by now, while nothing else can be said of it."""
+        if time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + _LINE_SECONDS
+            self.say(f"reading: {size / 1024 / 1024:,.0f} MiB so far")
+
     def show(self, progress: Progress, total: int, trouble: str | None) -> None:
         """Show how much is done, of so many bytes, and what is waited for."""
         if self._quiet:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from ..problems import InputProblem, UsageProblem
+from ..text import names as some
 from .columns import Guess, converters, infer
 from .csv_rows import CsvRows
 from .json_rows import JsonLines, JsonValues
@@ -32,13 +33,13 @@ class Opened:
 def open_rows(source: Source, survey: Survey, *, format: str | None, types: Mapping[str, str]) -> Opened:
     """Return the reader of a source's rows. Reads a CSV once more where `types` leaves columns open."""
     format = format or detect(source.name, survey.head)
-    if format in ("csv", "tsv"):
-        try:
+    try:
+        if format in ("csv", "tsv"):
             return _open_csv(source, format, types)
-        except InputProblem as problem:
-            raise InputProblem(f"{source.name}: {problem.message}") from None
-    make = JsonLines if format == "jsonl" else JsonValues
-    return Opened(make(source.open(), converters(types)), format, types)
+        make = JsonLines if format == "jsonl" else JsonValues
+        return Opened(make(source.open(), converters(types)), format, types)
+    except InputProblem as problem:
+        raise InputProblem(f"{source.name}: {problem.message}") from None
 
 
 def detect(name: str, head: bytes) -> str:
@@ -60,7 +61,7 @@ def detect(name: str, head: bytes) -> str:
 def _is_json_lines(text: bytes) -> bool:
     try:
         return isinstance(json.loads(text.partition(b"\n")[0]), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -69,7 +70,7 @@ def _open_csv(source: Source, format: str, types: Mapping[str, str]) -> Opened:
     reader = CsvRows(source.open(), delimiter=delimiter)
     unknown = [name for name in types if name not in reader.columns]
     if unknown:
-        known = ", ".join(reader.columns)
+        known = some(reader.columns)
         raise UsageProblem(f"{source.name}: --types names the column {unknown[0]}; it has {known}")
     notes: list[str] = []
     if set(types) < set(reader.columns):

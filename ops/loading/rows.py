@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from .codec import Document
-from .source import CHUNK
 
 ROW_LIMIT = 16 * 1024 * 1024
 """Bytes of one row's text: what MongoDB takes of one document. A longer one is passed over, never held."""
@@ -35,16 +34,3 @@ class Reader(Protocol):
 
     def document(self, row: Row) -> Document:
         """Return a row's document; BadRow where it has none."""
-
-
-def bounded_line(stream: BinaryIO) -> tuple[bytes, int]:
-    """Return the next line and its length in bytes; of a line beyond ROW_LIMIT, nothing but its length."""
-    line = stream.readline(ROW_LIMIT + 1)
-    if len(line) <= ROW_LIMIT or line.endswith(b"\n"):
-        return line, len(line)
-    size = len(line)
-    while rest := stream.readline(CHUNK):
-        size += len(rest)
-        if rest.endswith(b"\n"):
-            break
-    return b"", size

@@ -212,7 +212,7 @@ VALUES = [
 def test_an_array_or_values_one_after_the_other_in_pieces_of_any_size(
     indent: int | None, chunk: int, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("ops.loading.json_rows._CHUNK", chunk)
+    monkeypatch.setattr("ops.loading.window.CHUNK", chunk)
     array = json.dumps(VALUES, indent=indent)
     for text in (array, "\n\n".join(json.dumps(value, indent=indent) for value in VALUES)):
         reader = JsonValues(io.BytesIO(text.encode()), {})
@@ -258,7 +258,7 @@ def test_an_array_that_was_cut_gives_its_rows_and_then_says_so(text: str):
 
 def test_an_element_that_is_too_long_is_never_held(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("ops.loading.json_rows.ROW_LIMIT", 1000)
-    monkeypatch.setattr("ops.loading.json_rows._CHUNK", 100)
+    monkeypatch.setattr("ops.loading.window.CHUNK", 100)
     text = b'[{"a":1},\n{"s":"' + b"\\\\x" * 5000 + b'"},\n{"a":2}]'
     rows = list(JsonValues(io.BytesIO(text), {}).rows())
     assert [(row.line, row.text, row.problem) for row in rows] == [
