@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from pydantic import SecretStr
+
 from .settings import Settings
 from .settings_types import SecretUri
 
@@ -44,7 +46,7 @@ def effective(settings: Settings, conf: Any) -> Settings | None:
         return None
     found: dict[str, Any] = {"redis_url": SecretUri(own.url), "redis_sentinel_master": own.master}
     if own.sentinel_password is not None:
-        found["redis_sentinel_password"] = SecretUri(own.sentinel_password)
+        found["redis_sentinel_password"] = SecretStr(own.sentinel_password)
     return settings.model_copy(update=found)
 
 

@@ -7,6 +7,9 @@ import ssl
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from . import uris
+from .errors import SettingsError
+
 if TYPE_CHECKING:
     from .settings import Settings
 
@@ -19,7 +22,7 @@ _RESULT_RETRIES = 60
 
 
 def celery_config(settings: "Settings") -> dict[str, Any]:
-    """Return Celery's settings for these settings of ours."""
+    """Return Celery's settings for these settings of ours; SettingsError where it would not take them."""
     return _delivery(settings) | _redis(settings) | _beat(settings) | _work(settings)
 
 
@@ -42,6 +45,8 @@ def _delivery(settings: "Settings") -> dict[str, Any]:
 
 def _redis(settings: "Settings") -> dict[str, Any]:
     url = settings.redis_url.get_secret_value()
+    if problem := uris.transport_problem(url):
+        raise SettingsError([f"REDIS_URL: {str(settings.redis_url)!r}: {problem}"])
     prefix = {"global_keyprefix": settings.key("")}
     sentinel = _sentinel_options(settings)
     timeout = settings.redis_socket_timeout_seconds

@@ -52,7 +52,10 @@ def redact_uri(uri: str) -> str:
 
 
 def redact_value(value: str) -> str:
-    """Return `value` fit for a message: URIs redacted, what is long cut."""
+    """Return `value` fit for a message: URIs redacted, keys and other text of several lines hidden, what is
+    long cut."""
+    if not value.isprintable() or "-----BEGIN" in value:
+        return HIDDEN
     shown = redact_uri(value) if "@" in value or "://" in value else value
     return shorten(shown, 100)
 

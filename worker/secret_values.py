@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from .redact import is_shown_option
 from .settings_table import setting_of
+from .settings_types import SecretUri
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -19,8 +20,10 @@ def of_settings(settings: "Settings") -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
-        if isinstance(value, SecretStr):
+        if isinstance(value, SecretUri):
             found[setting_of(field).variable] = of_text(value.get_secret_value())
+        elif isinstance(value, SecretStr):  # a password, whatever it looks like
+            found[setting_of(field).variable] = {value.get_secret_value()}
     return {variable: texts for variable, texts in found.items() if texts}
 
 
@@ -67,5 +70,6 @@ def _deep(name: str, value: Any) -> Iterable[str]:
         return [text for inner in value for text in _deep(name, inner)]
     if not isinstance(value, str):
         return []
-    is_secret = "password" in name.lower() or ("://" in value and "@" in value)
-    return of_text(value) if is_secret else []
+    if "password" in name.lower():
+        return {value, *of_text(value)} if value else []
+    return of_text(value) if "://" in value and "@" in value else []

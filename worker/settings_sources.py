@@ -1,20 +1,28 @@
 """Where settings come from: the environment, a `.env` file, and files that hold one secret each."""
 
+import errno
 import io
+import os
+import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
 OWN_PREFIX = "CELERY_PYMONGO_"
+FILE_BYTES = 1024 * 1024
 PREFIXES = (OWN_PREFIX, "MONGODB_", "REDIS_", "SENTRY_")
+
+
+class NoFileError(ValueError):
+    """What a path names is no file that settings are kept in; `str()` says why."""
 
 
 @dataclass
 class Collected:
     """Raw values by variable, the variables among them that a file supplied, and what was wrong."""
 
-    values: dict[str, str] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict, repr=False)
     from_file: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
@@ -51,10 +59,10 @@ def _ours(values: Mapping[str, str]) -> dict[str, str]:
 
 def _read_env_file(path: Path | None, problems: list[str]) -> dict[str, str]:
     try:
-        text = path.read_text(encoding="utf-8") if path else ""
+        text = _read(path) if path else ""
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         problems.append(f"{path}: cannot be read ({_why(error)}); mend it or remove it")
         return {}
     return _parse_env_text(text, path, problems) if text else {}
@@ -80,22 +88,51 @@ def _resolve_secret(name: str, found: Collected) -> None:
     if name in found.values:
         found.problems.append(f"{name} and {name}_FILE are both set: keep one of them")
         return
+    if "://" in path:
+        found.problems.append(
+            f"{name}_FILE: it names a file; what it has looks like the value of {name} itself"
+        )
+        return
     # Readable by everyone is no warning: Docker and Kubernetes mount secrets like that.
     try:
-        secret = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        found.problems.append(f"{name}_FILE: {path!r} cannot be read ({_why(error)})")
+        secret = _read(path).rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        found.problems.append(f"{name}_FILE: {_named(path)} cannot be read ({_why(error)})")
         return
     if not secret.strip():
-        found.problems.append(f"{name}_FILE: {path!r} is empty; it should hold the value of {name}")
+        found.problems.append(f"{name}_FILE: {_named(path)} is empty; it should hold the value of {name}")
         return
     found.values[name] = secret
     found.from_file.add(name)
 
 
+def _read(path: Path | str) -> str:
+    """Return a small regular file's text: what is none would keep the process waiting, or have no end."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
+            raise NoFileError("not a regular file")
+        content = file.read(FILE_BYTES + 1)
+    if len(content) > FILE_BYTES:
+        raise NoFileError(f"more than {FILE_BYTES // 1024} KiB")
+    return content.decode()
+
+
+def _named(path: str) -> str:
+    """Return a path as it may be shown: one below a folder that is there. Anything else may be the secret."""
+    folders = Path(path).parts[:-1]
+    is_below = len(folders) > (1 if path.startswith("/") else 0)
+    is_place = is_below and "@" not in path and path.isprintable() and os.path.isdir(Path(*folders[:2]))
+    return repr(path) if is_place else "what it names"
+
+
 def _why(error: Exception) -> str:
     if isinstance(error, OSError):
         return (error.strerror or "unreadable").lower()
+    if isinstance(error, NoFileError):
+        return str(error)
     return "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "not a path"
 
 

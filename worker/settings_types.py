@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,13 +62,19 @@ def check_dsn(value: SecretUri) -> SecretUri:
     return value
 
 
+def _quoted(bad: Sequence[str], names: Sequence[str]) -> str:
+    """Return the first of what is wrong; of a list that may be a URI in pieces, none."""
+    is_uri = any(mark in name for name in names for mark in ("@", "://"))
+    return "one of them" if is_uri else repr(redact_value(bad[0]))
+
+
 def split_list(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 def check_modules(names: tuple[str, ...]) -> tuple[str, ...]:
     bad = [name for name in names if not all(part.isidentifier() for part in name.split("."))]
-    _refusing(f"{redact_value(bad[0])!r} is no module name" if bad else None)
+    _refusing(f"{_quoted(bad, names)} is no module name" if bad else None)
     return names
 
 
@@ -85,7 +92,7 @@ def check_gated(names: tuple[str, ...]) -> tuple[str, ...]:
     never = [name for name in names if name in _NEVER_GATED]
     _refusing(f"{never[0]} carries what must run in an outage" if never else None)
     bad = [name for name in names if not re.fullmatch(r"[A-Za-z0-9._:@-]{1,64}", name)]
-    _refusing(f"{redact_value(bad[0])!r} is no name of a queue" if bad else None)
+    _refusing(f"{_quoted(bad, names)} is no name of a queue" if bad else None)
     _refusing(f"there are {len(names)}" if len(names) > GATED_QUEUES else None)
     return names
 
@@ -122,6 +129,7 @@ def cut_to_bytes(text: str, limit: int) -> str:
 def bytes_within(limit: int) -> AfterValidator:
     def check(value: str) -> str:
         _refusing(f"it has {len(value.encode())} bytes" if len(value.encode()) > limit else None)
+        _refusing("it is a URI, and would be shown" if "://" in value else None)
         return value
 
     return AfterValidator(check)

@@ -9,6 +9,8 @@ _ALIASES = {"ssl": "tls"}
 _SECRET_OPTIONS = frozenset({"authmechanismproperties", "tlscertificatekeyfilepassword"})
 _OPTION_NAME = re.compile("[A-Za-z]{1,40}")
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?")
+_TLS_OPTIONS = "those of TLS, with rediss:// (ssl_ca_certs, ssl_cert_reqs, ssl_certfile, ssl_keyfile)"
+_CERT_REQS = {form for word in ("none", "optional", "required") for form in (word, f"CERT_{word.upper()}")}
 _ESCAPE = "escape reserved characters in the user name, the password and the options (%40 for @, %2F for /)"
 
 
@@ -60,6 +62,21 @@ def redis_url_problem(url: str) -> str | None:
     """Return why `url` cannot carry broker and results, or None."""
     parts = re.split(r";(?=sentinel://)", url) if url.startswith("sentinel://") else [url]
     return next((problem for part in parts if (problem := _redis_part_problem(part))), None)
+
+
+def transport_problem(url: str) -> str | None:
+    """Return why Celery's Redis transport (kombu) would not take `url`, which redis-py does, or None.
+
+    It makes arguments of its own of what stands behind the ?, and ends in a traceback of all others.
+    """
+    for part in url.split(";"):
+        options = [option.partition("=") for option in _split_query(part)]
+        is_tls = part.startswith(("rediss://", "sentinel://"))
+        if any(not (is_tls and name.startswith("ssl_")) for name, _, _ in options):
+            return f"Celery's Redis transport takes no options but {_TLS_OPTIONS}"
+        if any(name == "ssl_cert_reqs" and value not in _CERT_REQS for name, _, value in options):
+            return "its option ssl_cert_reqs is none, optional or required"
+    return None
 
 
 def dsn_problem(dsn: str) -> str | None:
@@ -183,9 +200,33 @@ def _redis_part_problem(url: str) -> str | None:
     if any(_bad_host(host) for host in _hosts_of(rest)):
         return f"host or port cannot be read; {_ESCAPE}"
     database = urlsplit(url).path.strip("/")
+    if database and not database.isdigit():
+        return "the database after the host is a number, such as /0"
+    return _redis_options_problem(url)
+
+
+def _redis_options_problem(url: str) -> str | None:
+    names = {option.partition("=")[0] for option in _split_query(url)}
+    if not names:
+        return None
+    if names & {"username", "password"} and has_login(url):
+        return "user name and password stand before the host or behind the ?, not in both places"
     return (
-        None if not database or database.isdigit() else "the database after the host is a number, such as /0"
+        None if url.startswith("sentinel://") or _is_taken(url) else "Redis' client does not take its options"
     )
+
+
+def _is_taken(url: str) -> bool:
+    """Say whether redis-py can make a connection of `url`; nothing is connected."""
+    import redis  # 60 ms, paid where there are options
+
+    # redis-py knows CERT_REQUIRED, as Celery has it, by its second word alone.
+    plain = re.sub(r"(ssl_cert_reqs=)(?:CERT_)?(\w+)", lambda found: found[1] + found[2].lower(), url)
+    try:
+        redis.ConnectionPool.from_url(plain).make_connection()
+    except (ValueError, TypeError, AttributeError, redis.RedisError):
+        return False
+    return True
 
 
 def _splits(url: str) -> bool:
