@@ -157,12 +157,14 @@ class Deliveries:
         if letter is None or kept is None:
             return False
         self._attempts.forget(Delivered(letter.task_id, letter.message))
+        # Confirmed, where the broker would else say nothing of a message that it never got.
+        confirmed = self._mongo.copies.options()
         if isinstance(kept, str):
             told = loads(kept, "application/json", "utf-8", accept={"application/json"})
             told["options"].pop("expires", None)
-            app.signature(told).apply_async()
+            app.signature(told).apply_async(**confirmed)
         else:
-            message.send(app, kept)
+            message.send(app, kept, **confirmed)
         # It may be back already.
         self.letters.drop_same(letter)
         return True

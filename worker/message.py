@@ -92,9 +92,10 @@ def _digest(came: Original) -> str:
     return told.hexdigest()
 
 
-def send(app: "Celery", kept: Original) -> None:
+def send(app: "Celery", kept: Original, *, producer: Any = None, mandatory: bool = False) -> None:
     """Send a message again to where it was sent, byte for byte, but for its `expires`.
 
+    By this producer, else one of the app's; `mandatory`: it is an error where no queue takes it.
     Raises the broker's OperationalError, and what decoding a message of Celery's first protocol raises.
     """
     headers = {name: value for name, value in kept.headers_of_copy().items() if name not in _OF_DELIVERY}
@@ -104,10 +105,10 @@ def send(app: "Celery", kept: Original) -> None:
         kept = _without_expiry(app, kept)
     if queues.HEADER in headers:
         queues.stamp(headers)
-    with app.producer_or_acquire() as producer:
-        copied = kept.properties_of_copy(user=producer.connection.userid)
+    with app.producer_or_acquire(producer) as chosen:
+        copied = kept.properties_of_copy(user=chosen.connection.userid)
         properties = {name: value for name, value in copied.items() if name not in _NOT_SENT}
-        producer.publish(
+        chosen.publish(
             kept.body,
             exchange=kept.exchange,
             routing_key=kept.routing_key,
@@ -117,6 +118,7 @@ def send(app: "Celery", kept: Original) -> None:
             compression=headers.pop("compression", None),
             headers=headers,
             declare=_destination(app, kept),
+            mandatory=mandatory,
             retry=True,
             retry_policy=app.conf.task_publish_retry_policy,
             **properties,

@@ -14,6 +14,13 @@ class BackToBroker(Reject):
         super().__init__(reason, requeue)
 
 
+class UnsentRetry(BackToBroker):
+    """Gives the message back since the copy that was to run again could not be sent, or was not confirmed."""
+
+    def __init__(self) -> None:
+        super().__init__("its retry could not be sent")
+
+
 def hush() -> None:
     """Keep Celery from telling of what `task.requeued` tells. Idempotent."""
     logging.getLogger("celery.app.trace").addFilter(_is_news)

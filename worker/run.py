@@ -22,7 +22,7 @@ from .mongo.work import current_work
 from .process import Mongo, task_ends_at
 from .recovery import Terms, Way
 from .redis_client import NoRedisError
-from .requeue import BackToBroker
+from .requeue import BackToBroker, UnsentRetry
 
 T = TypeVar("T")
 logger = logging.getLogger("celery_pymongo.task")
@@ -57,9 +57,14 @@ class Run:
             return self._part(call)
         except BackToBroker as error:
             until = time.monotonic() + min(recovery.COPY_SECONDS, self._seconds_to_end())
+            is_unsent = isinstance(error, UnsentRetry)
+            if is_unsent:
+                # The broker would hand it out again at once.
+                self._pause()
 
             def wait() -> bool:
-                return time.monotonic() < until and not self._hold(recovery.HOLD_SECONDS)
+                is_over = self._pause() if is_unsent else self._hold(recovery.HOLD_SECONDS)
+                return time.monotonic() < until and not is_over
 
             raise self._mongo.copies.instead_of(error, self._original, wait=wait) from None
         finally:
@@ -106,7 +111,7 @@ class Run:
             # Waiting does not help it. An idempotent task asks nobody where nobody can tell.
             raise NeedsRedisError(self._task.name) from None
         except (RedisError, NotKeptError, StillRunningError) as error:
-            time.sleep(min(recovery.HOLD_SECONDS, self._seconds_to_end()))
+            self._pause()
             self._go_on(recovery.wait(self._terms()), str(error) or type(error).__name__)
 
     def end(self, *, is_done: bool = True) -> None:
@@ -246,13 +251,20 @@ class Run:
         outage = self._mongo.link.circuit.outage_seconds(time.monotonic())
         base, cap = settings.backoff_base_seconds, settings.backoff_cap_seconds
         delay = recovery.resend_seconds(outage, base=base, cap=cap)
-        self._task.signature_from_request(self._task.request, countdown=delay).apply_async()
+        self._task.signature_from_request(self._task.request, countdown=delay).apply_async(
+            **self._mongo.copies.options()
+        )
 
     def _terms(self) -> Terms:
         task = self._task
         # Celery's None is no limit.
         can_retry = task.max_retries is None or task.request.retries < task.max_retries
         return Terms(bool(task.acks_late), task.waits_out_outages and not task.request.is_eager, can_retry)
+
+    def _pause(self) -> bool:
+        """Keep the slot for a moment; return False, since nothing is known to be over then."""
+        time.sleep(min(recovery.HOLD_SECONDS, self._seconds_to_end()))
+        return False
 
     def _hold(self, seconds: float) -> bool:
         return self._mongo.link.wait_closed(min(seconds, self._seconds_to_end()))

@@ -11,7 +11,7 @@ from .errors import NotInstalledError
 from .mongo.holder import Client
 from .overrides import REQUEST, protect
 from .process import Mongo
-from .requeue import BackToBroker
+from .requeue import UnsentRetry
 from .run import may_run_again, refused
 
 # What is left of a time limit for a task to fail by its own error rather than by the limit: PyMongo looks for
@@ -67,17 +67,19 @@ class MongoTask(Task):
     def retry(self, *args: Any, **kwargs: Any) -> Any:
         """Celery's `retry`, for which no message is lost and nothing is done twice that must not be.
 
-        Celery drops the message whose copy cannot be sent, as while Redis is away: it goes back to the
-        broker. And a task that must not run twice and may have written goes to the dead letters.
+        Celery drops the message whose copy cannot be sent, as while Redis is away, or was sent to a RabbitMQ
+        that never got it: it goes back to the broker. And a task that must not run twice and may have
+        written goes to the dead letters.
         """
         request = self.request
         is_local = request.called_directly or request.is_eager
         if not is_local and not may_run_again(self, self.mongo):
             raise refused(self, self.mongo, kwargs.get("exc") or sys.exc_info()[1])
         try:
-            return super().retry(*args, **kwargs)
+            confirmed = {} if is_local else self.mongo.copies.options()
+            return super().retry(*args, **{**confirmed, **kwargs})
         except Reject as error:
-            raise (BackToBroker("its retry could not be sent") if self.acks_late else error.reason) from None
+            raise (UnsentRetry() if self.acks_late else error.reason) from None
 
     def seconds_left(self) -> float | None:
         """Return the seconds until this task should end by itself; None without a time limit.

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.shops import APP, Shop
+from tests.e2e.workers import wait_until
 
 POOLS = ("prefork", "threads", "solo", "gevent")
 COMPLAINTS = re.compile(r"Traceback|ERROR|CRITICAL")
@@ -31,6 +32,21 @@ def hold_that_it_works(shop: Shop, pool: str) -> None:
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_worker_runs_on_rabbitmq(pool: str, shop: Callable[..., Shop], rabbit: str) -> None:
     hold_that_it_works(shop(rabbit), pool)
+
+
+def test_a_retry_that_rabbitmq_refuses_is_not_lost(shop: Callable[..., Shop], rabbit: str) -> None:
+    """Its queue is full when the task is to be retried: the message goes back."""
+    full = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    queues = {"shop": {"exchange": "shop", "routing_key": "shop", "queue_arguments": full}}
+    small = shop(rabbit, task_queues=queues, worker_prefetch_multiplier=1)
+    worker = small.worker("threads", concurrency=1)
+    worker.wait_ready()
+    first = small.send("again", "a", 2)
+    wait_until(lambda: small.orders() == {"a": 1}, what="the first run")
+    second = small.send("save", "b")
+    assert (first.get(timeout=60), second.get(timeout=60)) == ("a", "b")
+    assert small.orders() == {"a": 2, "b": 1}
+    assert worker.terminate() == 0
 
 
 @pytest.mark.parametrize("pool", ["prefork", "gevent"])

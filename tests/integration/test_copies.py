@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -13,7 +14,9 @@ from celery import Celery
 from celery.exceptions import Ignore
 from kombu.connection import Connection
 from kombu.entity import Queue
+from kombu.exceptions import OperationalError
 
+from worker import message as messages
 from worker import original
 from worker.copies import Copies
 from worker.original import Original
@@ -238,3 +241,58 @@ def test_a_queue_that_was_declared_elsewhere_is_known_by_its_messages(channel: A
     publish(channel, "jobs")
     told: Callable[..., Any] = original.tell
     assert told(get(queue), Queue("jobs"))["counts_returns"]
+
+
+# --- what Celery sends: retries, and copies of messages that were acknowledged early ---
+
+
+def send(copies: Copies, queue: Queue) -> None:
+    """Send a task as a retry is sent."""
+    copies._app.send_task("save", (1,), queue=queue, task_id="t1", **copies.options())
+
+
+def test_what_celery_sends_is_known_to_be_there(channel: Any, copies: Copies) -> None:
+    copies._app.conf.task_send_sent_event = True  # to an exchange that leads nowhere
+    queue = declare(channel, "jobs")
+    send(copies, queue)
+    assert queue.queue_declare(passive=True).message_count == 1
+
+
+def test_what_a_full_queue_refuses_is_an_error_at_once(channel: Any, copies: Copies) -> None:
+    queue = Queue("jobs", queue_arguments={"x-max-length": 1, "x-overflow": "reject-publish"})(channel)
+    queue.declare()
+    publish(channel, "jobs")
+    with pytest.raises(OperationalError):
+        send(copies, queue)
+    assert queue.queue_declare(passive=True).message_count == 1
+
+
+def test_a_dead_letter_is_sent_again_only_if_its_queue_takes_it(channel: Any, copies: Copies) -> None:
+    queue = Queue("jobs", queue_arguments={"x-max-length": 1, "x-overflow": "reject-publish"})(channel)
+    queue.declare()
+    copies._app.conf.task_queues = [queue]
+    publish(channel, "jobs", application_headers={"task": "save", "id": "t1"})
+    kept = as_it_came(get(queue), queue)
+    messages.send(copies._app, kept, **copies.options())
+    with pytest.raises(OperationalError):
+        messages.send(copies._app, kept, **copies.options())
+    assert get(queue).headers["id"] == "t1"
+
+
+def test_what_no_queue_takes_is_an_error(channel: Any, copies: Copies) -> None:
+    channel.exchange_declare("news", "topic", durable=True, auto_delete=False)
+    with pytest.raises(Exception, match="NO_ROUTE"):
+        copies._app.send_task("save", exchange="news", routing_key="x", **copies.options())
+
+
+def test_a_connection_that_has_died_meanwhile_is_made_anew(channel: Any, copies: Copies) -> None:
+    queue = declare(channel, "jobs")
+    for number in (1, 2):
+        send(copies, queue)
+        assert queue.queue_declare(passive=True).message_count == number
+        copies._connection.connection.transport.sock.shutdown(socket.SHUT_RDWR)
+
+
+def test_redis_needs_none_of_it() -> None:
+    app = Celery("shop", broker="redis://127.0.0.1:1", set_as_current=False)
+    assert Copies(app).options() == {}

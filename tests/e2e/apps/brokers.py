@@ -36,6 +36,17 @@ def charge(self: MongoTask, key: Any) -> Any:
 
 
 @app.task(bind=True, base=MongoTask)
+def again(self: MongoTask, key: Any, seconds: float) -> Any:
+    """Count the run; hold the first for a while, and have it retried."""
+    update = {"$inc": {"n": 1}}
+    runs = self.db.orders.find_one_and_update({"_id": key}, update, upsert=True, return_document=True)["n"]
+    if runs == 1:
+        time.sleep(seconds)
+        raise self.retry(countdown=0)
+    return key
+
+
+@app.task(bind=True, base=MongoTask)
 def nap(self: MongoTask, key: Any, seconds: float) -> Any:
     """Hold the slot for a while, then upsert one document."""
     time.sleep(seconds)
