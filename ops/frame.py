@@ -40,7 +40,7 @@ from celery.bin.base import CeleryCommand, handle_preload_options
 from . import output
 from .deadline import Deadline
 from .group import Group, parsed
-from .problems import AppProblem, Interrupted, Problem, Unseen
+from .problems import AppProblem, Interrupted, NotWritten, Problem, Unseen
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -151,8 +151,7 @@ def command(
                 gc.enable()
                 was_open = _close(call)
             if answer is not None:
-                emit(ctx, answer, as_json=as_json)
-                code = answer.code
+                code = _told(ctx, answer, as_json=as_json)
             _leave(ctx, code, was_open=was_open)
 
         # click keeps them in the order of decorators, the lowest first: ours are listed last.
@@ -207,6 +206,16 @@ def emit(ctx: click.Context, answer: Answer, *, as_json: bool) -> None:
         return
     on_terminal, has_color = output.is_terminal(), output.wants_color(ctx)
     output.show(output.render(answer.renderable, on_terminal=on_terminal, has_color=has_color))
+
+
+def _told(ctx: click.Context, answer: Answer, *, as_json: bool) -> int:
+    """Print the answer; return the exit code."""
+    try:
+        emit(ctx, answer, as_json=as_json)
+    except NotWritten as problem:
+        problem.show()
+        return problem.exit_code
+    return answer.code
 
 
 def _run(app: Any, function: Callable[[], Answer | None]) -> Answer | None:

@@ -1,5 +1,6 @@
 """Groups of commands. Celery imports this at every start: it imports what Celery's own command line does."""
 
+import errno
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -56,9 +57,14 @@ class Group(DYMGroup):
 
 
 def parsed(parse: Callable[[], T]) -> T:
-    """Parse arguments; wrong ones end with 64, as sysexits.h has it."""
+    """Parse arguments; wrong ones end with 64, as sysexits.h has it. Help that cannot be printed, with 74."""
     try:
         return parse()
     except click.UsageError as error:
         error.exit_code = os.EX_USAGE  # type: ignore[misc] # an error has its own, whatever click types say
         raise
+    except OSError as error:
+        from .problems import NotWritten
+
+        # click ends at a closed pipe by itself.
+        raise (error if error.errno == errno.EPIPE else NotWritten(error)) from None

@@ -1,5 +1,6 @@
 """How a result reaches the terminal, a pipe or a file: rendered once, printed once."""
 
+import errno
 import io
 import json
 import os
@@ -9,13 +10,17 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from .problems import Problem, discard
+from .problems import NotWritten, Problem, discard
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _PIPE_WIDTH = 400
 """Columns where nobody's screen has an end: a line of a table stays a line for grep."""
+
+
+# Whoever read it has gone, or there was never anybody.
+_CLOSED = (errno.EPIPE, errno.EBADF)
 
 
 def to_json(document: Mapping[str, Any]) -> str:
@@ -67,11 +72,16 @@ def wants_color(ctx: click.Context) -> bool:
 
 
 def show(text: str) -> bool:
-    """Print a result; False where nobody reads it any more, which undoes nothing of what was done."""
+    """Print a result; False where nobody reads it any more, which undoes nothing of what was done.
+
+    Raises NotWritten where it cannot be written, as on a full disk.
+    """
     try:
         # click would strip the colours of a terminal that it does not know.
         click.echo(text, color=True)
-    except OSError:
+    except OSError as error:
+        if error.errno not in _CLOSED:
+            raise NotWritten(error) from None
         discard(1)
         Problem("standard output was closed before the result").show()
         return False

@@ -59,6 +59,17 @@ class NoOutput(Problem):
     exit_code = os.EX_CANTCREAT
 
 
+class NotWritten(Problem):
+    """The result could not be printed, as on a full disk; what the command did is done."""
+
+    exit_code = os.EX_IOERR
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"cannot write to standard output: {error.strerror}")
+        # What is left of it would fail again at Python's exit.
+        discard(1)
+
+
 class AppProblem(Problem):
     """The app that -A names cannot do this, or -A is missing."""
 

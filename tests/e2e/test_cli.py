@@ -262,6 +262,14 @@ def test_a_closed_pipe_changes_no_exit_code(fleet: Fleet) -> None:
     assert (done.returncode, done.stderr) == (0, "mongo: standard output was closed before the result\n")
 
 
+@pytest.mark.parametrize("arguments", [("status",), ("schema",), ("doctor", "--help"), ("status", "--watch")])
+def test_a_result_that_cannot_be_written_is_an_error(fleet: Fleet, arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        done = fleet.operator.run(*arguments, stdout=full)
+    assert done.returncode == os.EX_IOERR
+    assert done.stderr == "mongo: cannot write to standard output: No space left on device\n"
+
+
 def test_ctrl_c_ends_a_command_at_once_in_one_line(fleet: Fleet) -> None:
     def is_waiting(_text: str) -> bool:
         # Not before: what meets the import of Celery itself is not ours.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -22,6 +23,7 @@ from kombu.exceptions import OperationalError
 from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
 from redis.exceptions import AuthenticationError
 
+from ops import output, problems
 from ops.cli import mongo
 from ops.commands.schema import schemas
 from ops.frame import Answer, Call, command
@@ -237,6 +239,33 @@ def test_what_a_server_does_is_one_line_without_its_data(what: str, code: int, l
     mongo = SimpleNamespace(reason=Mongo.reason, redis_address="h:6379/0")
     result = run(app_with(mongo), "fail", what, group=toys)
     assert (result.exit_code, result.output) == (code, line)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "line"),
+    [
+        (errno.ENOSPC, os.EX_IOERR, "mongo: cannot write to standard output: No space left on device\n"),
+        (errno.EIO, os.EX_IOERR, "mongo: cannot write to standard output: Input/output error\n"),
+        (errno.EPIPE, 1, "mongo: standard output was closed before the result\n"),
+    ],
+)
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_a_result_that_cannot_be_written_is_an_error_and_one_that_nobody_reads_is_none(
+    monkeypatch: pytest.MonkeyPatch, number: int, code: int, line: str, as_json: tuple[str, ...]
+):
+    def echo(text: str, **options: Any) -> None:
+        if not options.get("err"):
+            raise OSError(number, os.strerror(number))
+        sys.stderr.write(f"{text}\n")
+
+    group = Group("mongo")
+    told = Answer("x/1", {"verdict": "degraded"}, lambda _told: "text")
+    command(group=group, name="tell")(lambda _call: told)
+    monkeypatch.setattr(click, "echo", echo)
+    for module in (problems, output):
+        monkeypatch.setattr(module, "discard", lambda _descriptor: None)
+    done = run(app_with(SimpleNamespace()), "tell", *as_json, group=group)
+    assert (done.exit_code, done.stderr) == (code, line)
 
 
 def test_a_bug_is_shown_as_one():
