@@ -110,7 +110,10 @@ class Answer:
         from rich.text import Text
 
         document = self.document
-        unseen = (Text(f"not seen: {source} ({why})") for source, why in document["unseen"].items())
+        by_reason: dict[str, list[str]] = {}
+        for source, why in document["unseen"].items():
+            by_reason.setdefault(why, []).append(source)
+        unseen = (Text(f"not seen: {', '.join(sources)} ({why})") for why, sources in by_reason.items())
         return Lines(self.render(document), *unseen)
 
     @property

@@ -1,16 +1,12 @@
 """`mongo doctor`: what is wrong, why it matters and what to do, the first thing first."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..frame import Answer, Call, command
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-_CHECKS = 6
-"""So many checks that were not made are named to a person."""
-
 
 @command()
 def doctor(call: Call) -> Answer:
@@ -78,6 +74,17 @@ def _finding(number: int, finding: Mapping[str, Any]) -> Iterator["RenderableTyp
     yield lines
 
 
+_NAMED = 5
+"""Checks that a line names; more are counted."""
+
+_ASKED = {
+    **dict.fromkeys(("nodes", "post_mortems", "redis", "dead_letters", "beats"), "Redis"),
+    **dict.fromkeys(("ping", "server", "indexes", "limit"), "MongoDB"),
+    "queues": "the broker",
+}
+"""Who is asked for a fact."""
+
+
 def _unchecked(unchecked: Mapping[str, str]) -> "RenderableType | None":
     """Return a line for each reason, with the checks that lacked something for it."""
     from rich.console import Group
@@ -85,12 +92,21 @@ def _unchecked(unchecked: Mapping[str, str]) -> "RenderableType | None":
 
     if not unchecked:
         return None
-    by_reason: dict[str, list[str]] = {}
+    return Group(*(Text(_not_made(ids, why)) for why, ids in _by_source(unchecked).items()))
+
+
+def _by_source(unchecked: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the checks that were not made by why they were not, as a person calls it."""
+    found: dict[str, list[str]] = {}
     for check, why in unchecked.items():
-        by_reason.setdefault(why, []).append(check)
-    return Group(*(Text(f"not checked: {_named(ids)} ({why})") for why, ids in by_reason.items()))
+        fact, _, reason = why.partition(": ")
+        found.setdefault(f"{_ASKED.get(fact, fact)}: {reason}", []).append(check)
+    return found
 
 
-def _named(ids: Sequence[str]) -> str:
-    """Return the names of a few checks, or how many there are: `--json` names them all."""
-    return ", ".join(ids) if len(ids) <= _CHECKS else f"{len(ids)} checks"
+def _not_made(ids: list[str], why: str) -> str:
+    from ..text import count
+
+    if len(ids) <= _NAMED:
+        return f"not checked: {', '.join(ids)} ({why})"
+    return f"not checked: {count(len(ids), 'check')} ({why}); --json names them"

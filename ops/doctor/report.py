@@ -1,5 +1,7 @@
 """The doctor's whole answer: gathered, judged, and as a document."""
 
+import os
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +11,7 @@ from ..sizing import Plan, size
 from .facts import Facts
 from .gather import gather
 from .judging import diagnose
+from .pasting import filled, name_of_app, redis_cli
 
 _SOURCES = {
     "nodes": "Redis",
@@ -53,6 +56,9 @@ def examine(app: Any, deadline: Deadline) -> Examined:
         "processes": {"seen": len(facts.present), "nodes": len(facts.nodes or ())},
         **diagnosis.to_dict(),
     }
+    redis = redis_cli(app.mongo.redis_settings.redis_url.get_secret_value())
+    name = name_of_app(sys.argv, os.environ, main=app.main)
+    body["findings"] = filled(body["findings"], app=name, redis=redis)
     return Examined(body, unseen_of(facts))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -211,6 +212,21 @@ def test_a_check_finds_what_it_is_for_and_says_it_with_numbers(check: Check) -> 
     assert words in "\n".join(first.evidence)
     assert all((first.title, first.why, first.fix, all(first.fix), all(first.evidence)))
     assert found_by(check, facts()) == []
+
+
+COMMAND = re.compile(r"celery -A|redis-cli|dmesg|MONGODB_\w+=|CELERY_PYMONGO_\w+=")
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
+def test_a_command_or_a_setting_of_a_fix_is_a_line_to_paste(check: Check) -> None:
+    """All of it, or what stands before a comment."""
+    for found in found_by(check, CASES[check.id][0]):
+        for line in found.fix:
+            if COMMAND.search(line):
+                assert COMMAND.match(line), line
+                pasted = line.partition("  # ")[0]
+                assert not re.search(r"[();]|, | or | and ", pasted), line
+                assert shlex.split(pasted)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)

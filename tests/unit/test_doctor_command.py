@@ -58,16 +58,26 @@ def test_what_was_not_checked_is_named_by_its_reason() -> None:
     )
     lines = shown(doctor.render(told)).splitlines()
     assert (
-        "not checked: stray-connections, server-nearly-full, role-cluster-monitor (server: no answer "
-        "within 5 s)" in lines
+        "not checked: stray-connections, server-nearly-full, connection-budget, role-cluster-monitor "
+        "(MongoDB: no answer within 5 s)" in lines
     )
     assert told["unseen"]["server connections"] == "no answer within 5 s"
 
 
 def test_where_nearly_nothing_was_checked_the_number_of_checks_is_enough() -> None:
     told = document(facts(nodes=None, has_redis=False, unseen={"nodes": "no Redis is named"}))
-    (line,) = (one for one in shown(doctor.render(told)).splitlines() if "(nodes:" in one)
-    assert re.fullmatch(r"not checked: \d\d checks \(nodes: no Redis is named\)", line)
+    (line,) = (one for one in shown(doctor.render(told)).splitlines() if "(Redis:" in one)
+    assert re.fullmatch(r"not checked: \d\d checks \(Redis: no Redis is named\); --json names them", line)
+
+
+def test_what_one_silent_source_keeps_from_many_checks_is_one_line() -> None:
+    sources = ("nodes", "post_mortems", "redis", "dead_letters", "beats")
+    away = {"nodes": None, "redis": None, "post_mortems": None, "dead_letters": None, "beats": None}
+    told = document(facts(**away, unseen=dict.fromkeys(sources, "ConnectionError")))
+    lines = [line for line in shown(doctor.render(told)).splitlines() if line.startswith("not checked")]
+    assert len(told["unchecked"]) > 40
+    named = len(told["unchecked"])
+    assert lines == [f"not checked: {named} checks (Redis: ConnectionError); --json names them"]
 
 
 def test_a_server_that_does_not_answer_here_is_not_seen() -> None:

@@ -73,8 +73,8 @@ def redis_clients(facts: Facts) -> Iterator[Finding]:
         if facts.is_redis_the_broker
         else "At the limit it refuses connections: whoever comes next does not report.",
         (
-            f"CONFIG SET maxclients {2 * limit}; broker_pool_limit and redis_max_connections bound what a "
-            "process opens",
+            f"redis-cli -u REDIS_URL CONFIG SET maxclients {2 * limit}  # broker_pool_limit and "
+            "redis_max_connections bound what a process opens",
         ),
     )
 
@@ -121,7 +121,7 @@ def pool_below_concurrency(facts: Facts) -> Iterator[Finding]:
         f"maxPoolSize {one.max_pool} is below the {one.concurrency} tasks that a process runs at a time.",
         (f"in {names({process.member for process in small})}; nobody waits now",),
         "Once all tasks use MongoDB at once, some wait for others.",
-        (f"MONGODB_MAX_POOL_SIZE={(one.concurrency or 0) + 1}, if the connection budget allows it",),
+        (f"MONGODB_MAX_POOL_SIZE={(one.concurrency or 0) + 1}  # if the connection budget allows it",),
         where=frozenset(process.member for process in small),
     )
 

@@ -78,7 +78,8 @@ def connections(facts: Facts) -> Iterator[Finding]:
         "balancer or firewall that drops idle connections, a server that restarts.",
         (
             "MONGODB_MAX_IDLE_TIME_MS below the idle limit of what lies between, and above the pause between "
-            "two bursts; MONGODB_MIN_POOL_SIZE=auto keeps one",
+            "two bursts",
+            "MONGODB_MIN_POOL_SIZE=auto  # keeps one open",
             "the log line client.closed and db.client.connection.closed by reason say who closes",
         ),
         where=frozenset(process.member for process in churning),

@@ -28,7 +28,7 @@ def before_fork(facts: Facts) -> Iterator[Finding]:
             (
                 f"delete the client made at {site}; use self.db in a MongoTask, or get_database() within the "
                 "function that needs it",
-                "CELERY_PYMONGO_STRICT=true refuses to start with one",
+                "CELERY_PYMONGO_STRICT=true  # refuses to start with one",
             ),
             where=frozenset().union(*(members[node] for node in nodes)),
         )

@@ -36,8 +36,8 @@ def history_refused(facts: Facts) -> Iterator[Finding]:
             (f"not authorized on {names(refused)}",),
             "Snapshots are kept in Redis alone, for two days.",
             (
-                f"grantRolesToUser(USER, [{{role: 'readWrite', db: '{sorted(refused)[0]}'}}]), or "
-                "CELERY_PYMONGO_HISTORY_DAYS=0",
+                f"grantRolesToUser(USER, [{{role: 'readWrite', db: '{sorted(refused)[0]}'}}])",
+                "CELERY_PYMONGO_HISTORY_DAYS=0  # or keep none there",
             ),
         )
 

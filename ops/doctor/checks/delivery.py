@@ -70,7 +70,7 @@ def dead_letters(facts: Facts) -> Iterator[Finding]:
             (f"{number:,} in Redis",),
             "Each is work that was not done, or that may have been done: it killed its process too often, or "
             "must not run twice and may have written.",
-            ("celery -A APP mongo dead list, then requeue or drop",),
+            ("celery -A APP mongo dead list  # then requeue or drop",),
         )
 
 

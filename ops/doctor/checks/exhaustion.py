@@ -71,9 +71,9 @@ def pool_too_small(facts: Facts) -> Iterator[Finding]:
         ),
         "Tasks run beside each other and queue for connections: each waits for another's operation.",
         (
-            f"MONGODB_MAX_POOL_SIZE={need} (one per concurrent task, and one for the health check), or fewer "
-            "tasks at a time",
-            "celery -A APP mongo size shows what that costs the server",
+            f"MONGODB_MAX_POOL_SIZE={need}  # one per concurrent task, and one for the health check; or "
+            "fewer tasks at a time",
+            "celery -A APP mongo size  # what that costs the server",
         ),
         where=_members(short),
     )
@@ -92,7 +92,7 @@ def pool_exhausted(facts: Facts) -> Iterator[Finding]:
         "There is a connection for each task, so tasks start threads of their own, leave cursors open, or "
         "connections take long to be made (maxConnecting, TLS, a busy server).",
         (
-            "celery -A APP mongo flight NODE/SLOT shows the pool's last events",
+            f"celery -A APP mongo flight {short[0].member}  # the pool's last events",
             "count the threads that your tasks start: maxPoolSize must hold all of them",
         ),
         where=_members(short),

@@ -39,9 +39,9 @@ def node_lost(facts: Facts) -> Iterator[Finding]:
             "its messages come back to the queue"
             + (" after the visibility timeout." if facts.is_redis_the_broker else "."),
             (
-                "look for 'Out of memory: Killed process' in dmesg, or for the end of the container, and "
+                "dmesg | grep -i 'killed process'  # on its host, or look for the end of the container; then "
                 "start the worker again",
-                f"celery -A APP mongo bundle has the post-mortems; the log line node.lost names {node.name}",
+                f"celery -A APP mongo bundle incident.tar.gz  # has the post-mortems of {node.name}",
             ),
             where=node.members | queues,
         )
@@ -63,7 +63,7 @@ def process_lost(facts: Facts) -> Iterator[Finding]:
                     f"they were running: {names(tasks) if tasks else 'nothing'}",
                 ),
                 "Their slots take no tasks until the node replaces them.",
-                (f"celery -A APP inspect -d {node.name} mongo_pools; restart the node if slots stay empty",),
+                (f"celery -A APP inspect -d {node.name} mongo_pools  # restart it if slots stay empty",),
                 where=members,
             )
 
@@ -88,8 +88,8 @@ def processes_killed(facts: Facts) -> Iterator[Finding]:
             "that was not kept, a crash in C code, or os._exit() in a task. A message that ends its process "
             "three times goes to the dead letters.",
             (
-                "dmesg | grep -i 'killed process'; give the task less to hold in memory, or set "
-                "worker_max_memory_per_child",
+                "dmesg | grep -i 'killed process'  # on its host; give the task less to hold in memory, or "
+                "set worker_max_memory_per_child",
                 "celery -A APP mongo dead list",
             ),
             where=frozenset({node}),

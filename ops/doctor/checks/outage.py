@@ -80,7 +80,7 @@ def mongodb_down(facts: Facts) -> Iterator[Finding]:
         (
             "see to the server: is mongod running, is the host up, does its port answer "
             "(nc -z HOST PORT from a worker's host)?",
-            "nothing needs to be restarted here; celery -A APP mongo status --watch shows the return",
+            "celery -A APP mongo status --watch  # shows the return: nothing needs to be restarted here",
         ),
     )
 

@@ -52,7 +52,7 @@ def slots_busy(facts: Facts) -> Iterator[Finding]:
         "The schedule is not at fault.",
         (
             "more slots (--concurrency, more nodes), or a queue and a worker of their own for the long tasks",
-            "celery -A APP worker -Q mongo.health,mongo.ops -c 2 keeps the health checks out of their way",
+            "celery -A APP worker -Q mongo.health,mongo.ops -c 2  # keeps the health checks out of their way",
         ),
         where=frozenset(stuck).union(*(node.members for node in busy)),
     )
@@ -73,8 +73,8 @@ def unconsumed(facts: Facts) -> Iterator[Finding]:
             "These messages wait for ever, and whoever waits for their results with them: a worker is "
             "missing, or a route names a queue that no worker has.",
             (
-                f"celery -A APP worker -Q {name} (beside the queues it has), or now: celery -A APP control "
-                f"add_consumer {name}",
+                f"celery -A APP control add_consumer {name}  # now, until the next start",
+                f"celery -A APP worker -Q {name}  # for good; on a node that has queues beside them",
                 f"if the name is a mistake: mend the route or queue= that says {name!r}",
             ),
             where=frozenset({name}),
@@ -96,8 +96,8 @@ def backlog(facts: Facts) -> Iterator[Finding]:
             tuple(_line(name, queue) for name, queue in sorted(late.items())[:5]),
             "More is sent than is worked off.",
             (
-                "more slots for these queues, or fewer messages; celery -A APP mongo processes shows what "
-                "the slots do",
+                "more slots for these queues, or fewer messages",
+                "celery -A APP mongo processes  # what the slots do",
             ),
             where=frozenset(late),
         )

@@ -35,7 +35,7 @@ def no_redis(facts: Facts) -> Iterator[Finding]:
         (f"REDIS_URL is not set, the broker is {facts.broker}, and the result backend is no Redis",),
         "Tasks run without: what processes report, the history, dead letters and the count of kills are kept "
         "in a Redis. Tasks that must not run twice fail.",
-        ("REDIS_URL=redis://… for workers, beat and this command; it need not be the broker",),
+        ("REDIS_URL=redis://HOST:PORT/DB  # for workers, beat and this command; it need not be the broker",),
     )
 
 
@@ -52,7 +52,7 @@ def redis_down(facts: Facts) -> Iterator[Finding]:
             "It is not the broker: tasks run. Of the fleet nothing can be seen meanwhile, and tasks that "
             "must not run twice wait.",
             (
-                "redis-cli -u REDIS_URL ping, here and on a worker's host: is the server up, is the port "
+                "redis-cli -u REDIS_URL ping  # here and on a worker's host: is the server up, is the port "
                 "open, is the password right?",
             ),
         )
@@ -65,7 +65,7 @@ def redis_down(facts: Facts) -> Iterator[Finding]:
         "Without its broker the fleet takes and sends no message. Running tasks end, and what is finished is "
         "acknowledged once Redis is back; of the fleet nothing can be seen meanwhile.",
         (
-            "redis-cli -u REDIS_URL ping, here and on a worker's host: is the server up, is the port open, "
+            "redis-cli -u REDIS_URL ping  # here and on a worker's host: is the server up, is the port open, "
             "is the password right?",
         ),
     )
@@ -82,7 +82,7 @@ def nobody_reports(facts: Facts) -> Iterator[Finding]:
         ("0 reports in Redis",),
         "No worker runs, or it runs under another deployment or key prefix, or it cannot write to Redis.",
         (
-            "celery -A APP status: does a worker answer?",
+            "celery -A APP status  # does a worker answer?",
             "compare CELERY_PYMONGO_DEPLOYMENT, CELERY_PYMONGO_KEY_PREFIX and REDIS_URL here with a worker's",
         ),
     )

@@ -35,8 +35,8 @@ def persistence(facts: Facts) -> Iterator[Finding]:
         if facts.is_redis_the_broker
         else "Dead letters, and which runs began and did not end, are in Redis alone.",
         (
-            "CONFIG SET appendonly yes, appendfsync everysec, and both in its configuration file (CONFIG "
-            "REWRITE)",
+            "redis-cli -u REDIS_URL CONFIG SET appendonly yes appendfsync everysec",
+            "redis-cli -u REDIS_URL CONFIG REWRITE  # keeps both in its configuration file",
         ),
     )
 
@@ -74,7 +74,10 @@ def eviction(facts: Facts) -> Iterator[Finding]:
             f"{evicted:,}",
         ),
         "When its memory is full it deletes keys without an error for anybody.",
-        ("CONFIG SET maxmemory-policy noeviction; a cache belongs into another Redis",),
+        (
+            "redis-cli -u REDIS_URL CONFIG SET maxmemory-policy noeviction  # a cache belongs into another "
+            "Redis",
+        ),
     )
 
 

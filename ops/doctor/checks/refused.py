@@ -9,7 +9,7 @@ from ..finding import Check, Finding, Severity
 from ..words import names, seconds
 from .outage import SYMPTOMS
 
-_READ_AGAIN = "processes read it again by themselves; celery -A APP mongo reconnect --replace does so at once"
+_READ_AGAIN = "celery -A APP mongo reconnect --replace  # reads it at once; processes do so by themselves"
 _HERE = "The fleet is not affected. From this machine nothing can be said of MongoDB."
 
 
@@ -27,7 +27,7 @@ _MISTAKES = (
     _Mistake(
         "client certificate missing",
         "MongoDB asks for a client certificate, and none is set",
-        "MONGODB_TLS_CERTIFICATE_KEY_FILE=FILE (or tlsCertificateKeyFile in the URI), with a certificate "
+        "MONGODB_TLS_CERTIFICATE_KEY_FILE=FILE  # or tlsCertificateKeyFile in the URI, with a certificate "
         "that the server's authority has signed and its key",
     ),
     _Mistake(
@@ -62,18 +62,18 @@ _MISTAKES = (
     _Mistake(
         "certificate not trusted",
         "The server's certificate is not signed by an authority that is trusted here",
-        "MONGODB_TLS_CA_FILE=FILE (or tlsCAFile in the URI), with the certificate of the authority that "
+        "MONGODB_TLS_CA_FILE=FILE  # or tlsCAFile in the URI, with the certificate of the authority that "
         "signed it; openssl s_client -connect SERVER -CAfile FILE </dev/null shows whether it does",
     ),
     _Mistake(
         "the server speaks TLS and this client does not",
         "MongoDB speaks TLS only, and TLS is off in the settings",
-        "MONGODB_TLS=true (or tls=true in the URI), and MONGODB_TLS_CA_FILE where the authority is your own",
+        "MONGODB_TLS=true  # or tls=true in the URI, and MONGODB_TLS_CA_FILE where the authority is your own",
     ),
     _Mistake(
         "this client speaks TLS and the server does not",
         "TLS is on in the settings, and MongoDB speaks none",
-        "MONGODB_TLS=false and no tls option in the URI, or net.tls.mode=requireTLS on the server",
+        "MONGODB_TLS=false  # and no tls option in the URI, or net.tls.mode=requireTLS on the server",
     ),
 )
 _OTHER = _Mistake(

@@ -21,7 +21,7 @@ def retries(facts: Facts) -> Iterator[Finding]:
                 f"{option} is off: every failover is an error in whatever runs.",
                 (f"{option}=false on {names(nodes)}",),
                 "The driver would repeat the operation once, on the new primary, and nobody would notice.",
-                (f"{variable}=true, and no {option} in the URI",),
+                (f"{variable}=true  # and no {option} in the URI",),
                 where=frozenset(nodes),
             )
 
@@ -56,7 +56,7 @@ def read_preference(facts: Facts) -> Iterator[Finding]:
             "the one before it wrote.",
             (f"readPreference {', '.join(sorted(modes))} on {names(nodes)}",),
             "That is right for reports and wrong for a task that goes on where another ended.",
-            ("MONGODB_READ_PREFERENCE=primary, and with_options() where a stale read does no harm",),
+            ("MONGODB_READ_PREFERENCE=primary  # and with_options() where a stale read does no harm",),
             where=frozenset(nodes),
         )
 
@@ -84,7 +84,7 @@ def no_login(facts: Facts) -> Iterator[Finding]:
 def no_tls(facts: Facts) -> Iterator[Finding]:
     """Connections over the network in clear text."""
     for key, server, fix in (
-        ("mongodb", "MongoDB", "MONGODB_TLS=true, with MONGODB_TLS_CA_FILE for a CA of your own"),
+        ("mongodb", "MongoDB", "MONGODB_TLS=true  # with MONGODB_TLS_CA_FILE for a CA of your own"),
         ("redis", "Redis", "rediss:// in REDIS_URL"),
     ):
         nodes = _where(facts, lambda record, key=key: _is_open(record.get(key) or {}, "tls"))  # type: ignore[misc] # a lambda's default has no type

@@ -42,7 +42,7 @@ def absent(facts: Facts) -> Iterator[Finding]:
             "No beat has ticked in the last day.",
             ("0 pulses in Redis",),
             "No health check and no snapshot is scheduled, and no periodic task of yours.",
-            ("celery -A APP beat, one of it (or two with the RedBeat scheduler: one leads)",),
+            ("celery -A APP beat  # one of it, or two with the RedBeat scheduler: one leads",),
         )
 
 
@@ -65,7 +65,7 @@ def doubled(facts: Facts) -> Iterator[Finding]:
         "Celery's plain scheduler knows of no other beat. What is sent twice runs twice.",
         (
             f"stop all but one: kill {beside[-1].pid} on {beside[-1].host}",
-            "CELERY_PYMONGO_SCHEDULER=redbeat keeps one leader among several",
+            "CELERY_PYMONGO_SCHEDULER=redbeat  # keeps one leader among several",
         ),
     )
 

@@ -51,7 +51,7 @@ def overload(facts: Facts) -> Iterator[Finding]:
         (
             "on the server: db.currentOp({active: true, secs_running: {$gt: 1}}), the profiler, CPU, disk "
             "and cache; a missing index is the usual cause",
-            "take load off: celery -A APP mongo pause QUEUE, or lower the workers' concurrency",
+            "celery -A APP mongo pause  # takes load off: gated queues wait; or lower the concurrency",
         ),
     )
 
@@ -74,8 +74,8 @@ def server_nearly_full(facts: Facts) -> Iterator[Finding]:
         ),
         "At the limit it refuses everybody, the health checks too.",
         (
-            "lower MONGODB_MAX_POOL_SIZE or the number of processes (celery -A APP mongo size), or raise "
-            "net.maxIncomingConnections or the Atlas tier",
+            "celery -A APP mongo size  # how far MONGODB_MAX_POOL_SIZE can be lowered",
+            "or fewer processes, or raise net.maxIncomingConnections or the Atlas tier",
         ),
     )
 

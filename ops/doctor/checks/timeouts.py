@@ -31,7 +31,7 @@ def endless(facts: Facts) -> Iterator[Finding]:
                 f"{option} is not set: an operation may wait for ever {what}.",
                 (f"{option} 0 on {names(nodes)}",),
                 "A task that waits for ever keeps its slot until its hard time limit kills the process.",
-                (f"{variable}={value}, and no {option} in the URI",),
+                (f"{variable}={value}  # and no {option} in the URI",),
                 where=frozenset(nodes),
             )
 
