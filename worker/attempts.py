@@ -110,6 +110,14 @@ def admit(
     return (Admission.POISON if forced >= rule.limit else Admission.RUN), forced
 
 
+def last_killed(
+    earlier: Earlier, *, lives: Callable[[Attempt], bool], goes_on: Callable[[Attempt], bool]
+) -> Attempt | None:
+    """Return the last of the runs that were ended by force, as far as they are known; see `admit`."""
+    killed = [one for one in earlier.attempts if (goes_on(one) if one.was_interrupted else not lives(one))]
+    return max(killed, key=lambda attempt: attempt.until, default=None)
+
+
 @dataclass(frozen=True)
 class Delivered:
     """Which message the runs are of: its task's id, and its name beside that, see `message`.

@@ -27,8 +27,9 @@ _VERSION = 2
 class Letter:
     """What is told of a dead letter: no argument, no document. `at` is unix seconds by the host's clock.
 
-    `reason` is `poison` or `outcome unknown`; `forced` counts its runs that were ended by force. `message` is
-    the name of the message beside its `task_id`, see `message`.
+    `reason` is `poison` or `outcome unknown`; `forced` counts its runs that were ended by force, and `killed`
+    is the process of the last of them. `node`, `slot` and `pid` are of the process that wrote the letter.
+    `message` is the name of the message beside its `task_id`, see `message`.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Letter:
     post_mortem: dict[str, Any] | None = None
     task_id: str = ""
     message: str = ""
+    killed: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""

@@ -13,7 +13,7 @@ from kombu.serialization import dumps, loads
 from redis import RedisError
 
 from . import events, message, original, process_identity
-from .attempts import Admission, Attempt, Attempts, Delivered, Rule, admit
+from .attempts import Admission, Attempt, Attempts, Delivered, Rule, admit, last_killed
 from .dead_letters import DeadLetters, Letter
 from .errors import DeadLetteredError
 from .events import Event
@@ -33,6 +33,8 @@ ALIVE_SECONDS = 60.0
 # Told of a letter; never the arguments, nor their representation.
 _HEADERS = ("retries", "eta", "expires", "timelimit", "root_id", "parent_id", "group", "origin")
 _POST_MORTEMS = 50
+# Of a process that was killed.
+_PROCESS = ("node", "slot", "pid")
 
 
 class Deliveries:
@@ -76,7 +78,8 @@ class Deliveries:
         self.end(task, run_id)
         if admission is Admission.WAIT:
             raise StillRunningError(task.request.id)
-        raise self.refuse(task, admission, forced=forced)
+        killed = last_killed(earlier, lives=self._lives, goes_on=_goes_on)
+        raise self.refuse(task, admission, forced=forced, killed=killed)
 
     def end(self, task: Any, run_id: str, *, is_done: bool = False) -> None:
         """Note that a run ended; `is_done`: and that none may follow. Never raises Redis' errors: a run
@@ -109,14 +112,20 @@ class Deliveries:
             logger.debug("that a run was interrupted was not noted: %s", type(error).__name__)
 
     def refuse(
-        self, task: Any, reason: Admission, *, forced: int = 0, error: BaseException | None = None
+        self,
+        task: Any,
+        reason: Admission,
+        *,
+        forced: int = 0,
+        error: BaseException | None = None,
+        killed: Attempt | None = None,
     ) -> DeadLetteredError:
         """Put the message to the dead letters; return the error with which its task ends.
 
         Raises NotKeptError where it could not be kept: then it has to go back to the broker.
         """
         try:
-            letter = self._keep(task, reason, forced=forced, error=error)
+            letter = self._keep(self._letter(task, reason, forced=forced, error=error, killed=killed), task)
         except Exception as cause:
             # Redis away, a header that cannot be stored, a serializer of the app's: whatever it is.
             raise NotKeptError(f"its message could not be kept ({type(cause).__name__})") from cause
@@ -126,9 +135,21 @@ class Deliveries:
         events.say(logger, logging.ERROR, Event.TASK_DEAD, text, *args, **fields)
         return DeadLetteredError(f"{_words(letter)}; it is kept: celery -A … mongo dead show {letter.id}")
 
-    def _keep(self, task: Any, reason: Admission, *, forced: int, error: BaseException | None) -> Letter:
+    def _keep(self, letter: Letter, task: Any) -> Letter:
+        # The runs stay known: the acknowledgement of this one may be lost, too.
+        return self.letters.put(letter, original.of(task.request) or _signature(task))
+
+    def _letter(
+        self,
+        task: Any,
+        reason: Admission,
+        *,
+        forced: int,
+        error: BaseException | None,
+        killed: Attempt | None,
+    ) -> Letter:
         request = task.request
-        letter = Letter(
+        return Letter(
             id=request.id,
             task=task.name,
             queue=(request.delivery_info or {}).get("routing_key") or "",
@@ -144,9 +165,8 @@ class Deliveries:
             post_mortem=self._post_mortem(request.id),
             task_id=request.id,
             message=message.name_of(task),
+            killed=None if killed is None else {name: getattr(killed, name) for name in _PROCESS},
         )
-        # The runs stay known: the acknowledgement of this one may be lost, too.
-        return self.letters.put(letter, original.of(request) or _signature(task))
 
     def send_again(self, app: Any, letter_id: str) -> bool:
         """Send a letter's message to its queue, as it was but for its `expires`; False where there is none.

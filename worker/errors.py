@@ -81,6 +81,16 @@ class TaskExitError(RuntimeError):
     """
 
 
+class MarkersFullError(RuntimeError):
+    """More tasks than there is room for wrote to one document by `once` in a week; nothing was written."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"once() has marked this document for {most:,} tasks of this week, and would forget one: use "
+            "run_once(), whose markers are documents of their own"
+        )
+
+
 class TwoCopiesError(RuntimeError):
     """The package was imported under both of its names in one process."""
 

@@ -118,7 +118,7 @@ def render_list(told: Mapping[str, Any]) -> "RenderableType":
     from .. import tables
 
     rows = [_row(letter) for letter in told["letters"]]
-    head = ("ID", "TASK", "REASON", "AT", "PROCESS", "ERROR")
+    head = ("ID", "TASK", "REASON", "AT", "PROCESS", "PID", "ERROR")
     return tables.table(head, rows) if rows else "no dead letters"
 
 
@@ -142,9 +142,11 @@ def _row(letter: Mapping[str, Any]) -> tuple[str, ...]:
     from .. import tables
 
     reason = letter["reason"] + (f" ({count(letter['forced'], 'time')})" if letter["forced"] else "")
-    process = f"{letter['node']}/{letter['slot']}"
+    # The one that was killed; where none was, or a version before wrote the letter, the one that wrote it.
+    process = letter.get("killed") or letter.get("post_mortem") or letter
+    member, pid = f"{process['node']}/{process['slot']}", str(process["pid"])
     at = tables.moment(letter["at"])
-    return (letter["id"], letter["task"], reason, at, process, letter["error"] or "")
+    return (letter["id"], letter["task"], reason, at, member, pid, letter["error"] or "")
 
 
 def _unknown(ids: Sequence[str]) -> str:

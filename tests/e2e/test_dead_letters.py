@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,9 @@ def test_a_message_that_kills_its_process_three_times_is_kept_and_not_run_again(
     (letter,) = letters(node)
     assert (letter["id"], letter["reason"], letter["forced"]) == (result.id, "poison", 3)
     assert letter["queue"] == "lifecycle"
+    *_, killed = re.findall(r"poisoned: (\d+)", node.worker.text)
+    assert letter["killed"]["pid"] == int(killed)
+    assert killed in dead(node, "list").stdout.split()
     assert node.run("write", 1) == 1
     assert runs(node, "poisoned: ") == 3
 

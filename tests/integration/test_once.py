@@ -24,6 +24,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, 
 from ops.local.servers import LocalServer
 from tests.faults.proxy import FaultProxy
 from tests.faults.route import Route
+from worker.errors import MarkersFullError
 from worker.mongo import once as module
 from worker.mongo.once import Effect, once, run_once
 from worker.mongo.work import Work, current_work
@@ -157,6 +158,20 @@ def test_fifty_tasks_that_upsert_one_document_at_once_all_count(data: Data) -> N
     effects = at_once(lambda n: once(data.counts, {"_id": 1}, INC, task_id=f"t{n}", upsert=True), 50)
     assert effects == {Effect.NOW: 50}
     assert count(data) == 50
+
+
+@pytest.mark.parametrize("upsert", [True, False])
+def test_a_document_that_is_full_of_markers_takes_no_more_and_forgets_none(
+    data: Data, monkeypatch: pytest.MonkeyPatch, upsert: bool
+) -> None:
+    monkeypatch.setattr(module, "MOST", 3)
+    data.counts.insert_one({"_id": 1, "n": 0})
+    add = functools.partial(once, data.counts, {"_id": 1}, {"$inc": {"n": 1}}, upsert=upsert)
+    assert [add(task_id=f"t{n}") for n in range(3)] == [Effect.NOW] * 3
+    with pytest.raises(MarkersFullError, match="use run_once"):
+        add(task_id="t3")
+    assert [add(task_id=f"t{n}") for n in range(3)] == [Effect.BEFORE] * 3
+    assert count(data) == 3
 
 
 def test_a_transaction_runs_once_and_says_so(data: Data) -> None:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from worker.attempts import Admission, Attempt, Earlier, Rule, admit
+from worker.attempts import Admission, Attempt, Earlier, Rule, admit, last_killed
 from worker.errors import SettingsError
 from worker.settings import load_settings
 
 ALIVE, DEAD = (Attempt("w1@h", slot, 10 + slot, 1, "host", 0.0) for slot in (0, 1))
+LATER = Attempt("w1@h", 4, 14, 1, "host", 1.0)
 STOPPED, SIGNALLED = (Attempt("w1@h", slot, 10 + slot, 1, "host", 0.0, slot, 1) for slot in (2, 3))
 """Interrupted by a signal: with its node, and in a node that goes on."""
 AGAIN = Rule(is_idempotent=True, limit=3)
@@ -74,6 +75,19 @@ def test_what_must_not_run_twice_does_not_run_after_one_that_came_to_its_end(
 ) -> None:
     earlier = Earlier(was_given_back=False, attempts=[], is_done=True)
     assert admit(earlier, rule, lives=lambda _: True)[0] is admission
+
+
+@pytest.mark.parametrize(
+    ("attempts", "expected"),
+    [([], None), ([ALIVE, STOPPED], None), ([LATER, DEAD, ALIVE], LATER), ([SIGNALLED, STOPPED], SIGNALLED)],
+)
+def test_the_last_run_that_was_ended_by_force_is_told_of_a_letter(
+    attempts: list[Attempt], expected: Attempt | None
+) -> None:
+    found = last_killed(
+        Earlier(False, attempts), lives=lambda one: one is ALIVE, goes_on=lambda one: one is SIGNALLED
+    )
+    assert found == expected
 
 
 def test_no_message_is_poison_only_for_being_given_back() -> None:

@@ -33,7 +33,11 @@ def boxes(now: float) -> tuple[str, str]:
 def test_the_marker_goes_with_the_update_and_keeps_the_same_task_out() -> None:
     guarded, update = marked()
     assert update == {"$inc": {"n": 1}, "$push": {"_once.a": "t shop.sell"}, "$unset": {"_once.c": ""}}
-    assert guarded == {"_id": 1, **{f"_once.{box}": {"$nin": ["t shop.sell", "t"]} for box in "abcd"}}
+    assert guarded == {
+        "_id": 1,
+        **{f"_once.{box}": {"$nin": ["t shop.sell", "t"]} for box in "abcd"},
+        "_once.a.9999": {"$exists": False},
+    }
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ What may happen, and what comes of it:
 - Two workers with the same task at once: the server lets one update, or one transaction, go first. The other
   meets its marker: as a filter that matches nothing, a duplicate key or a write conflict.
 - The driver's own retry of a write, and ours: one run more, as above.
+- A document with MOST markers of a week takes no more of it: the write is refused, and no marker forgotten.
 - The marker is forgotten after REMEMBERED, with its document, or by whoever replaces the document as a whole.
   So REMEMBERED has to be longer than a message may wait to be delivered again.
 """
@@ -21,6 +22,7 @@ import functools
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -31,6 +33,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import ConfigurationError, DuplicateKeyError, OperationFailure
 
+from ..errors import MarkersFullError
 from . import once_pipeline
 from .backoff import Backoff
 from .work import current_work
@@ -40,6 +43,11 @@ MARK = once_pipeline.MARK
 
 REMEMBERED = timedelta(days=7)
 """How long a marker is kept at least; in a document that nobody writes to it stays."""
+
+MOST = 10_000
+"""Markers of one document in a week. Beyond them a write is refused, and none is forgotten: a task that comes
+back would count twice. They are a megabyte by then, of the 16 that a document may have.
+"""
 
 CONFLICT_SECONDS = 5.0
 """How long a transaction is tried again that others' writes get in the way of."""
@@ -82,18 +90,20 @@ def once(
     other tasks; any other text is a key of yours, for whoever uses it. `filter` names the document by its
     `_id`, and may say more; `update` has operators, e.g. `{"$inc": {"n": 1}}`, or is a pipeline of stages, in
     which the markers outlive a document that is replaced. The marker costs the document some 80 bytes a task
-    for REMEMBERED and goes when the document is deleted. Where hundreds of tasks a day change one document
-    use `run_once`.
+    for REMEMBERED and goes when the document is deleted; it has room for MOST a week. Where hundreds of tasks
+    a day change one document use `run_once`.
 
     Raises:
+        MarkersFullError: the document has MOST markers of this week.
         ValueError: there is no task id (the task was called directly), no one document is named, or a stage
             of the pipeline is not known to keep markers.
         PyMongoError: the update's own; call again, as often as it takes.
     """
     _check(filter, task_id)
-    names = _names(task_id)
-    guarded, marked = _marked(filter, update, names=names, now=time.time())
-    update_once = functools.partial(_update, collection, guarded, marked, names=names, upsert=upsert)
+    names, now = _names(task_id), time.time()
+    guarded, marked = _marked(filter, update, names=names, now=now)
+    markers = _Markers(names, _last_of(now))
+    update_once = functools.partial(_update, collection, guarded, marked, markers=markers, upsert=upsert)
     try:
         return update_once()
     except DuplicateKeyError:
@@ -173,9 +183,9 @@ def _marked(
     now: float,
 ) -> tuple[dict[str, Any], dict[str, Any] | list[dict[str, Any]]]:
     """Return the filter that leaves a marked document out, and the update that marks it."""
-    week = int(now // REMEMBERED.total_seconds())
-    own, emptied = (f"{MARK}.{_BOXES[number % len(_BOXES)]}" for number in (week, week + 2))
+    own, emptied = (f"{MARK}.{box}" for box in _boxes(now))
     guarded = {**filter, **{f"{MARK}.{box}": {"$nin": list(names)} for box in _BOXES}}
+    guarded[_last_of(now)] = {"$exists": False}
     if not isinstance(update, Mapping):
         return guarded, once_pipeline.marked(update, own, names[0], emptied=emptied)
     push = {**update.get("$push", {}), own: names[0]}
@@ -183,29 +193,55 @@ def _marked(
     return guarded, {**update, "$push": push, "$unset": unset}
 
 
+def _boxes(now: float) -> tuple[str, str]:
+    """Return the box that takes markers at this moment (unix seconds), and the one to be emptied."""
+    week = int(now // REMEMBERED.total_seconds())
+    return _BOXES[week % len(_BOXES)], _BOXES[(week + 2) % len(_BOXES)]
+
+
+def _last_of(now: float) -> str:
+    """Return the place that the last marker takes that there is room for."""
+    return f"{MARK}.{_boxes(now)[0]}.{MOST - 1}"
+
+
+@dataclass(frozen=True)
+class _Markers:
+    """What a write's marker may be called, and the place that is taken where there is room for none."""
+
+    names: Sequence[str]
+    last: str
+
+
 def _update(
     collection: Collection[Any],
     guarded: Mapping[str, Any],
     marked: Mapping[str, Any] | list[dict[str, Any]],
     *,
-    names: Sequence[str],
+    markers: _Markers,
     upsert: bool,
 ) -> Effect:
     try:
         result = collection.update_one(guarded, marked, upsert=upsert)
     except DuplicateKeyError:
-        if _is_marked(collection, guarded["_id"], names):
+        if _is_marked(collection, guarded["_id"], markers):
             return Effect.BEFORE
         raise
     if result.matched_count or result.did_upsert:
         return Effect.NOW
-    return Effect.BEFORE if _is_marked(collection, guarded["_id"], names) else Effect.NONE
+    return Effect.BEFORE if _is_marked(collection, guarded["_id"], markers) else Effect.NONE
 
 
-def _is_marked(collection: Collection[Any], document_id: object, names: Sequence[str]) -> bool:
-    marks = [{f"{MARK}.{box}": {"$in": list(names)}} for box in _BOXES]
+def _is_marked(collection: Collection[Any], document_id: object, markers: _Markers) -> bool:
+    """Say whether the document that the update has passed by has the marker; raises MarkersFullError where it
+    has no room for one.
+    """
+    marks = [{f"{MARK}.{box}": {"$in": list(markers.names)}} for box in _BOXES]
     primary = collection.with_options(read_preference=ReadPreference.PRIMARY)
-    return primary.find_one({"_id": document_id, "$or": marks}, {"_id": 1}) is not None
+    if primary.find_one({"_id": document_id, "$or": marks}, {"_id": 1}) is not None:
+        return True
+    if primary.find_one({"_id": document_id, markers.last: {"$exists": True}}, {"_id": 1}) is not None:
+        raise MarkersFullError(MOST)
+    return False
 
 
 def _transact(
