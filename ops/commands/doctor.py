@@ -8,6 +8,7 @@ from ..frame import Answer, Call, command
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+
 @command()
 def doctor(call: Call) -> Answer:
     """Find what is wrong, and say what to do.
