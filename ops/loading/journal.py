@@ -6,13 +6,16 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
 from ..problems import UnderWay
+from .own_file import OPEN, refuse_foreign, refuse_shared
 
 _VERSION = 1
+_LARGEST = 2**53
+_BYTES = 64 * 1024
 
 
 @dataclass
@@ -52,20 +55,31 @@ class Progress:
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> Self:
-        """Return what `to_dict` told."""
-        fields = {name: value for name, value in told.items() if name not in ("counts", "version")}
-        return cls(**fields, counts=Counts(**told["counts"]))
+        """Return what `to_dict` told; ValueError, TypeError or KeyError where it cannot have."""
+        counts = Counts(**{each.name: _number(told["counts"][each.name]) for each in fields(Counts)})
+        rejects = told["rejects"]
+        if rejects is not None and (not isinstance(rejects, str) or "\0" in rejects):
+            raise ValueError("rejects")
+        number, end, size = (_number(told[name]) for name in ("number", "end", "rejects_size"))
+        return cls(number, end, counts, rejects, size)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
         return {"version": _VERSION, **asdict(self)}
 
 
+def _number(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= _LARGEST:
+        raise ValueError("no number of rows or bytes")
+    return value
+
+
 class Journal:
     """The progress of one load: of this content, into this collection, by this key and these types.
 
     Entered, it is this process's alone until it ends, however it ends: an flock on the file. A folder that
-    cannot be written costs the resuming and the lock, not the load: `problem` then says why.
+    cannot be written, or a file there that is not this user's own, costs the resuming and the lock, not the
+    load: `problem` then says why.
     """
 
     def __init__(self, folder: Path, load: Mapping[str, Any]) -> None:
@@ -90,10 +104,11 @@ class Journal:
 
     def read(self) -> Progress:
         """Return what an interrupted load has done; nothing where there was none, or none that is legible."""
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            told = json.loads(self._path.read_text())
-            if told["version"] == _VERSION:
-                return Progress.from_dict(told)
+        if self._file >= 0:
+            with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+                told = json.loads(os.pread(self._file, _BYTES, 0))
+                if told["version"] == _VERSION:
+                    return Progress.from_dict(told)
         return Progress()
 
     def save(self, progress: Progress) -> None:
@@ -126,9 +141,11 @@ class Journal:
 def _locked(path: Path) -> int:
     """Return an open file that is locked; BlockingIOError where another process has the lock."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    refuse_shared(path.parent)
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        file = _opened(path)
         try:
+            refuse_foreign(file)
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(file)
@@ -138,10 +155,18 @@ def _locked(path: Path) -> int:
         os.close(file)
 
 
+def _opened(path: Path) -> int:
+    while True:
+        with suppress(FileExistsError):
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | OPEN, 0o600)
+        with suppress(FileNotFoundError):  # its last holder may have removed it since
+            return os.open(path, os.O_RDWR | OPEN)
+
+
 def _has_name(file: int, path: Path) -> bool:
     # Its last holder may have removed it before we had the lock, which then locks nobody out.
     try:
-        return os.path.samestat(os.fstat(file), os.stat(path))
+        return os.path.samestat(os.fstat(file), os.lstat(path))
     except FileNotFoundError:
         return False
 

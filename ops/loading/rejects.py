@@ -10,10 +10,12 @@ from typing import Any, BinaryIO
 
 from ..problems import Problem
 from .batches import Refusal
+from .own_file import OPEN, refuse_foreign
 
 _MODE = 0o600
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-_OLD = os.O_WRONLY | os.O_NOFOLLOW
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN
+_OLD = os.O_RDWR | OPEN
+_BEGINNING = b'{"line": '
 
 _ROW_SHOWN = 64 * 1024
 """Bytes of a row that are copied; of a longer one its beginning, and the line number leads to the rest."""
@@ -35,10 +37,13 @@ class RejectsFile:
             raise Problem(f"{self._asked} exists and is not written over; choose another --rejects")
 
     def go_on(self, path: str, size: int) -> None:
-        """Go on with the file of an interrupted load; what stands behind `size` is written again."""
+        """Go on with the file of an interrupted load; what stands behind `size` is written again. A file that
+        is not this user's, or has other things in it, is left as it is.
+        """
         try:
             file = self._use(Path(path), _OLD)
         except OSError:
+            self.path = None
             self.refuse_taken()
             return
         # Somebody may have taken lines away: then what is left stays as it is.
@@ -82,8 +87,21 @@ class RejectsFile:
 
     def _use(self, path: Path, flags: int) -> BinaryIO:
         self.path = path.absolute()
-        self._file = os.fdopen(os.open(path, flags, _MODE), "wb")
+        descriptor = os.open(path, flags, _MODE)
+        try:
+            if flags == _OLD:
+                _refuse_other(descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise
+        self._file = os.fdopen(descriptor, "wb")
         return self._file
+
+
+def _refuse_other(descriptor: int) -> None:
+    refuse_foreign(descriptor, may_others_write=True)
+    if os.pread(descriptor, len(_BEGINNING), 0) not in (_BEGINNING, b""):
+        raise PermissionError(0, "the file has other things in it")
 
 
 def _told(refusal: Refusal) -> dict[str, Any]:
