@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -12,10 +12,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Seen(Generic[T]):
-    """What a source answered, or `why` nothing is known of it: a few words, without a host's name."""
+    """What a source answered, or `why` nothing is known of it: a few words, without a host's name.
+
+    `error` is what was raised, None where nothing came in time.
+    """
 
     value: T | None = None
     why: str | None = None
+    error: Exception | None = field(default=None, compare=False)
 
 
 class Pending(Generic[T]):
@@ -40,10 +44,14 @@ class Pending(Generic[T]):
         except TimeoutError as error:
             # Sockets raise it, too.
             is_late = not self._future.done()
-            return Seen(why=self._deadline.words if is_late else type(error).__name__)
+            return Seen(why=self._deadline.words) if is_late else Seen(why=_name(error), error=error)
         except Exception as error:  # noqa: BLE001 - each source has errors of its own
             # The class alone, unless it is ours and says why: texts name hosts and may quote what was sent.
-            return Seen(why=getattr(error, "why", None) or type(error).__name__)
+            return Seen(why=_name(error), error=error)
+
+
+def _name(error: Exception) -> str:
+    return getattr(error, "why", None) or type(error).__name__
 
 
 class Deadline:

@@ -257,19 +257,16 @@ def problem_of(app: Any, error: Exception) -> Problem | None:
     """Return what to tell a person of an error of a server's, in one line; None where it is another's."""
     from kombu.exceptions import OperationalError
     from pymongo.errors import OperationFailure, PyMongoError
-    from redis.exceptions import RedisError
 
     if isinstance(error, OperationFailure):
         return Unseen(f"MongoDB refuses it ({app.mongo.reason(error)})")
     if isinstance(error, PyMongoError):
         return Unseen(f"MongoDB does not answer: {app.mongo.reason(error)}")
-    # The class alone: what their texts quote is not known.
-    name = type(error).__name__
-    if hasattr(error, "why"):
-        # One of ours, which says why.
-        return Unseen(str(error))
     if isinstance(error, OperationalError):
-        return Unseen(f"the broker does not answer ({name})")
-    if isinstance(error, (RedisError, ConnectionError, TimeoutError)):
-        return Unseen(f"Redis at {app.mongo.redis_address} does not answer ({name})")
-    return None
+        # kombu's own error stands for what its transport met.
+        cause = error.__cause__
+        if cause is not None and app.mongo.redis_problem(cause) is not None:
+            return Unseen(f"the broker {app.mongo.redis_reason(cause)}")
+        return Unseen("the broker does not answer (OperationalError)")
+    told: str | None = app.mongo.redis_problem(error)
+    return None if told is None else Unseen(told)

@@ -18,6 +18,8 @@ P99 = 2.326
 """Standard deviations below which 99 of 100 lie."""
 
 _EXACT_BELOW = 500.0
+# Of a fleet, per second; what is beyond it no snapshot of ours says.
+_MOST_RATE = 1e9
 _FEWEST, _GUIDE_FEWEST, _GUIDE_MOST, _GUIDE_MARGIN = 1, 10, 100, 1.5
 
 
@@ -163,10 +165,17 @@ def size(facts: Facts, plan: Plan | None, history: Sequence[Mapping[str, Any]] =
 def peak_of(history: Iterable[Mapping[str, Any]], present: Sequence[Process]) -> float:
     """Return how many times busier the fleet was at its busiest than now, 1.0 at least."""
     now = sum(process.number("rate", "checked_out") for process in present)
-    rates = [
-        float((entry.get("totals", {}).get("rate") or {}).get("checked_out") or 0.0) for entry in history
-    ]
+    rates = [_rate_of(entry) for entry in history]
     return max(1.0, max(rates, default=0.0) / now) if now > 0 else 1.0
+
+
+def _rate_of(entry: Mapping[str, Any]) -> float:
+    """Return the checkouts per second of a snapshot; 0.0 where it does not say so."""
+    found: Any = entry
+    for name in ("totals", "rate", "checked_out"):
+        found = found.get(name) if isinstance(found, dict) else None
+    is_number = isinstance(found, (int, float)) and not isinstance(found, bool)
+    return float(found) if is_number and 0 <= found <= _MOST_RATE else 0.0
 
 
 def _measured(facts: Facts, peak: float) -> Iterator[Pool]:

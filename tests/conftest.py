@@ -1,4 +1,4 @@
-"""What every test shares: marks by folder, the unit tests' fence, and servers of the tests' own."""
+"""What every test shares: marks by folder, the fence of those without servers, and servers of their own."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ from ops.local.servers import LocalServer, mongo_server, redis_server  # noqa: E
 
 UNIT_TIMEOUT_SECONDS = 10
 
+FENCED = ("unit", "hostile")
+"""Folders whose tests are pure and fast."""
+
 # The unit suite stays under ten seconds; `pytest --hypothesis-profile=default` looks longer.
 # No deadline of an example's: on a busy machine any of them takes long once.
 settings.register_profile("quick", max_examples=30, deadline=None)
@@ -41,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(TESTS).parts[0]
         if folder in ("integration", "e2e"):
             item.add_marker(folder)
-        elif folder == "unit" and item.get_closest_marker("timeout") is None:
+        elif folder in FENCED and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(UNIT_TIMEOUT_SECONDS))
 
 
@@ -55,7 +58,7 @@ def _refuse(what: str) -> Callable[..., NoReturn]:
 @pytest.fixture(autouse=True)
 def unit_fence(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unit tests touch no network and never sleep; a socket pair inside the process is no network."""
-    if not request.path.is_relative_to(TESTS / "unit"):
+    if not any(request.path.is_relative_to(TESTS / folder) for folder in FENCED):
         return
     for name in ("connect", "connect_ex", "bind", "sendto"):
         monkeypatch.setattr(socket.socket, name, _refuse("use the network"), raising=False)

@@ -9,9 +9,12 @@ What must not run twice is remembered beyond its end, too: its acknowledgement m
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+from . import records
+from .records import UnreadableError
 
 if TYPE_CHECKING:
     import redis
@@ -57,12 +60,14 @@ class Attempt:
 @dataclass(frozen=True)
 class Earlier:
     """What is known of the runs before this one. `was_given_back`: the first delivery, and by us. `is_done`:
-    one came to its end, and its task must not run twice.
+    one came to its end, and its task must not run twice. `unreadable` counts the runs that were noted and of
+    which nothing can be told.
     """
 
     was_given_back: bool
     attempts: Sequence[Attempt]
     is_done: bool = False
+    unreadable: int = 0
 
 
 class Admission(StrEnum):
@@ -94,12 +99,12 @@ def admit(
     `lives` says of a run whether it may still go on, `goes_on` of one that was interrupted whether its node
     certainly does. The first delivery of a message says nothing when it begins, unless its task must not run
     twice. So where the broker delivers it again and we did not give it back, it counts as one that was ended
-    by force.
+    by force. So does a run of which nothing can be told.
     """
     begun = [attempt for attempt in earlier.attempts if not attempt.was_interrupted]
     interrupted = sum(goes_on(attempt) for attempt in earlier.attempts if attempt.was_interrupted)
     living = sum(map(lives, begun))
-    killed = len(begun) - living
+    killed = len(begun) - living + earlier.unreadable
     forced = killed + interrupted
     if rule.is_idempotent:
         forced += not earlier.was_given_back
@@ -150,11 +155,20 @@ class Attempts:
                 pipe.delete(name, self._name_before(of))
             pipe.hgetall(self._name_before(of)).hgetall(name)
             pipe.hset(name, run_id, json.dumps(asdict(own))).expire(name, KEPT_SECONDS)
-            before, known = pipe.execute()[-4:-2]
-        told = {field.decode(): text for field, text in (before | known).items()}
-        was_given_back = told.pop(_GIVEN_BACK, None) is not None
-        is_done = told.pop(_DONE, None) is not None
-        return Earlier(was_given_back, [_attempt(text) for text in told.values()], is_done)
+            replies = pipe.execute(raise_on_error=False)[-4:]
+        *hashes, noted, _ = replies
+        unreadable = sum(map(records.is_other, hashes))
+        if records.is_other(noted):
+            # Something else stands there: this run has to be noted all the same.
+            with self._redis.pipeline() as pipe:
+                pipe.delete(name).hset(name, run_id, json.dumps(asdict(own))).expire(name, KEPT_SECONDS)
+                pipe.execute()
+        told = {field: text for found in hashes if isinstance(found, dict) for field, text in found.items()}
+        was_given_back = told.pop(_GIVEN_BACK.encode(), None) is not None
+        is_done = told.pop(_DONE.encode(), None) is not None
+        attempts = [_attempt(text, name, field) for field, text in told.items()]
+        known = [attempt for attempt in attempts if attempt is not None]
+        return Earlier(was_given_back, known, is_done, unreadable + len(attempts) - len(known))
 
     def end(self, of: Delivered, run_id: str) -> None:
         """Say that a run ended and another may follow."""
@@ -190,7 +204,9 @@ class Attempts:
         return self._key("attempts", of.task_id)
 
 
-def _attempt(text: bytes) -> Attempt:
-    """Return a run as it was noted; a later version may have noted more."""
-    noted = json.loads(text)
-    return Attempt(**{field.name: noted[field.name] for field in fields(Attempt) if field.name in noted})
+def _attempt(text: bytes, name: str, field: bytes) -> Attempt | None:
+    """Return a run as it was noted, None where that cannot be read; a later version may have noted more."""
+    try:
+        return Attempt(**records.ATTEMPT.read(text, name, field))
+    except UnreadableError:
+        return None

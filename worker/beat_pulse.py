@@ -9,12 +9,15 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from redis import RedisError
+
+from . import records
+from .records import Read, Unreadable, UnreadableError
 
 if TYPE_CHECKING:
     import redis
@@ -28,18 +31,28 @@ AWAY_SECONDS = 15.0
 """How long beat does not try again where Redis did not take its pulse: a try may take two seconds."""
 
 _KEPT_SECONDS = 86_400
+# A tick that lies further ahead of Redis' clock would be the last for ever.
+_AHEAD_SECONDS = 60.0
+_MOST = 1000
 
 # By beat when it first and last ticked, by Redis' clock: two that tick at the same time send all twice.
 _TICK = """
 local time = redis.call('TIME')
 local now = time[1] .. string.format('.%06d', time[2])
-local known = redis.call('HGETALL', KEYS[1])
+local known = redis.pcall('HGETALL', KEYS[1])
+if known.err then
+  redis.call('DEL', KEYS[1])
+  known = {}
+end
 local since = now
 for place = 1, #known, 2 do
   local first, last = string.match(known[place + 1], '^(%S+) (%S+)')
+  first, last = tonumber(first), tonumber(last)
   if known[place] == ARGV[1] then
-    since = first
-  elseif now - last > tonumber(ARGV[3]) then
+    if first and first >= 0 and first <= tonumber(now) then
+      since = string.match(known[place + 1], '^%S+')
+    end
+  elseif last and now - last > tonumber(ARGV[3]) then
     redis.call('HDEL', KEYS[1], known[place])
   end
 end
@@ -112,16 +125,34 @@ class BeatPulse:
 
     def read(self) -> Pulse | None:
         """Return the last pulse of any beat; None where there was none for a day. Raises redis.RedisError."""
-        return min(self.read_all(), key=lambda pulse: pulse.silence, default=None)
+        return newest(self.read_all().found)
 
-    def read_all(self) -> list[Pulse]:
+    def read_all(self) -> Read[list[Pulse]]:
         """Return the last pulse of each beat that ticked in the last day. Raises redis.RedisError."""
         with self._redis.pipeline(transaction=False) as pipe:
-            (seconds, micros), known = pipe.time().hgetall(self._key).execute()
-        return [_pulse(text.decode(), seconds + micros / 1e6) for text in known.values()]
+            clock, known = pipe.time().hgetall(self._key).execute(raise_on_error=False)
+        if records.is_other(known):
+            return Read([], (records.BEAT.at(self._key),))
+        now = records.clock(clock)
+        pulses: list[Pulse] = []
+        bad: list[Unreadable] = []
+        for name, text in list(known.items())[:_MOST]:
+            try:
+                pulses.append(_pulse(text, now, self._key, name))
+            except UnreadableError as error:
+                bad.append(error.record)
+        return Read(pulses, tuple(bad))
 
 
-def _pulse(text: str, now: float) -> Pulse:
-    first, last, document = text.split(" ", 2)
-    silence, age = (max(0.0, round(now - float(at), 3)) for at in (last, first))
-    return Pulse(silence, **json.loads(document), age=age)
+def newest(pulses: Iterable[Pulse]) -> Pulse | None:
+    """Return the pulse of the beat that ticked last."""
+    return min(pulses, key=lambda pulse: pulse.silence, default=None)
+
+
+def _pulse(text: bytes, now: float, key: str, name: bytes) -> Pulse:
+    first, last, document = [*text.split(b" ", 2), b"", b""][:3]
+    moments = [records.number_of(at, most=now + _AHEAD_SECONDS) for at in (first, last)]
+    if None in moments:
+        raise UnreadableError(records.BEAT.at(key, name))
+    age, silence = (max(0.0, round(now - (at or 0.0), 3)) for at in moments)
+    return Pulse(silence, **records.BEAT.read(document, key, name), age=age)

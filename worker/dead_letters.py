@@ -3,7 +3,7 @@
 A letter is known by the id of its task, and by the message's name too where another of that id is here; one
 that comes again takes the place of the former. What it says of the message, without the arguments, and the
 message itself are kept apart, so that listing reads no document. The message is kept as it came, byte for
-byte; before version 2 it was its task's signature, as JSON.
+byte; before version 2 it was its task's signature, as JSON. One that cannot be read does not hide the others.
 """
 
 import json
@@ -13,8 +13,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from . import exact_json
+from . import exact_json, records
 from .original import Original, raw
+from .records import Unreadable, UnreadableError
 
 if TYPE_CHECKING:
     import redis
@@ -54,7 +55,9 @@ class Letter:
 
 
 class DeadLetters:
-    """The dead letters of one deployment, in Redis, without expiry. Methods raise redis.RedisError."""
+    """The dead letters of one deployment, in Redis, without expiry. Methods raise redis.RedisError, and
+    UnreadableError where what they are asked for is there and cannot be read.
+    """
 
     def __init__(self, redis: "redis.Redis", key: Callable[..., str]) -> None:
         self._redis: Any = redis
@@ -71,8 +74,7 @@ class DeadLetters:
         name = self._name(letter.id)
 
         def put(pipe: Any) -> Letter:
-            standing = _letter(pipe.hget(name, "letter"))
-            is_others = standing is not None and standing.message != letter.message
+            is_others = self._is_others(records.replied(lambda: pipe.hget(name, "letter")), name, letter)
             kept = replace(letter, id=f"{letter.id}~{letter.message[:8]}") if is_others else letter
             pipe.multi()
             pipe.delete(self._name(kept.id)).hset(
@@ -84,35 +86,65 @@ class DeadLetters:
         kept: Letter = self._redis.transaction(put, name, value_from_callable=True)
         return kept
 
-    def letters(self) -> Iterator[Letter]:
-        """Yield every letter, the oldest first."""
-        ids = [name.decode() for name in self._redis.zrange(self._index, 0, -1)]
+    def letters(self, bad: list[Unreadable] | None = None) -> Iterator[Letter]:
+        """Yield every letter, the oldest first; those that cannot be read are added to `bad`."""
+        unreadable = [] if bad is None else bad
+        ids = list(self._ids(unreadable))
         for start in range(0, len(ids), _CHUNK):
+            chunk = ids[start : start + _CHUNK]
             with self._redis.pipeline(transaction=False) as pipe:
-                for one in ids[start : start + _CHUNK]:
+                for one in chunk:
                     pipe.hget(self._name(one), "letter")
-                yield from (letter for letter in map(_letter, pipe.execute()) if letter is not None)
+                for one, reply in zip(chunk, pipe.execute(raise_on_error=False), strict=True):
+                    try:
+                        letter = _letter(reply, self._name(one))
+                    except UnreadableError as error:
+                        unreadable.append(error.record)
+                    else:
+                        yield from () if letter is None else (letter,)
+
+    def _ids(self, bad: list[Unreadable]) -> Iterator[str]:
+        names = records.replied(lambda: self._redis.zrange(self._index, 0, -1))
+        if isinstance(names, Exception):
+            bad.append(records.LETTER.at(self._index))
+            return
+        for name in names:
+            try:
+                yield name.decode()
+            except ValueError:
+                bad.append(records.LETTER.at(self._index, name))
 
     def count(self) -> int:
         """Return how many there are."""
-        return int(self._redis.zcard(self._index))
+        number = records.replied(lambda: self._redis.zcard(self._index))
+        if isinstance(number, Exception):
+            raise UnreadableError(records.LETTER.at(self._index)) from number
+        return int(number)
 
     def find(self, letter_id: str) -> Letter | None:
         """Return one letter; None where there is none of this id."""
-        return _letter(self._redis.hget(self._name(letter_id), "letter"))
+        name = self._name(letter_id)
+        return _letter(records.replied(lambda: self._redis.hget(name, "letter")), name)
 
     def message(self, letter_id: str) -> Original | str | None:
         """Return the message of a letter, documents and all; of an old one its task's signature, as JSON."""
-        body, text = self._redis.hmget(self._name(letter_id), "body", "message")
+        name = self._name(letter_id)
+        found = records.replied(lambda: self._redis.hmget(name, "body", "message"))
+        if isinstance(found, Exception):
+            raise UnreadableError(records.MESSAGE.at(name)) from found
+        body, text = found
         if body is None:
             return None
-        return body.decode() if text is None else _message(body, text)
+        try:
+            return body.decode() if text is None else _message(body, text, name)
+        except UnicodeDecodeError as error:
+            raise UnreadableError(records.MESSAGE.at(name)) from error
 
     def describe(self, letter_id: str) -> Any:
         """Return the message of a letter in plain JSON types; nothing of it is run, as a pickle would be."""
         message = self.message(letter_id)
         if message is None or isinstance(message, str):
-            return json.loads(message or "null")
+            return _signature(message, self._name(letter_id))
         told = json.loads(exact_json.dumps(_beside_body(message)))
         body = raw(message)
         return told | {"bytes": len(body)} | _readable(body, message.content_type)
@@ -130,12 +162,24 @@ class DeadLetters:
         name = self._name(letter.id)
 
         def drop(pipe: Any) -> None:
-            is_same = _letter(pipe.hget(name, "letter")) == letter
+            try:
+                is_same = _letter(records.replied(lambda: pipe.hget(name, "letter")), name) == letter
+            except UnreadableError:
+                is_same = False
             pipe.multi()
             if is_same:
                 pipe.delete(name).zrem(self._index, letter.id)
 
         self._redis.transaction(drop, name)
+
+    @staticmethod
+    def _is_others(reply: Any, name: str, letter: Letter) -> bool:
+        """Say whether another message's letter stands there, or one that is unreadable: neither goes."""
+        try:
+            standing = _letter(reply, name)
+        except UnreadableError:
+            return True
+        return standing is not None and standing.message != letter.message
 
     def _name(self, letter_id: str) -> str:
         return self._key("dead-letter", letter_id)
@@ -145,13 +189,19 @@ def _text(letter: Letter) -> str:
     return json.dumps(letter.to_dict(), separators=(",", ":"), default=str)
 
 
-def _letter(text: bytes | None) -> Letter | None:
+def _letter(reply: Any, name: str) -> Letter | None:
     """Return a letter as it was kept; a later version may have kept more."""
-    if text is None:
+    if reply is None:
         return None
-    kept = json.loads(text)
-    letter = Letter(**{one.name: kept[one.name] for one in fields(Letter) if one.name in kept})
+    letter = Letter(**records.LETTER.read(reply, name))
     return letter if letter.task_id else replace(letter, task_id=letter.id)
+
+
+def _signature(text: str | None, name: str) -> Any:
+    try:
+        return json.loads(text or "null")
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(records.MESSAGE.at(name)) from error
 
 
 def _stored(message: Original) -> dict[str, str | bytes]:
@@ -164,13 +214,13 @@ def _beside_body(message: Original) -> dict[str, Any]:
 
 
 def _readable(body: bytes, content_type: str | None) -> dict[str, Any]:
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         text = body.decode()
         return {"json": json.loads(text)} if content_type == "application/json" else {"text": text}
     return {"base64": b64encode(body).decode()}
 
 
-def _message(body: bytes, text: bytes) -> Original:
-    told = exact_json.loads(text)
-    kept = {one.name: told[one.name] for one in fields(Original) if one.name in told}
-    return Original(body=body.decode() if told["is_text"] else body, **kept)
+def _message(body: bytes, text: bytes, name: str) -> Original:
+    told = records.MESSAGE.read(text, name)
+    is_text = told.pop("is_text")
+    return Original(body=body.decode() if is_text else body, **told)

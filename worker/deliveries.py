@@ -5,20 +5,23 @@ import math
 import os
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from billiard import current_process
+from kombu.exceptions import KombuError, OperationalError
 from kombu.serialization import dumps, loads
 from redis import RedisError
 
-from . import events, message, original, process_identity
+from . import events, message, original, process_identity, records
 from .attempts import Admission, Attempt, Attempts, Delivered, Rule, admit, last_killed
 from .dead_letters import DeadLetters, Letter
 from .errors import DeadLetteredError
 from .events import Event
 from .original import is_redelivered
 from .process import Mongo, current_slot
+from .records import UnreadableError
 from .text import count
 
 if TYPE_CHECKING:
@@ -171,7 +174,8 @@ class Deliveries:
     def send_again(self, app: Any, letter_id: str) -> bool:
         """Send a letter's message to its queue, as it was but for its `expires`; False where there is none.
 
-        Raises RedisError or the broker's OperationalError; the letter stays until the broker has the message.
+        Raises RedisError, the broker's OperationalError or UnreadableError; the letter stays until the broker
+        has the message.
         """
         letter, kept = self.letters.find(letter_id), self.letters.message(letter_id)
         if letter is None or kept is None:
@@ -180,11 +184,9 @@ class Deliveries:
         # Confirmed, where the broker would else say nothing of a message that it never got.
         confirmed = self._mongo.copies.options()
         if isinstance(kept, str):
-            told = loads(kept, "application/json", "utf-8", accept={"application/json"})
-            told["options"].pop("expires", None)
-            app.signature(told).apply_async(**confirmed)
+            _signature_of(app, kept, letter_id).apply_async(**confirmed)
         else:
-            message.send(app, kept, **confirmed)
+            _send(app, kept, letter_id, confirmed)
         # It may be back already.
         self.letters.drop_same(letter)
         return True
@@ -210,14 +212,14 @@ class Deliveries:
             return process_identity.is_alive(attempt.pid, attempt.born)
         try:
             silence = self._registry.silence(attempt.member, attempt.pid)
-        except RedisError:
+        except (RedisError, UnreadableError):
             return True
         return silence is not None and silence < ALIVE_SECONDS
 
     def _post_mortem(self, task_id: str) -> dict[str, Any] | None:
         try:
-            found = self._registry.postmortems(_POST_MORTEMS)
-        except (RedisError, ValueError):
+            found = self._registry.postmortems(_POST_MORTEMS).found
+        except RedisError:
             return None
         return next((one for one in found if (one.get("task") or {}).get("id") == task_id), None)
 
@@ -226,6 +228,26 @@ def _signature(task: Any) -> str:
     """Return all that is known of a message that was taken in a way of the app's own."""
     _, _, text = dumps(task.signature_from_request(task.request), serializer="json")
     return str(text)
+
+
+def _signature_of(app: Any, text: str, letter_id: str) -> Any:
+    """Return the signature of an old letter, without its `expires`."""
+    try:
+        told = loads(text, "application/json", "utf-8", accept={"application/json"})
+        told["options"].pop("expires", None)
+        return app.signature(told)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, KombuError) as error:
+        raise UnreadableError(records.MESSAGE.at(letter_id)) from error
+
+
+def _send(app: Any, kept: original.Original, letter_id: str, options: Mapping[str, Any]) -> None:
+    """Send a message as it was. Raises UnreadableError where what was kept of it makes no message."""
+    try:
+        message.send(app, kept, **options)
+    except OperationalError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, KombuError) as error:
+        raise UnreadableError(records.MESSAGE.at(letter_id)) from error
 
 
 def _delivered(task: Any) -> Delivered:

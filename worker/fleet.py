@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ LOST_SECONDS = 60.0
 
 GONE_SECONDS = 600.0
 """How long a node that was lost and did not come back is still named."""
+
+
+MOST_MISSING = 50_000
+"""How many slots without a process are named in a fleet: a report may claim thousands."""
 
 
 class State(StrEnum):
@@ -48,12 +53,16 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node: the number of slots that it should have, its processes, and the slots that nobody reports."""
+    """A node: the number of slots that it should have, its processes, and the slots that nobody reports.
+
+    `unread` are its processes whose reports cannot be read.
+    """
 
     name: str
     slots: int
     processes: list[Process]
     missing: list[str]
+    unread: tuple[str, ...] = ()
 
     @property
     def present(self) -> list[Process]:
@@ -115,12 +124,18 @@ def assess(
         by_node[name].append(Process(seen.member, judge(silence, alive), round(silence, 3), seen.report))
         # A pool that grew or shrank: the newest report knows.
         slots[name] = max(slots.get(name, (0.0, 0)), (seen.at, seen.report.get("slots") or 0))
-    for process in _gone(reading, buried, by_node.keys()):
+    there = {*by_node, *map(node_of, reading.unread)}
+    for process in _gone(reading, buried if reading.is_known else (), there):
         by_node[node_of(process.member)].append(process)
-    return Fleet(
-        reading.now,
-        {name: _node(name, by_node[name], slots.get(name, (0.0, 0))[1]) for name in sorted(by_node)},
-    )
+    unread: dict[str, list[str]] = defaultdict(list)
+    for member in sorted(reading.unread):
+        unread[node_of(member)].append(member)
+    room = MOST_MISSING
+    nodes: dict[str, Node] = {}
+    for name in sorted(by_node):
+        nodes[name] = _node(name, by_node[name], slots.get(name, (0.0, 0))[1], unread[name], room)
+        room -= len(nodes[name].missing)
+    return Fleet(reading.now, nodes)
 
 
 def judge(silence: float, alive: bool | None) -> State:
@@ -154,9 +169,8 @@ def _named_by_siblings(reading: "Reading") -> set[str]:
     }
 
 
-def _gone(reading: "Reading", buried: Iterable[Mapping[str, Any]], reporting: Iterable[str]) -> list[Process]:
+def _gone(reading: "Reading", buried: Iterable[Mapping[str, Any]], there: set[str]) -> list[Process]:
     """Return the buried processes of nodes that are gone as a whole: elsewhere a missing slot tells it."""
-    there = set(reporting)
     found: dict[str, Process] = {}
     for mortem in buried:
         silence = reading.now - (mortem.get("seen") or 0.0)
@@ -167,13 +181,14 @@ def _gone(reading: "Reading", buried: Iterable[Mapping[str, Any]], reporting: It
     return list(found.values())
 
 
-def _node(name: str, processes: list[Process], slots: int) -> Node:
+def _node(name: str, processes: list[Process], slots: int, unread: list[str], room: int) -> Node:
     processes.sort(key=lambda process: _slot_of(process.member))
-    taken = {_slot_of(process.member) for process in processes}
+    # Who reports what cannot be read is there.
+    taken = {_slot_of(process.member) for process in processes} | set(map(_slot_of, unread))
     # Pools leave holes when they shrink and fill the lowest first when they grow.
-    free = [slot for slot in range(slots) if slot not in taken]
-    missing = [f"{name}/{slot}" for slot in free[: max(0, slots - len(processes))]]
-    return Node(name, slots, processes, missing)
+    free = (slot for slot in range(slots) if slot not in taken)
+    missing = [f"{name}/{slot}" for slot in islice(free, min(room, max(0, slots - len(taken))))]
+    return Node(name, slots, processes, missing, tuple(unread))
 
 
 def _slot_of(member: str) -> int:

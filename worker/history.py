@@ -7,18 +7,20 @@ the user needs readWrite on its database.
 
 import json
 import logging
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pymongo.errors import BulkWriteError, ConnectionFailure, OperationFailure, PyMongoError
 
-from . import events
+from . import events, records
 from .events import Event
 from .mongo import calls
 from .mongo.classify import classify, is_login_refused
+from .records import Unreadable, UnreadableError
 from .registry import TooLargeError
 
 if TYPE_CHECKING:
@@ -37,6 +39,10 @@ _PER_CALL = 1000
 _PER_BATCH = 100
 _OFF_SECONDS = 60.0
 
+_STREAM_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
+# How far Redis' clock may be ahead of this host's; what is of times to come would be the newest for ever.
+_AHEAD_SECONDS = 86_400.0
+
 _DUPLICATE_KEY = 11_000
 # IndexOptionsConflict, IndexKeySpecsConflict: the index is there with another age.
 _INDEX_CONFLICTS = (85, 86)
@@ -54,7 +60,8 @@ class Entry:
 class History:
     """The history of one deployment. `key` prefixes keys (`settings.key`); `days` 0 keeps none in MongoDB.
 
-    What asks Redis raises redis.RedisError where it fails.
+    What asks Redis raises redis.RedisError where it fails, UnreadableError where the stream is none. Entries
+    that cannot be read are left out, and added to `bad`.
     """
 
     def __init__(
@@ -88,12 +95,18 @@ class History:
         return added.decode()
 
     def read(
-        self, *, since: float | None = None, until: float | None = None, count: int | None = None
+        self,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        count: int | None = None,
+        bad: list[Unreadable] | None = None,
     ) -> list[Entry]:
         """Return the newest `count` snapshots from `since` to `until` (unix seconds), the oldest first."""
         first = "-" if since is None else int(since * 1000)
         last = "+" if until is None else int(until * 1000)
-        return [_entry(*pair) for pair in reversed(self._redis.xrevrange(self._stream, last, first, count))]
+        pairs = self._pairs(lambda: self._redis.xrevrange(self._stream, last, first, count))
+        return list(self._readable(reversed(pairs), bad))
 
     def now(self) -> float:
         """Return Redis' own time, unix seconds: the clock of all that is in the stream."""
@@ -101,16 +114,15 @@ class History:
         return float(seconds + micros / 1e6)
 
     def oldest(self) -> Entry | None:
-        """Return the oldest snapshot that Redis still has."""
-        found = self._redis.xrange(self._stream, count=1)
-        return _entry(*found[0]) if found else None
+        """Return the oldest snapshot that Redis still has, of those that can be read."""
+        pairs = self._pairs(lambda: self._redis.xrange(self._stream, count=_PER_BATCH))
+        return next(self._readable(pairs), None)
 
-    def walk(self, *, since: float, until: float) -> Iterator[Entry]:
+    def walk(self, *, since: float, until: float, bad: list[Unreadable] | None = None) -> Iterator[Entry]:
         """Yield the snapshots from `since` to `until` (unix seconds), the oldest first, a batch at a time."""
         start, last = str(int(since * 1000)), int(until * 1000)
-        while found := self._redis.xrange(self._stream, start, last, _PER_CALL):
-            for pair in found:
-                yield _entry(*pair)
+        while found := self._pairs(lambda: self._redis.xrange(self._stream, start, last, _PER_CALL)):  # noqa: B023 - called at once
+            yield from self._readable(found, bad)
             start = f"({found[-1][0].decode()}"
 
     def backfill(self, collection: Any, *, seconds: float = 2.0) -> int:
@@ -135,14 +147,32 @@ class History:
 
     def _beyond(self, collection: Any) -> Iterator[list[Entry]]:
         newest = collection.find_one({}, {"_id": 1}, sort=[("_id", -1)])
-        start = newest["_id"] if newest else "-"
+        kept = str(newest["_id"]) if newest else ""
+        start = kept if _STREAM_ID.fullmatch(kept) else "-"
         found = self._redis.xrange(self._stream, start, "+", _PER_CALL)
-        if not found and newest and self._is_behind(newest["_id"]):
+        if not found and start != "-" and self._is_behind(start):
             # Redis lost its stream, and its clock went back: the new ids are below those that were kept.
             found = self._redis.xrange(self._stream, "-", "+", _PER_CALL)
-        entries = [_entry(*pair) for pair in found]
+        entries = [entry for entry in self._readable(found) if _is_plain(entry)]
         for place in range(0, len(entries), _PER_BATCH):
             yield entries[place : place + _PER_BATCH]
+
+    def _pairs(self, ask: Callable[[], Any]) -> list[tuple[bytes, Any]]:
+        reply = records.replied(ask)
+        if isinstance(reply, Exception):
+            raise UnreadableError(records.ENTRY.at(self._stream)) from reply
+        found: list[tuple[bytes, Any]] = reply
+        return found
+
+    def _readable(
+        self, pairs: Iterable[tuple[bytes, Any]], bad: list[Unreadable] | None = None
+    ) -> Iterator[Entry]:
+        for stream_id, fields in pairs:
+            try:
+                yield _entry(self._stream, stream_id, fields)
+            except UnreadableError as error:
+                if bad is not None:
+                    bad.append(error.record)
 
     def _is_behind(self, kept: str) -> bool:
         newest = self._redis.xrevrange(self._stream, count=1)
@@ -205,9 +235,23 @@ def _document(entry: Entry) -> dict[str, Any]:
     return {"_id": entry.id, "at": datetime.fromtimestamp(entry.at, UTC), "snapshot": entry.snapshot}
 
 
-def _entry(stream_id: bytes, fields: dict[bytes, bytes]) -> Entry:
+def _entry(key: str, stream_id: bytes, fields: dict[bytes, bytes] | None) -> Entry:
     name = stream_id.decode()
-    return Entry(name, _order(name)[0] / 1000, json.loads(fields[b"snapshot"]))
+    at = _order(name)[0] / 1000
+    if at > time.time() + _AHEAD_SECONDS:
+        raise UnreadableError(records.ENTRY.at(key, name))
+    return Entry(name, at, records.ENTRY.read((fields or {}).get(b"snapshot"), key, name))
+
+
+def _is_plain(entry: Entry) -> bool:
+    """Say whether MongoDB can take it: else all that comes after it would wait for ever."""
+    from .record_shapes import plain
+
+    try:
+        plain(entry.snapshot)
+    except ValueError:
+        return False
+    return True
 
 
 def _order(stream_id: str) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from . import redis_words
 from .fleet import Fleet, Process, State
 from .mongo import members
 from .mongo.health import Verdict
@@ -217,6 +218,11 @@ def beat(silence: float | None) -> Layer:
     if silence <= BEAT_SECONDS:
         return Layer(Verdict.OK)
     return Layer(Verdict.DEGRADED, [f"beat has not ticked for {silence:.0f} s: nothing is sent on schedule"])
+
+
+def redis(refusal: str) -> Layer:
+    """Does Redis take what is written? `refusal` is its word for why not."""
+    return Layer(Verdict.DEGRADED, [f"Redis {redis_words.meaning(refusal)}: nothing is sent or reported"])
 
 
 # --- sentences ----------------------------------------------------------------------------------------

@@ -14,14 +14,18 @@ import pymongo
 from pymongo.errors import PyMongoError
 from redis import RedisError
 
+from . import records, redis_words
 from .history import Entry, History
 from .mongo.reasons import summary
+from .records import Unreadable, UnreadableError
 
 Pick = Literal["max", "min", "avg"]
 
 # So many rows are all that a picture can show.
 _ROWS = 2000
 _LEAST_SECONDS = 0.2
+# Of a number of a snapshot; what is beyond it none of ours has.
+_MOST = 1e15
 _PING_SECONDS = 2.0
 
 
@@ -93,11 +97,20 @@ def read(history: History, collection: Callable[[], Any] | None, asked: Question
         oldest = history.oldest()
         past = Past(now, *asked.span(now), sources=[recent])
         steps = {path: path.split(".") for path in asked.fields}
-        past.rows = [_row(entry, steps) for entry in _before(history, past, ends_at)]
-    except (RedisError, OSError) as error:
+        bad: list[Unreadable] = []
+        past.rows = [_row(entry, steps) for entry in _before(history, past, ends_at, bad)]
+        if bad:
+            recent.problem = recent.problem or records.words(bad)
+    except (RedisError, OSError, UnreadableError) as error:
         now, oldest = time.time(), None
         past = Past(now, *asked.span(now), sources=[recent])
-        recent.problem = getattr(error, "why", None) or f"no answer ({type(error).__name__})"
+        is_away = redis_words.is_away(error)
+        if isinstance(error, UnreadableError):
+            recent.problem = str(error)
+        elif is_away:
+            recent.problem = getattr(error, "why", None) or f"no answer ({type(error).__name__})"
+        else:
+            recent.problem = redis_words.what_it_does(error)
     _note(recent, past.rows)
     until = past.until if oldest is None else min(oldest.at, past.until)
     if collection is not None and until - past.since > 1.5 * asked.interval:
@@ -105,8 +118,8 @@ def read(history: History, collection: Callable[[], Any] | None, asked: Question
     return past
 
 
-def _before(history: History, past: Past, ends_at: float) -> Iterable[Entry]:
-    for entry in history.walk(since=past.since, until=past.until):
+def _before(history: History, past: Past, ends_at: float, bad: list[Unreadable]) -> Iterable[Entry]:
+    for entry in history.walk(since=past.since, until=past.until, bad=bad):
         if time.monotonic() > ends_at:
             past.sources[0].problem = "too slow: only its first part was read"
             return
@@ -178,7 +191,8 @@ def _at(snapshot: Any, names: list[str]) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if is_number and -_MOST <= value <= _MOST else None
 
 
 def _note(source: Source, rows: list[Row]) -> None:

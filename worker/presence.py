@@ -6,7 +6,7 @@ import os
 import time
 from typing import Any
 
-from . import dumps, events, findings, memory, pauses, post_mortem, report, siblings
+from . import dumps, events, findings, memory, pauses, post_mortem, records, report, siblings
 from .attribution import Attribution
 from .board import leftovers
 from .board_row import Command, RowState
@@ -20,6 +20,8 @@ from .post_mortem import PostMortem
 from .process import Mongo, current_slot
 from .process_identity import boot_id, born
 from .publisher import Publisher
+from .records import UnreadableError
+from .registry import PAUSED
 from .text import shorten
 
 logger = logging.getLogger("celery_pymongo.monitor")
@@ -123,7 +125,7 @@ class Presence:
         self._mongo.row.write_report(text)
         published = self._publisher.publish(now, self._origin.member, text)
         if published is not None and published.previous is not None:
-            self._judge_previous(json.loads(published.previous))
+            self._judge_previous(published.previous)
         if published is not None and self._is_lowest:
             self._carry_pauses(published.now)
             self._introduce_node(now)
@@ -160,9 +162,10 @@ class Presence:
 
         def change(stored: dict[str, Any]) -> dict[str, Any]:
             found.append(pauses.carry(orders, known, pauses.said(stored), now=now))
-            return {queue: list(word) for queue, word in found[-1].said.items()}
+            return dict(found[-1].said)
 
-        if self._publisher.amend(f"paused:{self._origin.node}", change) is not None and found[-1] != known:
+        kept = self._publisher.amend(records.PAUSED, f"{PAUSED}:{self._origin.node}", change)
+        if kept is not None and found[-1] != known:
             board.paused = found[-1].text()
 
     def _moment(self, now: float, busy: list[int]) -> report.Moment:
@@ -239,13 +242,19 @@ class Presence:
                 self._found_dead(slot, state, row.recorder.read())
         return seen.busy
 
-    def _judge_previous(self, stood: dict[str, Any]) -> None:
+    def _judge_previous(self, previous: bytes) -> None:
         """Tell what became of a process of another host, or container, that had this slot without a goodbye.
 
         One of our own host left its board.
         """
+        try:
+            stood = records.REPORT.read(previous, self._origin.member)
+        except UnreadableError as error:
+            logger.debug("who had the slot before is unknown: %s", error)
+            return
         if stood.get("host") != self._origin.host:
-            self._deaths.append(post_mortem.of_report(stood))
+            own = {"node": self._origin.node, "slot": self._origin.slot}
+            self._deaths.append(post_mortem.of_report({"started": 0.0} | stood | own))
 
     def _find_leftovers(self) -> None:
         """Tell what became of the processes of this node's MAIN before, where it was killed."""

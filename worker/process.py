@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from pymongo.errors import PyMongoError
+from redis import RedisError
 
-from . import client_options, events, memory
+from . import client_options, events, memory, records, redis_words
 from .app_redis import address
 from .board import Board
 from .board_row import Predecessor, PrivateRow, Row
@@ -37,6 +38,7 @@ from .mongo.pool import keep_open, read_gauges
 from .mongo.reasons import summary
 from .mongo.suspicion import Suspicion
 from .mongo.work import Work
+from .records import Unreadable, UnreadableError
 from .settings import Settings, load_settings, settings_warnings, unused_by_an_app
 from .siblings import Company as Siblings
 from .siblings import moved
@@ -242,6 +244,31 @@ class Mongo:
     def reason(error: BaseException) -> str:
         """Return what a person may be told of an error of the driver's; see `reasons.summary`."""
         return summary(error)
+
+    @staticmethod
+    def is_redis_away(error: BaseException) -> bool:
+        """Say whether an error means that Redis did not answer, rather than that it refused."""
+        return redis_words.is_away(error)
+
+    @staticmethod
+    def redis_reason(error: BaseException) -> str:
+        """Return what Redis does, as a predicate, where it is or refuses: see `redis_words`."""
+        return redis_words.what_it_does(error)
+
+    @staticmethod
+    def unreadable(found: Sequence[Unreadable]) -> str | None:
+        """Return what a person is told of records in Redis that cannot be read; None where there are none."""
+        return records.words(found) if found else None
+
+    def redis_problem(self, error: BaseException) -> str | None:
+        """Return what a person may be told of an error of Redis', or of a record in it; None for others."""
+        if isinstance(error, UnreadableError):
+            return str(error)
+        if hasattr(error, "why"):
+            return str(error)
+        if isinstance(error, (RedisError, ConnectionError, TimeoutError)):
+            return f"Redis at {self.redis_address} {redis_words.what_it_does(error)}"
+        return None
 
     # -- lifecycle ---------------------------------------------------------------------------------
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from redis import RedisError
 
-from . import events
+from . import events, redis_words
 from .events import Event
 from .mongo.backoff import Backoff
+from .records import Kind, UnreadableError
 from .redis_client import NoRedisError
 from .registry import Published, Registry, TooLargeError
 
@@ -80,20 +81,36 @@ class Publisher:
             logger.debug("a post-mortem was not kept: %s", type(error).__name__)
             return True
 
-    def amend(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any] | None:
-        """Change the stored document of this name; None where Redis fails. Never raises its errors.
+    def amend(
+        self,
+        kind: Kind[dict[str, Any]],
+        name: str,
+        change: Callable[[dict[str, Any]], dict[str, Any]],
+    ) -> dict[str, Any] | None:
+        """Change the stored document of this name; None where Redis fails, or where it is unreadable and
+        nothing is to be put in its place. Never raises its errors.
 
         For documents that one process at a time changes: it is read and written in two steps.
         """
         try:
-            stood = self._registry.load(name) or {}
-            changed = change(stood)
+            stood = self._stood(kind, name)
+            changed = change(stood or {})
+            if stood is None and not changed:
+                return None
             if changed != stood:
                 self._registry.store(name, changed)
-        except (RedisError, OSError, ValueError) as error:
+        except (RedisError, OSError) as error:
             logger.debug("%s was not kept: %s", name, type(error).__name__)
             return None
         return changed
+
+    def _stood(self, kind: Kind[dict[str, Any]], name: str) -> dict[str, Any] | None:
+        """Return the document, empty where there is none; None where it is unreadable."""
+        try:
+            return self._registry.load(kind, name) or {}
+        except UnreadableError as error:
+            logger.debug("%s", error)
+            return None
 
     def introduce(self, node: str, record: str) -> None:
         """Keep what a node says of itself. Never raises; a later time does as well."""
@@ -125,8 +142,8 @@ class Publisher:
         if self._failures > 1:
             return
         self._away_since = now
-        # The class alone: texts of redis-py name hosts, and those of others may name more.
-        name = type(error).__name__
+        # Redis' own word, or the class: texts of redis-py name hosts, and those of others may name more.
+        name = redis_words.code(error)
         message = "Redis does not take this process's reports (%s); tried again in %.1f s, then with backoff"
         level = logging.WARNING if self._speaks() else logging.DEBUG
         events.say(logger, level, Event.REGISTRY_AWAY, message, name, delay, error=name)

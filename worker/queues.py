@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from celery.signals import before_task_publish
 from redis.exceptions import NoPermissionError
 
+from . import records
+from .records import Unreadable
 from .redis_client import connect_url
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ HEADER = "celery_pymongo_sent_at"
 # Where kombu keeps which queues an exchange has: routing key, pattern, queue.
 _BINDINGS = "_kombu.binding."
 _BOUND = 200
+
+# Unix seconds; a later stamp is none of ours.
+_LATEST = 1e11
 
 _SCHEMES = ("redis://", "rediss://", "sentinel://")
 
@@ -72,15 +77,20 @@ class Queue:
 class Waiting:
     """What waits by queue, and what workers have taken and not acknowledged, all queues together.
 
-    The latter includes messages with an ETA or countdown, which workers take early. None is unknown.
+    The latter includes messages with an ETA or countdown, which workers take early. None is unknown. A queue
+    whose key holds something else is left out and `unreadable`.
     """
 
     queues: dict[str, Queue]
     unacked: int | None
+    unreadable: tuple[Unreadable, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
-        return asdict(self)
+        return {
+            "queues": {name: asdict(queue) for name, queue in self.queues.items()},
+            "unacked": self.unacked,
+        }
 
 
 class Queues:
@@ -94,15 +104,26 @@ class Queues:
     def read(self, names: Collection[str]) -> Waiting:
         """Return what waits in these queues now; raises redis.RedisError where Redis fails."""
         lists = {name: self._layout.lists(name) for name in names}
+        unacked_key = f"{self._layout.prefix}{self._layout.unacked}"
+        keys = [key for of_queue in lists.values() for key in of_queue]
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.time().hlen(f"{self._layout.prefix}{self._layout.unacked}")
-            for key in (key for keys in lists.values() for key in keys):
+            pipe.time().hlen(unacked_key)
+            for key in keys:
                 pipe.llen(key)
-            (seconds, micros), unacked, *found = pipe.execute()
-        lengths = iter(found)
-        depths = {name: {key: next(lengths) for key in keys} for name, keys in lists.items()}
-        now = seconds + micros / 1e6
-        return Waiting({name: self._queue(depth, now) for name, depth in depths.items()}, unacked)
+            clock, *found = pipe.execute(raise_on_error=False)
+        bad: list[Unreadable] = []
+        unacked, *lengths = (
+            _length(length, key, bad) for key, length in zip([unacked_key, *keys], found, strict=True)
+        )
+        known = iter(lengths)
+        depths = {name: {key: next(known) for key in keys} for name, keys in lists.items()}
+        now = records.clock(clock)
+        waiting = {
+            name: self._queue({key: length or 0 for key, length in of_queue.items()}, now)
+            for name, of_queue in depths.items()
+            if None not in of_queue.values()
+        }
+        return Waiting(waiting, unacked, tuple(bad))
 
     def bound(self, *, rounds: int = 50) -> list[str]:
         """Return the names of queues that somebody has declared here, ever: also those that nobody consumes.
@@ -115,7 +136,9 @@ class Queues:
             with self._redis.pipeline(transaction=False) as pipe:
                 for key in keys:
                     pipe.smembers(key)
-                members = [member.decode(errors="replace") for found in pipe.execute() for member in found]
+                told = pipe.execute(raise_on_error=False)
+            sets = [found for found in told if isinstance(found, (list, set))]
+            members = [member.decode(errors="replace") for found in sets for member in found]
         except NoPermissionError:
             return []
         names = {member.rpartition(self._layout.separator)[2] for member in members}
@@ -140,8 +163,16 @@ class Queues:
         # One message a round trip: of a pipeline Redis would look at all before it serves anybody else.
         for place in (-1, 0)[: min(depth, 2)]:
             stamp = self._stamp(keys=[key], args=[place, _WRITTEN])
-            if stamp is not None:
-                yield float(stamp)
+            if (sent := records.number_of(stamp, most=_LATEST)) is not None:
+                yield sent
+
+
+def _length(reply: Any, key: str, bad: list[Unreadable]) -> int | None:
+    """Return a length; None where the key holds something else, which is added to `bad`."""
+    if not records.is_other(reply):
+        return int(reply)
+    bad.append(Unreadable(records.QUEUE, records.shown(key)))
+    return None
 
 
 def _is_private(name: str) -> bool:

@@ -1,13 +1,14 @@
 """The whole at one moment, for a person: the verdict, why and since when, and the numbers behind it. Pure."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import layers, snapshot, verdicts
 from .fleet import Fleet
 from .mongo.health import Verdict
+from .records import Unreadable
 from .redis_client import NoRedisError
 from .verdicts import Facts, Judgement
 
@@ -22,7 +23,10 @@ HERE = "this machine"
 
 @dataclass(frozen=True)
 class Found:
-    """What was seen; None was not. `before` is what the last check found, `why` why Redis was not seen."""
+    """What was seen; None was not. `before` is what the last check found, `why` why Redis was not seen.
+
+    `unreadable` and `refusal` are as in `view.Sight`.
+    """
 
     deployment: str
     database: str
@@ -33,6 +37,8 @@ class Found:
     waiting: "Waiting | None" = None
     mongodb: "Asked | None" = None
     why: str | None = None
+    unreadable: Sequence[Unreadable] = ()
+    refusal: str | None = None
 
 
 def survey(found: Found, *, now: float | None = None) -> dict[str, Any]:
@@ -61,7 +67,8 @@ def _judge(found: Found) -> Judgement:
     fleet, ping = found.fleet, _ping(found)
     is_told = fleet is not None and any(map(layers.vouches, fleet.present))
     is_answered = ping is not None and ping["verdict"] == Verdict.OK
-    lasting = {} if fleet is None else verdicts.since(fleet, (found.before or {}).get("lasting", {}))
+    before = (found.before or {}).get("lasting", {})
+    lasting = {} if fleet is None else verdicts.since(fleet, before, found.unreadable)
     judged = verdicts.judge(
         Facts(
             own=HERE,
@@ -72,13 +79,15 @@ def _judge(found: Found) -> Judgement:
             since=lasting,
             topology=found.mongodb.topology if found.mongodb else None,
             write_concern=found.write_concern,
+            unreadable=(*found.unreadable, *(found.waiting.unreadable if found.waiting else ())),
+            refusal=found.refusal,
         )
     )
     if fleet is None:
-        why = found.why if found.why == NoRedisError.why else f"Redis does not answer ({found.why})"
+        why = found.why if found.why == NoRedisError.why else f"Redis {found.why or 'does not answer'}"
         unseen = f"{why}: nothing is known of the fleet"
         return Judgement(Verdict.UNKNOWN, [unseen, *judged.reasons], judged.layers, {})
-    if not fleet.processes and judged.verdict is not Verdict.DOWN:
+    if not (fleet.processes or found.unreadable) and judged.verdict is not Verdict.DOWN:
         nobody = f"no process reports in the deployment {found.deployment}"
         return Judgement(Verdict.UNKNOWN, [nobody, *judged.reasons], judged.layers, {})
     return judged

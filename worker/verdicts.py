@@ -1,16 +1,17 @@
 """What the facts mean: a verdict per layer, the worst of them, and reasons for the person who is on call."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import layers, strain
+from . import doubts, layers, strain
 from .bounded import cut, fit
 from .fleet import Fleet, Node
 from .layers import Layer, Since
 from .mongo.health import Verdict
 from .mongo.members import MemberProblem
+from .records import Unreadable
 
 if TYPE_CHECKING:
     from .queues import Queue
@@ -24,6 +25,8 @@ _NODES_BYTES = 16_000
 class Facts:
     """What is known now; None is unknown. `ping` is `Link.check()` of the process `own`, `topology` what that
     sees of MongoDB's members, `beat` seconds since beat's last tick, `since` what `since()` returns.
+
+    `unreadable` are records that were there and told nothing, `refusal` is Redis' word for not writing.
     """
 
     own: str
@@ -34,11 +37,15 @@ class Facts:
     queues: "Mapping[str, Queue] | None" = None
     beat: float | None = None
     since: Since = field(default_factory=dict)
+    unreadable: Sequence[Unreadable] = ()
+    refusal: str | None = None
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict of the whole: the worst of its layers; what is unknown spoils nothing."""
+    """The verdict of the whole: the worst of its layers; what is unknown spoils nothing, unless it would have
+    been told by a record that cannot be read.
+    """
 
     verdict: Verdict
     reasons: list[str]
@@ -79,7 +86,10 @@ def judge(facts: Facts) -> Judgement:
         "consuming": layers.consuming(fleet, facts.queues),
         "beat": layers.beat(facts.beat),
     }
-    whole = layers.worst(judged.values())
+    judged |= {name: doubts.doubted(judged[name]) for name in doubts.layers_of(facts.unreadable, facts.since)}
+    if facts.refusal is not None:
+        judged["redis"] = layers.redis(facts.refusal)
+    whole = doubts.of_whole(layers.worst(judged.values()), facts.unreadable, facts.since)
     return Judgement(
         verdict=whole.verdict,
         reasons=whole.reasons,
@@ -95,31 +105,45 @@ def _member_problems(facts: Facts) -> list[MemberProblem]:
     return layers.member_problems(facts.fleet, topology, facts.own, write_concern=concern)
 
 
-def since(fleet: Fleet, before: Since) -> dict[str, dict[str, float]]:
+def since(fleet: Fleet, before: Since, unreadable: Sequence[Unreadable] = ()) -> dict[str, dict[str, float]]:
     """Return since when slots are missing, operations wait and pools are nearly full, and when operations
-    last got no connection in time, by process.
+    last got no connection in time, by process; and when it was that this could not be read.
 
     `before` is what the last check found: what is so then and now counts as so between.
     """
+    before = _past(before, fleet.at)
     reports = {process.member: process.report for process in fleet.present}
     found = {
         "missing": fleet.missing,
         "waiting": [member for member, report in reports.items() if strain.is_waiting(report)],
         "full": [member for member, report in reports.items() if strain.is_full(report)],
     }
+    return (
+        {
+            what: {member: before.get(what, {}).get(member, fleet.at) for member in members[:_REMEMBERED]}
+            for what, members in found.items()
+        }
+        | strain.timeouts(fleet, before, limit=_REMEMBERED)
+        | doubts.remembered(fleet.at, before, unreadable)
+    )
+
+
+def _past(before: Since, now: float) -> Since:
+    """Return what was remembered, without moments to come: what is so since then would never last."""
     return {
-        what: {member: before.get(what, {}).get(member, fleet.at) for member in members[:_REMEMBERED]}
-        for what, members in found.items()
-    } | strain.timeouts(fleet, before, limit=_REMEMBERED)
+        what: named if what == "counted" else {name: min(at, now) for name, at in named.items()}
+        for what, named in before.items()
+    }
 
 
 def settle(previous: Mapping[str, Any] | None, verdict: Verdict, now: float) -> float:
     """Return since when this verdict holds: as long as the previous one, where that is the same."""
     is_same = previous is not None and previous.get("verdict") == verdict
-    return float(previous["since"]) if is_same and previous else now
+    return min(now, float(previous.get("since", now))) if is_same and previous else now
 
 
 def _of_node(fleet: Fleet, node: Node, facts: Facts) -> Layer:
     alone = Fleet(fleet.at, {node.name: node})
     of_pools = strain.judge(alone, facts.since)
-    return layers.worst([layers.liveness(alone, facts.since), layers.circuits(node.present), of_pools])
+    whole = layers.worst([layers.liveness(alone, facts.since), layers.circuits(node.present), of_pools])
+    return doubts.doubted(whole) if node.unread else whole

@@ -5,11 +5,12 @@ that source may, and raises its errors; whoever calls decides what is asked at o
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from . import (
+    audit,
     broker,
     inquiry,
     layers,
@@ -17,17 +18,20 @@ from . import (
     past,
     process_identity,
     queues,
+    records,
     schedule,
     secret_values,
     snapshot,
     survey,
 )
 from .amqp_queues import AmqpQueues
+from .beat_pulse import newest
 from .fleet import Fleet, assess
 from .history import collection_name
 from .mongo import asked, server_connections
 from .mongo.members import MemberProblem
 from .queues import Queues, Waiting
+from .records import Read, Unreadable, UnreadableError
 from .survey import Found
 
 if TYPE_CHECKING:
@@ -46,12 +50,17 @@ _QUEUES, _BOUND = 50, 200
 
 @dataclass(frozen=True)
 class Sight:
-    """What Redis tells at one moment; `before` is what the last check found."""
+    """What Redis tells at one moment; `before` is what the last check found.
+
+    `refusal` is with which word Redis refuses to write: then nobody can report, and beat's tick is unknown.
+    """
 
     reading: "Reading"
     buried: list[dict[str, Any]]
     before: dict[str, Any]
     pulse: "Pulse | None"
+    unreadable: tuple[Unreadable, ...] = ()
+    refusal: str | None = None
 
 
 class View:
@@ -76,9 +85,19 @@ class View:
     def look(self) -> Sight:
         """Return what Redis knows of the fleet: reports, post-mortems, the last verdict, beat's pulse."""
         registry = self.stores.registry
-        return Sight(
-            registry.fleet(), registry.postmortems(), registry.load(VERDICT) or {}, self.stores.pulse.read()
-        )
+        refusal = registry.refusal()
+        reading, buried, pulses = registry.fleet(), registry.postmortems(), self.stores.pulse.read_all()
+        bad = [*reading.unreadable, *buried.unreadable, *pulses.unreadable]
+        try:
+            before = registry.load(records.VERDICT, VERDICT) or {}
+        except UnreadableError as error:
+            before = {}
+            bad.append(error.record)
+        if refusal is not None:
+            # Silence says nothing of who cannot write.
+            reading = replace(reading, silent_until=reading.now)
+        pulse = newest(pulses.found) if refusal is None else None
+        return Sight(reading, buried.found, before, pulse, tuple(bad), refusal)
 
     def waiting(self, fleet: Fleet | None, *, bound: bool = False) -> Waiting | None:
         """Return what waits in the queues that are known, consumed or under a closed gate; with `bound`, in
@@ -95,13 +114,17 @@ class View:
         others = [name for name in declared if name not in names]
         return source.read((names + others)[: _BOUND if bound else _QUEUES])
 
-    def records(self, nodes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def records(self, nodes: Sequence[str]) -> Read[dict[str, dict[str, Any]]]:
         """Return what these nodes say of themselves, see `node_record`."""
         return self.stores.registry.nodes(nodes)
 
-    def beats(self) -> list["Pulse"]:
+    def beats(self) -> Read[list["Pulse"]]:
         """Return the last pulse of each beat."""
         return self.stores.pulse.read_all()
+
+    def unreadable(self, nodes: Sequence[str]) -> tuple[Unreadable, ...]:
+        """Return the records that cannot be read, of the kinds that no other question is about."""
+        return audit.unreadable(self.stores, self.mongo, nodes)
 
     def redis(self) -> dict[str, Any]:
         """Return what Redis tells of its clients, memory and persistence."""

@@ -4,9 +4,10 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import board, burial, events, layers, verdicts
+from . import board, burial, events, layers, redis_words, verdicts
 from .events import Event
 from .fleet import assess
 from .mongo.circuit import CircuitState
@@ -51,12 +52,13 @@ class Watch:
         topology, concern = ping.get("topology"), self._mongo.settings.effective_write_concern
         own = f"{ping['node']}/{ping['slot']}"
         is_cut_off = ping["circuit"] != CircuitState.CLOSED
-        known = _tried(self._view.look)
-        if known is None:
+        try:
+            known = self._view.look()
+        except Exception as error:  # noqa: BLE001 - whatever it is, monitoring goes on
             alone = Facts(own=own, ping=ping, topology=topology, write_concern=concern)
-            return ping | self._conclude_alone(verdicts.judge(alone), is_cut_off=is_cut_off)
+            return ping | self._conclude_alone(_unseen(verdicts.judge(alone), error), is_cut_off=is_cut_off)
         fleet = self._view.assess(known)
-        lasting = verdicts.since(fleet, known.before.get("lasting", {}))
+        lasting = verdicts.since(fleet, known.before.get("lasting", {}), known.unreadable)
         waiting = _tried(lambda: self._view.waiting(fleet))
         facts = Facts(
             own=own,
@@ -67,9 +69,16 @@ class Watch:
             topology=topology,
             write_concern=concern,
             since=lasting,
+            unreadable=(*known.unreadable, *(() if waiting is None else waiting.unreadable)),
+            refusal=known.refusal,
         )
-        found = _settled(verdicts.judge(facts), known.before, fleet.at)
+        judgement = verdicts.judge(facts)
         is_cut_off = is_cut_off or any(map(layers.is_cut_off, fleet.present))
+        if known.refusal is not None:
+            # What is found cannot be kept: whoever checks says it by himself.
+            found = self._conclude_alone(judgement, is_cut_off=is_cut_off)
+            return ping | found | {"fleet": coverage(fleet)}
+        found = _settled(judgement, known.before, fleet.at)
         kept = found | {"lasting": lasting, "cut_off": is_cut_off}
         _tried(lambda: self._keep(kept, known.before))
         return ping | found | {"fleet": coverage(fleet)}
@@ -131,6 +140,17 @@ class Watch:
         if self._registry.lead("history", settings.snapshot_interval_seconds / 2):
             self._history.append(aggregate(document))
         self._history.backfill(self._view.kept())
+
+
+def _unseen(judgement: Judgement, error: Exception) -> Judgement:
+    """Return what a process finds alone. Where Redis is away that is its verdict, as far as it goes; where it
+    answered and told nothing, nobody knows that all is well.
+    """
+    if redis_words.is_away(error):
+        return judgement
+    reason = f"Redis {redis_words.what_it_does(error)}: nothing is known of the fleet"
+    verdict = Verdict.UNKNOWN if judgement.verdict is Verdict.OK else judgement.verdict
+    return replace(judgement, verdict=verdict, reasons=[*judgement.reasons, reason])
 
 
 def _settled(judgement: Judgement, before: Mapping[str, Any], now: float) -> dict[str, Any]:

@@ -36,8 +36,9 @@ def list_letters(call: Call) -> Answer:
 
     Example: celery -A worker mongo dead list --json
     """
-    found = [letter.to_dict() for letter in _deliveries(call).letters.letters()]
-    return Answer("dead-list/1", {"letters": found}, render_list)
+    bad: list[Any] = []
+    found = [letter.to_dict() for letter in _deliveries(call).letters.letters(bad)]
+    return Answer("dead-list/1", {"letters": found}, render_list, unseen=_unseen(call, bad))
 
 
 @command(group=dead, name="show")
@@ -69,9 +70,16 @@ def requeue(call: Call, ids: tuple[str, ...], is_all: bool) -> Answer:
     Example: celery -A worker mongo dead requeue 5f0c…
     """
     deliveries = _deliveries(call)
-    chosen = _chosen(deliveries, ids, is_all=is_all)
-    missing = [one for one in chosen if not deliveries.send_again(call.app, one)]
-    return _told("dead-requeue/1", [one for one in chosen if one not in missing], missing)
+    bad: list[Any] = []
+    done: list[str] = []
+    missing: list[str] = []
+    for one in _chosen(deliveries, ids, bad, is_all=is_all):
+        try:
+            (done if deliveries.send_again(call.app, one) else missing).append(one)
+        except ValueError as error:
+            # It is there and cannot be read; the others can still be sent.
+            bad.append(record_of(error))
+    return _told("dead-requeue/1", done, missing, unseen=_unseen(call, bad))
 
 
 @command(group=dead)
@@ -84,23 +92,44 @@ def drop(call: Call, ids: tuple[str, ...], is_all: bool, yes: bool) -> Answer:
     Example: celery -A worker mongo dead drop 5f0c… --yes
     """
     deliveries = _deliveries(call)
-    chosen = _chosen(deliveries, ids, is_all=is_all)
-    missing = [one for one in chosen if deliveries.letters.find(one) is None]
+    bad: list[Any] = []
+    chosen = _chosen(deliveries, ids, bad, is_all=is_all)
+    missing = [one for one in chosen if not _is_there(deliveries, one)]
     there = [one for one in chosen if one not in missing]
     if there and not yes and not _is_sure(len(there)):
         raise Problem("nothing was dropped; --yes says so without being asked")
     deliveries.letters.drop(there)
-    return _told("dead-drop/1", there, missing)
+    return _told("dead-drop/1", there, missing, unseen=_unseen(call, bad))
 
 
 def _deliveries(call: Call) -> Any:
     return call.app.mongo.deliveries
 
 
-def _chosen(deliveries: Any, ids: Sequence[str], *, is_all: bool) -> list[str]:
+def record_of(error: ValueError) -> Any:
+    """Return the record that cannot be read; any other error is raised."""
+    record = getattr(error, "record", None)
+    if record is None:
+        raise error
+    return record
+
+
+def _is_there(deliveries: Any, letter_id: str) -> bool:
+    """Say whether there is such a letter; one that cannot be read can be dropped by its name."""
+    try:
+        return deliveries.letters.find(letter_id) is not None
+    except ValueError as error:
+        return record_of(error) is not None
+
+
+def _unseen(call: Call, bad: Sequence[Any]) -> dict[str, str | None]:
+    return {"dead letters": call.app.mongo.unreadable(bad)}
+
+
+def _chosen(deliveries: Any, ids: Sequence[str], bad: list[Any], *, is_all: bool) -> list[str]:
     if bool(ids) == is_all:
         raise UsageProblem("name the letters by their ids, or all of them by --all")
-    return list(ids) or [letter.id for letter in deliveries.letters.letters()]
+    return list(ids) or [letter.id for letter in deliveries.letters.letters(bad)]
 
 
 def _is_sure(number: int) -> bool:
@@ -109,8 +138,11 @@ def _is_sure(number: int) -> bool:
     return click.confirm(f"drop {count(number, 'dead letter')} for good?", err=True)
 
 
-def _told(schema: str, done: Sequence[str], missing: Sequence[str]) -> Answer:
-    return Answer(schema, {"done": done, "missing": missing}, render_done, exit_code=int(bool(missing)))
+def _told(
+    schema: str, done: Sequence[str], missing: Sequence[str], *, unseen: Mapping[str, str | None]
+) -> Answer:
+    code = int(bool(missing or any(unseen.values())))
+    return Answer(schema, {"done": done, "missing": missing}, render_done, unseen=unseen, exit_code=code)
 
 
 def render_list(told: Mapping[str, Any]) -> "RenderableType":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..deadline import Seen
 from ..frame import Answer, Call, command
 from ..members import why_unseen
 from ..text import agree, count
@@ -59,17 +60,19 @@ def look(call: Call) -> Answer:
     fleet = None if sight is None else deadline.ask(lambda: view.assess(sight)).seen()
     broker = deadline.ask(lambda: view.waiting(None if fleet is None else fleet.value)).seen()
     server = mongodb.seen()
-    why = redis.why if fleet is None else fleet.why
+    unknown = redis if fleet is None else fleet
     found = view.survey(
         fleet=None if fleet is None else fleet.value,
         before=None if sight is None else sight.before,
         pulse=None if sight is None else sight.pulse,
         waiting=broker.value,
         mongodb=server.value,
-        why=why,
+        why=None if unknown.why is None else why_unknown(call.app.mongo, unknown),
+        unreadable=() if sight is None else sight.unreadable,
+        refusal=None if sight is None else sight.refusal,
     )
     unseen = {
-        "Redis": why,
+        "Redis": unknown.why,
         "queues": broker.why or (None if broker.value else f"{view.broker} does not tell"),
         "MongoDB": server.why or found["mongodb"]["error"],
         "server connections": None
@@ -77,6 +80,12 @@ def look(call: Call) -> Answer:
         else why_unseen(found["servers"]),
     }
     return Answer("status/1", found, render, unseen=unseen)
+
+
+def why_unknown(mongo: Any, seen: Seen[Any]) -> str:
+    """Return what Redis does instead of telling, as a predicate."""
+    does: str = f"does not answer ({seen.why})" if seen.error is None else mongo.redis_reason(seen.error)
+    return does
 
 
 # --- what a person reads ------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ processes x (min(maxPoolSize, concurrent operations + 1) + 2) to each member; th
 the round-trip timer's. Celery's own MongoDB result backend is a second client of each process.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -118,13 +119,16 @@ def _fitting(facts: Facts, limit: int | None) -> int | None:
     if limit is None:
         return None
     largest = max(_pool(process, process.max_pool) for process in facts.present)
-    for most in range(largest, 0, -1):
-        total = sum(
-            max(node.slots, len(node.present))
-            * (_pool(node.present[0], min(most, node.present[0].max_pool or most)) + MONITORING)
-            + _backend(node.present[0])
-            for node in facts.living
-        )
-        if total <= RESERVE * limit:
-            return most
-    return None
+    # The larger the pools, the more there are in all: the first that is too much ends the search.
+    fitting = bisect_right(range(1, largest + 1), RESERVE * limit, key=lambda most: _total(facts, most))
+    return fitting or None
+
+
+def _total(facts: Facts, most: int) -> int:
+    """Return what all may open to one member where no pool may have more than `most`."""
+    return sum(
+        max(node.slots, len(node.present))
+        * (_pool(node.present[0], min(most, node.present[0].max_pool or most)) + MONITORING)
+        + _backend(node.present[0])
+        for node in facts.living
+    )

@@ -164,10 +164,12 @@ class Facts:
 
     `ping` is one from here (`Link.check`), `members` what is wrong with the members as seen from here (code,
     verdict, sentence, evidence), `server` what the member with the least room left tells of its connections,
-    `redis` what INFO tells. `lasting` is since when something is so, by what and by process, as the last
-    health check left it. `tasks` are hard limits of tasks by name, None for those that have none. `broker` is
-    kombu's name of its kind. `has_redis`: one is named for what is told of the fleet, and
-    `is_redis_the_broker`: it has the messages, too.
+    `redis` what INFO tells. `unreadable` are the keys of records in Redis that cannot be read, by what they
+    are; `refusal` is with which word Redis refuses to write, and `redis_refuses` what it does, as a
+    predicate, where it answered and nothing could be seen. `lasting` is since when something is so, by what
+    and by process, as the last health check left it. `tasks` are hard limits of tasks by name, None for those
+    that have none. `broker` is kombu's name of its kind. `has_redis`: one is named for what is told of the
+    fleet, and `is_redis_the_broker`: it has the messages, too.
     """
 
     at: float
@@ -184,6 +186,9 @@ class Facts:
     redis: Report | None = None
     post_mortems: tuple[Report, ...] | None = None
     dead_letters: int | None = None
+    unreadable: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    refusal: str | None = None
+    redis_refuses: str | None = None
     lasting: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     unseen: Mapping[str, str] = field(default_factory=dict)
     broker: str = "redis"

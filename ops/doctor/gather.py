@@ -4,7 +4,7 @@ It knows the fleet by `app.mongo.view` alone and turns what that tells into the 
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -38,6 +38,7 @@ def gather(app: Any, deadline: Deadline) -> Facts:
     of_nodes = _then(fleet, deadline, lambda found: view.records(sorted(found.nodes)))
     of_mains = _then(fleet, deadline, lambda found: _answering(view, found))
     of_queues = _then(fleet, deadline, lambda found: view.waiting(found, bound=True))
+    beside = _then(fleet, deadline, lambda found: view.unreadable(sorted(found.nodes)))
     records, waiting, answering = of_nodes(), of_queues(), of_mains()
     consumers = _consumers(fleet.value)
     if waiting.value is not None and _unclaimed(waiting.value, consumers):
@@ -45,26 +46,36 @@ def gather(app: Any, deadline: Deadline) -> Facts:
         others = deadline.ask(lambda: view.ask("active_queues", nodes=(), seconds=_ASK_SECONDS)).seen()
         consumers = _with(consumers, others.value or {})
     seen = {name: pending.seen() for name, pending in asked.items()}
+    seen["beats"] = _beats(seen["beats"], looked)
     server = mongodb.seen()
     connected = _connected(server)
     # A server that does not answer a ping would keep whoever asks more.
     seen["indexes"] = _then(connected, deadline, lambda _asked: view.collections(deadline.left))()
     seen |= {"nodes": fleet, "ping": server, "server": connected, "queues": waiting}
+    beats = seen["beats"].value
     return Facts(
         at=fleet.value.at if fleet.value else time.time(),
         deployment=app.mongo.settings.deployment,
         settings=own_settings(app.mongo.settings),
-        nodes=None if fleet.value is None else _nodes(fleet.value, records.value or {}, answering.value),
+        nodes=None if fleet.value is None else _nodes(fleet.value, records.value, answering.value),
         ping=None if server.value is None else _ping(server.value),
         members=_members(view, server.value, fleet.value),
         login=server.value.login.to_dict() if server.value and server.value.login else None,
         server=_server(server.value, fleet.value),
         indexes=seen["indexes"].value,
         queues=None if waiting.value is None else _queues(waiting.value, consumers),
-        beats=None if seen["beats"].value is None else tuple(map(_beat, seen["beats"].value)),
+        beats=None if beats is None else tuple(map(_beat, beats)),
         redis=seen["redis"].value,
         post_mortems=None if looked.value is None else tuple(looked.value.buried),
         dead_letters=seen["dead_letters"].value,
+        unreadable=_unreadable(
+            () if looked.value is None else looked.value.unreadable,
+            () if records.value is None else records.value.unreadable,
+            () if waiting.value is None else waiting.value.unreadable,
+            beside().value or (),
+        ),
+        redis_refuses=_refuses(app.mongo, looked),
+        refusal=None if looked.value is None else looked.value.refusal,
         lasting={} if looked.value is None else looked.value.before.get("lasting", {}),
         unseen=_unseen(seen, looked, view.broker),
         broker=view.broker,
@@ -91,6 +102,33 @@ def _unseen(seen: Mapping[str, Seen[Any]], looked: Seen[Any], broker: str) -> di
     return {name: why or f"{broker} does not tell" for name, why in found.items()}
 
 
+def _refuses(mongo: Any, looked: Seen[Any]) -> str | None:
+    """Return what Redis does where it answered and nothing could be seen; None where it is away, or told."""
+    if looked.error is None or mongo.is_redis_away(looked.error):
+        return None
+    does: str = mongo.redis_reason(looked.error)
+    return does
+
+
+def _beats(beats: Seen[Any], looked: Seen[Any]) -> Seen[Any]:
+    """Return the ticks of beats, or why nobody knows whether one ticks."""
+    if beats.value is None:
+        return beats
+    if looked.value is not None and looked.value.refusal is not None:
+        return Seen(why="Redis refuses writes")
+    if beats.value.unreadable and not beats.value.found:
+        return Seen(why="not readable")
+    return Seen(beats.value.found)
+
+
+def _unreadable(*told: Iterable[Any]) -> dict[str, tuple[str, ...]]:
+    """Return the keys of records that cannot be read, by what they are."""
+    found: dict[str, set[str]] = {}
+    for record in (record for records in told for record in records):
+        found.setdefault(record.kind, set()).add(record.key)
+    return {kind: tuple(sorted(keys)) for kind, keys in sorted(found.items())}
+
+
 def _connected(server: Seen[Any]) -> Seen[Any]:
     """Return what the server said, or why it said nothing."""
     if server.value is None or server.value.ping.verdict == "ok":
@@ -105,10 +143,9 @@ def _answering(view: Any, fleet: Any) -> Collection[str]:
     return answers
 
 
-def _nodes(
-    fleet: Any, records: Mapping[str, Mapping[str, Any]], answering: Collection[str] | None
-) -> tuple[Node, ...]:
-    return tuple(_node(node, records.get(name, {}), answering) for name, node in fleet.nodes.items())
+def _nodes(fleet: Any, records: Any, answering: Collection[str] | None) -> tuple[Node, ...]:
+    found: Mapping[str, Mapping[str, Any]] = {} if records is None else records.found
+    return tuple(_node(node, found.get(name, {}), answering) for name, node in fleet.nodes.items())
 
 
 def _node(node: Any, record: Mapping[str, Any], answering: Collection[str] | None) -> Node:

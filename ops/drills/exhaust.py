@@ -97,10 +97,7 @@ def _ask_redis(mongo: Any) -> None:
     try:
         mongo.view.look()
     except (RedisError, OSError) as error:
-        if hasattr(error, "why"):
-            raise Unreachable(str(error)) from None
-        place, name = mongo.redis_address, type(error).__name__
-        raise Unreachable(f"Redis at {place} does not answer ({name})") from None
+        raise Unreachable(str(mongo.redis_problem(error))) from None
 
 
 @contextmanager
@@ -158,4 +155,4 @@ def _seen(watched: Watched) -> dict[str, Any]:
     try:
         return watched.look()
     except (RedisError, OSError) as error:
-        raise Unreachable(f"Redis stopped answering ({type(error).__name__})") from None
+        raise Unreachable(f"Redis told no more ({type(error).__name__})") from None

@@ -18,8 +18,11 @@ from . import programs
 from .environment import DEVELOPMENT, LOWEST, ROOT, SECANTUS, Environment, SetupError, ensure
 from .interrupts import Ended, end_at_once
 
+# What starts no server: the unit tests, and attacks on what takes a text from outside.
+FAST_TESTS = ["tests/unit", "tests/hostile"]
+
 # Of each kind of test what tells whether a dependency's lower bound is true; ops/up's is about a data set.
-LOWEST_TESTS = ["tests/unit", "tests/e2e/test_lifecycle.py", "tests/e2e/test_wheel.py"]
+LOWEST_TESTS = [*FAST_TESTS, "tests/e2e/test_lifecycle.py", "tests/e2e/test_wheel.py"]
 LOWEST_TESTS += ["--ignore", "tests/unit/test_up.py"]
 
 FAULTS_PAGE = "docs/faults.md"
@@ -63,14 +66,14 @@ def steps(*, quick: bool = False, full: bool = False, pytest: Sequence[str] = ()
         Step("lint", ["ruff", "check"]),
         Step("format", ["ruff", "format", "--check"]),
         Step("types", ["mypy"]),
-        Step("unit tests", ["pytest", "-q", "-n", "2", "tests/unit"]),
+        Step("unit tests", ["pytest", "-q", "-n", "2", *FAST_TESTS]),
     ]
     # A file's tests share its servers, so files are what is spread over two processes.
     servers = ["pytest", "-q", "-n", "2", "--dist", "loadfile", "tests/integration", "tests/e2e"]
     servers += [] if full else ["-m", "not full"]
     lowest = ["pytest", "-q", "-n", "2", "--dist", "loadfile", *LOWEST_TESTS]
     if pytest:
-        return [Step("tests", ["pytest", *(["tests/unit"] if quick else []), *pytest])]
+        return [Step("tests", ["pytest", *(FAST_TESTS if quick else []), *pytest])]
     if quick:
         return checks
     found = [

@@ -15,6 +15,7 @@ import redis as redis_py
 
 from ops.local.servers import LocalServer, redis_server
 from tests.e2e.workers import wait_until
+from worker import records
 from worker.mongo.backoff import Backoff
 from worker.publisher import Publisher
 from worker.redis_client import HASTY_SECONDS, connect
@@ -47,11 +48,13 @@ def report(pid: int = 7, started: float = 1000.5, **more: Any) -> bytes:
 
 
 def post_mortem(member: str = "w1@h/0", pid: int = 7, started: float = 1000.5, **more: Any) -> dict[str, Any]:
-    return {"member": member, "pid": pid, "started": started, **more}
+    node, _, slot = member.rpartition("/")
+    return {"member": member, "node": node, "slot": int(slot), "pid": pid, "started": started, **more}
 
 
 def members(registry: Registry) -> list[str]:
-    return sorted(seen.member for seen in registry.fleet().processes)
+    reading = registry.fleet()
+    return sorted({*(seen.member for seen in reading.processes), *reading.unread})
 
 
 def calls(client: redis_py.Redis, command: str) -> int:
@@ -67,8 +70,8 @@ def test_what_nodes_say_of_themselves_is_kept_for_a_day(
 ) -> None:
     registry.introduce("w1@h", '{"kind":"solo"}')
     registry.introduce("w2@h", "no json")
-    assert registry.nodes(["w1@h", "w2@h", "w3@h"]) == {"w1@h": {"kind": "solo"}}
-    assert registry.nodes([]) == {}
+    assert registry.nodes(["w1@h", "w2@h", "w3@h"]).found == {"w1@h": {"kind": "solo"}}
+    assert registry.nodes([]).found == {}
     ttl: Any = redis_client.ttl(f"{PREFIX}:node:w1@h")
     assert KEPT_SECONDS - 5 < ttl <= KEPT_SECONDS
 
@@ -87,19 +90,19 @@ def test_what_is_published_is_seen_with_redis_own_time(
 
 
 def test_a_process_has_one_report_the_last(registry: Registry) -> None:
-    first = registry.publish("w1@h/0", report(n=1))
-    second = registry.publish("w1@h/0", report(n=2))
+    first = registry.publish("w1@h/0", report(slots=1))
+    second = registry.publish("w1@h/0", report(slots=2))
     (seen,) = registry.fleet().processes
-    assert seen.report["n"] == 2
+    assert seen.report["slots"] == 2
     assert seen.at == pytest.approx(second.now, abs=1e-6)
     assert second.now > first.now
 
 
 def test_only_the_first_report_tells_what_stood_there(redis: LocalServer, registry: Registry) -> None:
     assert registry.publish("w1@h/0", report(pid=1)).previous is None
-    assert registry.publish("w1@h/0", report(pid=1, n=2)).previous is None
+    assert registry.publish("w1@h/0", report(pid=1, slots=2)).previous is None
     successor = open_registry(redis.uri)
-    assert successor.publish("w1@h/0", report(pid=2)).previous == report(pid=1, n=2)
+    assert successor.publish("w1@h/0", report(pid=2)).previous == report(pid=1, slots=2)
     assert successor.publish("w1@h/0", report(pid=2)).previous is None
 
 
@@ -204,10 +207,10 @@ def test_a_process_is_buried_once_and_is_gone_from_the_fleet(
 ) -> None:
     registry.publish("w1@h/0", report())
     registry.publish("w1@h/1", report(pid=8))
-    assert registry.bury(post_mortem(task="probe.nap"))
+    assert registry.bury(post_mortem(task={"name": "probe.nap"}))
     assert not open_registry(redis.uri).bury(post_mortem(task="another witness"))
     assert members(registry) == ["w1@h/1"]
-    assert registry.postmortems() == [post_mortem(task="probe.nap")]
+    assert registry.postmortems().found == [post_mortem(task={"name": "probe.nap"})]
     assert all(redis_client.ttl(key) > 0 for key in redis_client.scan_iter("*"))
 
 
@@ -222,9 +225,9 @@ def test_the_same_slot_can_be_buried_again_with_its_next_process(registry: Regis
     assert registry.bury(post_mortem(pid=1))
     assert registry.bury(post_mortem(pid=2))
     assert registry.bury(post_mortem(pid=2, started=2000.5))
-    found = registry.postmortems()
+    found = registry.postmortems().found
     assert [(mortem["pid"], mortem["started"]) for mortem in found] == [(2, 2000.5), (2, 1000.5), (1, 1000.5)]
-    assert registry.postmortems(1) == found[:1]
+    assert registry.postmortems(1).found == found[:1]
 
 
 def test_of_many_witnesses_one_buries(redis: LocalServer, registry: Registry) -> None:
@@ -242,13 +245,13 @@ def test_of_many_witnesses_one_buries(redis: LocalServer, registry: Registry) ->
     for thread in threads:
         thread.join(10)
     assert sorted(won) == [False] * 7 + [True]
-    assert len(registry.postmortems()) == 1
+    assert len(registry.postmortems().found) == 1
 
 
 def test_a_loop_of_deaths_does_not_fill_redis(registry: Registry) -> None:
     for pid in range(205):
         registry.bury(post_mortem(pid=pid))
-    assert [mortem["pid"] for mortem in registry.postmortems(1000)] == list(range(204, 4, -1))
+    assert [mortem["pid"] for mortem in registry.postmortems(1000).found] == list(range(204, 4, -1))
 
 
 # --- leases and documents ---
@@ -263,10 +266,10 @@ def test_a_lease_has_one_holder_until_it_ends(redis: LocalServer, registry: Regi
 
 
 def test_a_document_is_read_as_it_was_stored(registry: Registry) -> None:
-    assert registry.load("verdict") is None
-    verdict = {"verdict": "ok", "since": 1000.5, "reasons": ["ä"], "nodes": {}}
+    assert registry.load(records.VERDICT, "verdict") is None
+    verdict = {"verdict": "ok", "since": 1000.5, "reasons": ["ä"]}
     registry.store("verdict", verdict)
-    assert registry.load("verdict") == verdict
+    assert registry.load(records.VERDICT, "verdict") == verdict
 
 
 # --- a Redis that fails ---
@@ -381,7 +384,7 @@ def test_the_rights_that_are_named_are_enough(redis: LocalServer, redis_client: 
     registry.publish("w1@h/1", report())
     reader = with_rights(redis_client, redis, reading)
     assert members(reader) == ["w1@h/1"]
-    assert reader.load("verdict") == {"verdict": "ok"}
-    assert len(reader.postmortems()) == 1
+    assert reader.load(records.VERDICT, "verdict") == {"verdict": "ok"}
+    assert len(reader.postmortems().found) == 1
     with pytest.raises(redis_py.exceptions.NoPermissionError):
         reader.publish("w1@h/0", report())

@@ -13,6 +13,7 @@ import redis as redis_py
 from ops.local.servers import LocalServer
 from tests.e2e.apps.service import beat, call, environment, producer, service
 from tests.e2e.workers import wait_until
+from worker import records
 from worker.inquiry import ask_mains
 from worker.settings import load_settings
 from worker.stores import Stores
@@ -36,7 +37,7 @@ def stores(env: dict[str, str | None], redis: LocalServer) -> Stores:
 
 
 def verdict(stores: Stores) -> dict[str, Any]:
-    return stores.registry.load("verdict") or {"judged_at": 0.0, "verdict": None}
+    return stores.registry.load(records.VERDICT, "verdict") or {"judged_at": 0.0, "verdict": None}
 
 
 def test_a_fleet_whose_slots_are_all_busy_has_a_fresh_and_right_verdict(

@@ -50,7 +50,7 @@ class Store:
     def hgetall(self, _key: str) -> Any:
         return self
 
-    def execute(self) -> Any:
+    def execute(self, *, raise_on_error: bool) -> Any:
         return (int(self.now), 0), self._beats
 
 
@@ -141,7 +141,7 @@ def test_each_beat_has_a_pulse_of_its_own_and_the_newest_is_the_last(
     store.now = 10.0
     other.beat("Other")
     store.now = 12.0
-    told = {(beat.scheduler, beat.silence, beat.age) for beat in pulse.read_all()}
+    told = {(beat.scheduler, beat.silence, beat.age) for beat in pulse.read_all().found}
     assert told == {("Scheduler", 12.0, 12.0), ("Other", 2.0, 9.0)}
     newest = pulse.read()
     assert newest is not None

@@ -25,6 +25,7 @@ from ops.deadline import Deadline
 from ops.frame import Answer, Call, command
 from ops.group import Group
 from ops.problems import NoOutput, UsageProblem
+from tests.unit import told_errors
 from worker import secret_values
 from worker.settings import load_settings
 
@@ -225,7 +226,7 @@ def test_a_part_is_a_commands_document_and_what_a_person_reads_of_it(commands: c
 
 
 def test_what_cannot_be_had_says_why_without_a_servers_words(commands: click.Group) -> None:
-    mongo = SimpleNamespace(redis_address="h:6379/0")
+    mongo = told_errors.mongo()
     failed = parts._command(call(mongo=mongo), commands, ("status",))()
     assert failed.why == "Redis at h:6379/0 does not answer (ConnectionError)"
     assert failed.files == {}

@@ -29,7 +29,7 @@ from ops.commands.schema import schemas
 from ops.frame import Answer, Call, command
 from ops.group import Group
 from tests.schemas import SCHEMAS, validated
-from worker.process import Mongo
+from tests.unit import told_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"pymongo", "bson", "rich", "pydantic", "redis", "sqlite3", "sentry_sdk"}
@@ -228,7 +228,7 @@ def test_a_person_and_a_program_are_told_the_same():
 @pytest.mark.parametrize(
     ("what", "code", "line"),
     [
-        ("redis", 3, "mongo: Redis at h:6379/0 does not answer (AuthenticationError)\n"),
+        ("redis", 3, "mongo: Redis at h:6379/0 refuses the login (AuthenticationError)\n"),
         ("broker", 3, "mongo: the broker does not answer (OperationalError)\n"),
         ("mongodb", 3, "mongo: MongoDB does not answer: h:27017: Connection refused\n"),
         ("refused", 3, "mongo: MongoDB refuses it (OperationFailure, code 13)\n"),
@@ -236,7 +236,7 @@ def test_a_person_and_a_program_are_told_the_same():
     ],
 )
 def test_what_a_server_does_is_one_line_without_its_data(what: str, code: int, line: str):
-    mongo = SimpleNamespace(reason=Mongo.reason, redis_address="h:6379/0")
+    mongo = told_errors.mongo()
     result = run(app_with(mongo), "fail", what, group=toys)
     assert (result.exit_code, result.output) == (code, line)
 
@@ -269,12 +269,13 @@ def test_a_result_that_cannot_be_written_is_an_error_and_one_that_nobody_reads_i
 
 
 def test_a_bug_is_shown_as_one():
-    assert isinstance(run(app_with(object()), "fail", "bug", group=toys).exception, ValueError)
+    app = app_with(told_errors.mongo())
+    assert isinstance(run(app, "fail", "bug", group=toys).exception, ValueError)
 
 
 def test_the_client_that_a_command_opened_is_closed_however_it_ends():
     closed: list[float] = []
-    app = app_with(SimpleNamespace(close=closed.append))
+    app = app_with(told_errors.mongo(close=closed.append))
     for arguments in (("say",), ("fail", "redis"), ("fail", "interrupt")):
         run(app, *arguments, group=toys)
     assert len(closed) == 3

@@ -60,6 +60,18 @@ DENIED = {"n": 4, "code": 13, "for": 30.0, "ago": 1.0, "tasks": {"shop.write": "
 CASES: dict[str, tuple[Facts, str]] = {
     "nothing-reached": (facts(nodes=None, ping=AWAY, unseen={"nodes": "ConnectionError"}), "ConnectionError"),
     "no-redis": (facts(nodes=None, has_redis=False, broker="amqp"), "the broker is amqp"),
+    "redis-refused": (
+        facts(
+            nodes=None,
+            redis_refuses="does not let this user do it (NOPERM)",
+            unseen={"nodes": "NoPermissionError"},
+        ),
+        "NoPermissionError",
+    ),
+    "records-unreadable": (
+        facts(unreadable={"a dead letter": tuple(f"cp:dead-letter:{n}" for n in range(12))}),
+        "a dead letter, 12 keys: cp:dead-letter:0, ",
+    ),
     "redis-down": (facts(nodes=None, unseen={"nodes": "TimeoutError"}), "TimeoutError"),
     "nobody-reports": (facts(nodes=()), "0 reports"),
     "login-refused": (facts(node(**REFUSED), ping=AWAY), "2 of 2 processes"),
@@ -134,6 +146,7 @@ CASES: dict[str, tuple[Facts, str]] = {
     "redis-write-failed": (with_redis(aof_last_write_status="err"), "aof_last_write_status: err"),
     "redis-persistence": (with_redis(aof_enabled=0), "appendonly no"),
     "redis-eviction": (with_redis(maxmemory=1 << 30, maxmemory_policy="allkeys-lru"), "1,073,741,824"),
+    "redis-full": (facts(refusal="OOM"), "answered with OOM"),
     "redis-memory": (with_redis(maxmemory=1 << 20), "1,048,576 of 1,048,576"),
     "visibility-timeout": (facts(node(record={"visibility_timeout": 60.0})), "hard time limit 300 s"),
     "delivery-risk": (

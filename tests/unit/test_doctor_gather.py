@@ -13,6 +13,7 @@ import pytest
 from ops.deadline import Deadline
 from ops.doctor.gather import gather
 from ops.doctor.judging import diagnose
+from tests.unit import told_errors
 from tests.unit.doctor_facts import RECORD, REDIS
 from tests.unit.fleet_reports import NOW, fleet, node
 from worker.beat_pulse import Pulse
@@ -22,6 +23,7 @@ from worker.mongo.health import Ping, Verdict
 from worker.mongo.members import MemberProblem
 from worker.mongo.server_connections import Connections, Counted
 from worker.queues import Queue, Waiting
+from worker.records import Read, Unreadable
 from worker.settings import load_settings
 
 TOPOLOGY = {"type": "Single", "primary": "m:1", "members": {"m:1": "Standalone"}}
@@ -37,6 +39,7 @@ class View:
         self.hang = threading.Event()
         self.processes = node(slots=2, at=NOW - 0.5, kind="prefork", appname=APPNAME)
         self.queues = {"celery": Queue(0, None), "mongo.health": Queue(0, None)}
+        self.unreadable_records = [Unreadable("a process's report", "cp:report:w1@h/0")]
         self.ping = Ping(Verdict.OK, 1.0)
         self.others: dict[str, Any] = {}
         self.mains: set[str] = set()
@@ -56,14 +59,20 @@ class View:
 
     def look(self) -> Any:
         return self._answer(
-            "look", SimpleNamespace(buried=[], before={"lasting": {"missing": {"w1@h/1": 5.0}}})
+            "look",
+            SimpleNamespace(
+                buried=[],
+                before={"lasting": {"missing": {"w1@h/1": 5.0}}},
+                unreadable=self.unreadable_records,
+                refusal=None,
+            ),
         )
 
     def assess(self, _sight: Any) -> Any:
         return self._answer("assess", fleet(*self.processes))
 
     def records(self, names: list[str]) -> Any:
-        return self._answer("records", dict.fromkeys(names, RECORD))
+        return self._answer("records", Read(dict.fromkeys(names, RECORD)))
 
     def waiting(self, _fleet: Any, *, bound: bool) -> Any:
         assert bound
@@ -76,7 +85,10 @@ class View:
         return self._answer("ask", self.others)
 
     def beats(self) -> Any:
-        return self._answer("beats", [Pulse(1.0, "h", 7, "Scheduler", 300.0)])
+        return self._answer("beats", Read([Pulse(1.0, "h", 7, "Scheduler", 300.0)]))
+
+    def unreadable(self, _nodes: list[str]) -> Any:
+        return self._answer("unreadable", (Unreadable("a dead letter", "cp:dead-letter:7"),))
 
     def redis(self) -> Any:
         return self._answer("redis", REDIS)
@@ -100,9 +112,8 @@ class View:
 
 
 def gathered(view: View, seconds: float = 5.0) -> Any:
-    mongo = SimpleNamespace(
-        view=view, settings=load_settings({}, env_file=None), has_redis=True, is_redis_the_broker=True
-    )
+    settings = load_settings({}, env_file=None)
+    mongo = told_errors.mongo(view=view, settings=settings, has_redis=True, is_redis_the_broker=True)
     try:
         return gather(SimpleNamespace(mongo=mongo), Deadline(seconds))
     finally:
@@ -120,7 +131,11 @@ def test_what_is_told_becomes_facts() -> None:
     assert found.lasting == {"missing": {"w1@h/1": 5.0}}
     assert (found.server["limit"], found.server["counted"], found.server["strays"]) == (100, 4, 1)
     assert found.unseen == {"limit": "the server does not tell"}
-    assert [one.id for one in diagnose(found).findings] == ["dead-letters"]
+    assert found.unreadable == {
+        "a dead letter": ("cp:dead-letter:7",),
+        "a process's report": ("cp:report:w1@h/0",),
+    }
+    assert [one.id for one in diagnose(found).findings] == ["records-unreadable", "dead-letters"]
 
 
 def test_what_is_wrong_with_members_is_found_by_the_rule_that_status_has() -> None:

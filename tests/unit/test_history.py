@@ -83,7 +83,7 @@ def test_an_id_is_ordered_by_its_numbers() -> None:
 
 
 def test_an_entry_has_the_time_of_its_id() -> None:
-    found = _entry(b"1700000000123-4", {b"snapshot": b'{"seen":3}'})
+    found = _entry("history", b"1700000000123-4", {b"snapshot": b'{"seen":3}'})
     assert found == Entry("1700000000123-4", 1700000000.123, {"seen": 3})
 
 

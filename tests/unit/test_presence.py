@@ -61,7 +61,7 @@ class FakePublisher:
         self.asked.append(name)
         return ["it forgets"]
 
-    def amend(self, name: str, change: Any) -> dict[str, Any] | None:
+    def amend(self, _kind: Any, name: str, change: Any) -> dict[str, Any] | None:
         changed = change(self.documents.get(name, {}))
         if self.is_away:
             return None

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import redis
 
+from worker import records
 from worker.mongo.backoff import Backoff
 from worker.publisher import Publisher
 from worker.redis_client import NoRedisError
@@ -31,7 +32,7 @@ class Fleet:
         self.taken.append((member, report))
         return Published(1000.0 + self.tries, None)
 
-    def load(self, name: str) -> dict[str, Any] | None:
+    def load(self, _kind: Any, name: str) -> dict[str, Any] | None:
         if self.error is not None:
             raise self.error
         return self.documents.get(name)
@@ -157,15 +158,15 @@ def test_no_time_is_spent_on_a_goodbye_that_nobody_hears(fleet: Fleet, caplog: A
 
 def test_a_document_is_stored_only_where_it_changed(fleet: Fleet) -> None:
     reporter = publisher(fleet)
-    assert reporter.amend("x", lambda stood: stood | {"a": 1}) == {"a": 1}
-    assert reporter.amend("x", lambda stood: stood | {"a": 1}) == {"a": 1}
+    assert reporter.amend(records.PAUSED, "x", lambda stood: stood | {"a": 1}) == {"a": 1}
+    assert reporter.amend(records.PAUSED, "x", lambda stood: stood | {"a": 1}) == {"a": 1}
     assert (fleet.documents, fleet.stored) == ({"x": {"a": 1}}, 1)
 
 
-@pytest.mark.parametrize("error", [redis.ConnectionError("x"), OSError("x"), ValueError("no JSON")])
+@pytest.mark.parametrize("error", [redis.ConnectionError("x"), OSError("x")])
 def test_a_document_that_redis_does_not_give_is_not_changed(fleet: Fleet, error: Exception) -> None:
     fleet.error = error
-    assert publisher(fleet).amend("x", lambda stood: stood | {"a": 1}) is None
+    assert publisher(fleet).amend(records.PAUSED, "x", lambda stood: stood | {"a": 1}) is None
     assert fleet.documents == {}
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import redis
 
+from worker import records
+from worker.records import Unreadable
 from worker.registry import POST_MORTEM_BYTES, Registry, TooLargeError, _read
 from worker.report import MAX_BYTES
 
@@ -33,9 +35,11 @@ def test_a_post_mortem_that_is_too_large_is_refused(registry: Registry) -> None:
 
 @pytest.mark.parametrize("text", [None, b"", b"nonsense", b"\xff", b"[1]", b"3", b"null"])
 def test_what_is_no_report_is_left_out(text: bytes | None) -> None:
-    assert _read(text) is None
+    bad: list[Unreadable] = []
+    assert _read(records.REPORT, text, bad, "cp:report:n/0") is None
+    assert bad == ([] if text is None else [Unreadable("a process's report", "cp:report:n/0")])
 
 
 def test_a_report_is_json() -> None:
-    report: dict[str, Any] = {"v": 1, "node": "w1@höst"}
-    assert _read(json.dumps(report).encode()) == report
+    report: dict[str, Any] = {"v": 1, "node": "w1@höst", "pid": 7}
+    assert _read(records.REPORT, json.dumps(report).encode(), [], "cp:report:n/0") == report

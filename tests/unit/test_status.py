@@ -55,7 +55,7 @@ def test_what_was_not_seen_leaves_no_hole() -> None:
         "pulse": None,
         "waiting": None,
         "mongodb": None,
-        "why": "TimeoutError",
+        "why": "does not answer (TimeoutError)",
     }
     text = shown(told(**nothing))
     assert "None" not in text

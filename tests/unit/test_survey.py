@@ -111,7 +111,14 @@ def test_a_member_away_is_no_reason_to_be_ok() -> None:
 
 @pytest.mark.parametrize("mongodb", [ANSWERED, SILENT, None])
 def test_without_redis_it_is_unknown_and_said_so_first(mongodb: Asked | None) -> None:
-    found = told(fleet=None, before=None, pulse=None, waiting=None, mongodb=mongodb, why="ConnectionError")
+    found = told(
+        fleet=None,
+        before=None,
+        pulse=None,
+        waiting=None,
+        mongodb=mongodb,
+        why="does not answer (ConnectionError)",
+    )
     assert (found["verdict"], found["since"], found["at"]) == ("unknown", None, NOW)
     assert found["reasons"][0] == "Redis does not answer (ConnectionError): nothing is known of the fleet"
     assert (len(found["reasons"]) == 2) is (mongodb is SILENT)

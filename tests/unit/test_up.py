@@ -50,7 +50,7 @@ def test_a_wrong_argument_ends_with_2_and_names_it(arguments: list[str], capsys:
 def test_quick_means_lint_types_and_the_unit_tests():
     quick = steps(quick=True, pytest=[])
     assert [step.name for step in quick] == ["lint", "format", "types", "unit tests"]
-    assert quick[-1].module[-1] == "tests/unit"
+    assert quick[-1].module[-2:] == ["tests/unit", "tests/hostile"]
 
 
 def test_the_whole_gate_adds_the_tests_with_servers_and_the_lowest_versions():
@@ -76,7 +76,9 @@ def test_arguments_for_pytest_run_pytest_alone():
     assert [step.module for step in steps(quick=False, pytest=["-k", "outage"])] == [
         ["pytest", "-k", "outage"]
     ]
-    assert [step.module for step in steps(quick=True, pytest=["-x"])] == [["pytest", "tests/unit", "-x"]]
+    assert [step.module for step in steps(quick=True, pytest=["-x"])] == [
+        ["pytest", "tests/unit", "tests/hostile", "-x"]
+    ]
 
 
 def test_a_good_answer_says_verdict_latency_server_topology_and_process():

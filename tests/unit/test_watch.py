@@ -14,6 +14,7 @@ from redis import ConnectionError as RedisAway
 
 from tests.unit.fleet_reports import NOW, node, reading, report, seen
 from worker.beat_pulse import Pulse
+from worker.records import Read
 from worker.registry import Seen
 from worker.settings import load_settings
 from worker.stores import Stores
@@ -85,10 +86,13 @@ class World:
     def fleet(self) -> Any:
         return self._redis("fleet", reading(*self.processes))
 
-    def postmortems(self) -> list[Any]:
-        return []
+    def postmortems(self) -> Any:
+        return Read([])
 
-    def load(self, name: str) -> Any:
+    def refusal(self) -> str | None:
+        return None
+
+    def load(self, _kind: Any, name: str) -> Any:
         return json.loads(json.dumps(self._redis("load", self.documents.get(name))))
 
     def store(self, name: str, document: Any) -> None:
@@ -116,9 +120,8 @@ class World:
     def backfill(self, _collection: Any) -> int:
         return int(self._redis("backfill", 0))
 
-    def read(self) -> Pulse | None:
-        found: Pulse | None = self._redis("pulse", self.pulse)
-        return found
+    def read_all(self) -> Any:
+        return Read(self._redis("pulse", [] if self.pulse is None else [self.pulse]))
 
 
 class Client:

@@ -1,24 +1,33 @@
 """What the fleet shares of an outage, in Redis: who tells of it, what was told, what is counted into it."""
 
+import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .. import records
+from ..records import UnreadableError
 from .outage import Outage
 
 if TYPE_CHECKING:
     import redis
 
+logger = logging.getLogger("celery_pymongo.sentry")
+
 LOCK_SECONDS = 10.0
 """How long the sender may be silent before another takes over: several ticks."""
 
 _KEPT_SECONDS = 30 * 86_400
+_MOST = 1e15
+# Seconds that Redis' clock may be ahead of a host's.
+_AHEAD = 3600.0
 
 # Taken, or held on to by who has it.
 _TAKE = """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then
+local holder = redis.pcall('GET', KEYS[1])
+if type(holder) == 'string' and holder ~= ARGV[1] then
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
@@ -67,11 +76,25 @@ class Ledger:
 
     def read(self) -> Outage | None:
         """Return the state; None where there was no outage yet. What cannot be read as one is none."""
-        text = self._redis.get(self._state)
         try:
-            return None if text is None else Outage.decode(text)
-        except (ValueError, TypeError, KeyError):
+            return self.load()
+        except UnreadableError as error:
+            logger.debug("%s", error)
             return None
+
+    def load(self) -> Outage | None:
+        """Return the state, likewise. Raises UnreadableError for what is none."""
+        text = records.replied(lambda: self._redis.get(self._state))
+        if text is None:
+            return None
+        try:
+            outage = Outage.decode(text)
+        except ValueError as error:
+            raise UnreadableError(records.OUTAGE.at(self._state)) from error
+        # One that was last seen in times to come would never be over.
+        if max(outage.since, outage.last_down, outage.told_at) > time.time() + _AHEAD:
+            raise UnreadableError(records.OUTAGE.at(self._state))
+        return outage
 
     def write(self, owner: str, outage: Outage, *, hastily: bool = False) -> bool:
         """Store the state; False where somebody else is the sender by now."""
@@ -107,8 +130,23 @@ class Ledger:
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hgetall(self._key("outage", outage_id, "counts"))
             pipe.smembers(self._key("outage", outage_id, "members"))
-            counted, members = pipe.execute()
-        numbers = {name.decode(): int(number) for name, number in counted.items()}
+            counted, members = pipe.execute(raise_on_error=False)
+        numbers = _numbers(counted)
         requeued = numbers.pop("requeued", 0)
         errors = Counter({name.removeprefix("error:"): number for name, number in numbers.items()})
-        return Counts(requeued, dict(errors.most_common()), frozenset(member.decode() for member in members))
+        cut_off = (member.decode(errors="replace") for member in _whole(members, (list, set)) or ())
+        return Counts(requeued, dict(errors.most_common()), frozenset(cut_off))
+
+
+def _numbers(reply: Any) -> dict[str, int]:
+    """Return the counts of a hash; what is none counts nothing."""
+    read = {
+        name.decode(errors="replace"): records.number_of(number, most=_MOST)
+        for name, number in (_whole(reply, dict) or {}).items()
+    }
+    return {name: int(number) for name, number in read.items() if number is not None}
+
+
+def _whole(reply: Any, kind: type | tuple[type, ...]) -> Any:
+    """Return the reply; None where the key holds something else. Raises what else Redis answered."""
+    return reply if not records.is_other(reply) and isinstance(reply, kind) else None

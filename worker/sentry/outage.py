@@ -8,6 +8,9 @@ a server that comes and goes is one outage that lasts, and not a hundred.
 import json
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from typing import Any
+
+from .. import records
 
 STILL_SECONDS = 900.0
 """An outage that lasts is told again so often."""
@@ -62,11 +65,12 @@ class Outage:
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod
-    def decode(cls, text: str | bytes) -> "Outage":
-        """Return what `encode` made. Raises ValueError, TypeError or KeyError for anything else."""
-        told = json.loads(text)
-        pending = told.pop("pending")
-        return cls(**told, pending=None if pending is None else Pending(Kind(pending["kind"]), pending["by"]))
+    def decode(cls, text: Any) -> "Outage":
+        """Return what `encode` made, or another version's. Raises ValueError for anything else."""
+        told = records.OUTAGE.read(text.encode() if isinstance(text, str) else text, "outage")
+        pending = told.pop("pending", None)
+        is_known = pending is not None and pending["kind"] in list(Kind)
+        return cls(**told, pending=Pending(Kind(pending["kind"]), pending["by"]) if is_known else None)
 
 
 @dataclass(frozen=True)

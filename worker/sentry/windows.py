@@ -1,17 +1,24 @@
 """What became of runs at short intervals, window by window: beat and workers write it, beat reads it."""
 
 import json
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .. import records
+from ..records import UnreadableError
 from .crons import Monitor
+
+logger = logging.getLogger("celery_pymongo.sentry")
 
 if TYPE_CHECKING:
     import redis
 
 _KEPT_SECONDS = 86_400
 _AT_A_TIME = 100
+# Of a count, and of unix seconds.
+_MOST, _LATEST = 1e15, 1e11
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class Windows:
         told = json.dumps([monitor.slug, window, seconds, monitor.config], separators=(",", ":"))
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hincrby(counts, "sent", 1)
-            if monitor.is_late(None if before is None else float(before), at):
+            if monitor.is_late(records.number_of(before, most=_LATEST), at):
                 pipe.hincrby(counts, "late", 1)
             pipe.expire(counts, _KEPT_SECONDS)
             pipe.zadd(self._open, {told: window + seconds + monitor.grace}).expire(self._open, _KEPT_SECONDS)
@@ -75,13 +82,28 @@ class Windows:
         """Take the windows whose verdict is due, the oldest first; nobody else gets them."""
         found = []
         for told in self._redis.zrangebyscore(self._open, "-inf", at, start=0, num=_AT_A_TIME):
-            slug, window, seconds, config = json.loads(told)
+            try:
+                slug, window, seconds, config = records.CRON_WINDOW.read(told, self._open)
+            except UnreadableError as error:
+                logger.debug("%s", error)
+                # The next ones would never come.
+                self._redis.zrem(self._open, told)
+                continue
             with self._redis.pipeline(transaction=True) as pipe:
-                is_ours, counts = pipe.zrem(self._open, told).hgetall(self._counts(slug, window)).execute()
-            if is_ours:
-                numbers = {name.decode(): int(number) for name, number in counts.items()}
+                pipe.zrem(self._open, told).hgetall(self._counts(slug, window))
+                is_ours, counts = pipe.execute(raise_on_error=False)
+            numbers = None if records.is_other(counts) else _numbers(counts)
+            # Of one whose counts cannot be read nothing is told: it is missed.
+            if is_ours and numbers is not None:
                 found.append(Window(slug, config, seconds, numbers))
         return found
 
     def _counts(self, slug: str, window: int) -> str:
         return self._key("crons", slug, window)
+
+
+def _numbers(counts: dict[bytes, bytes]) -> dict[str, int] | None:
+    """Return the counts of a window; None where one is no number."""
+    read = {name.decode(errors="replace"): records.number_of(n, most=_MOST) for name, n in counts.items()}
+    known = {name: int(number) for name, number in read.items() if number is not None}
+    return known if len(known) == len(read) else None

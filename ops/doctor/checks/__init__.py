@@ -20,11 +20,13 @@ from . import (
     schedule,
     strain,
     timeouts,
+    unreadable,
     versions,
 )
 
 CHECKS: tuple[Check, ...] = (
     *reach.CHECKS,
+    *unreadable.CHECKS,
     *refused.CHECKS,
     *outage.CHECKS,
     *lost.CHECKS,

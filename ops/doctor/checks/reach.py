@@ -9,7 +9,8 @@ from ..finding import Check, Finding, Severity
 def nothing_reached(facts: Facts) -> Iterator[Finding]:
     """Neither Redis nor MongoDB answers: most likely it is this machine."""
     is_outage = facts.ping is not None and facts.ping.get("error_class") == "outage"
-    if facts.nodes is not None or not facts.has_redis or not is_outage:
+    is_refused = facts.redis_refuses is not None
+    if facts.nodes is not None or is_refused or not facts.has_redis or not is_outage:
         return
     yield Finding(
         "nothing-reached",
@@ -41,7 +42,7 @@ def no_redis(facts: Facts) -> Iterator[Finding]:
 
 def redis_down(facts: Facts) -> Iterator[Finding]:
     """Redis does not answer."""
-    if facts.nodes is not None or not facts.has_redis:
+    if facts.nodes is not None or facts.redis_refuses is not None or not facts.has_redis:
         return
     if not facts.is_redis_the_broker:
         yield Finding(
@@ -71,9 +72,28 @@ def redis_down(facts: Facts) -> Iterator[Finding]:
     )
 
 
+def redis_refused(facts: Facts) -> Iterator[Finding]:
+    """The broker answers, and does not tell what it is asked."""
+    if facts.redis_refuses is None:
+        return
+    yield Finding(
+        "redis-refused",
+        Severity.UNKNOWN,
+        f"Redis answers this machine and {facts.redis_refuses}.",
+        (f"Redis: {facts.unseen.get('nodes', 'refused')}",),
+        "Of the fleet nothing can be seen from here. Workers whose Redis user has the same rules cannot "
+        "report, or cannot take messages.",
+        (
+            "redis-cli -u REDIS_URL ACL LOG  # as an administrator: what was refused",
+            "compare with the rules in the README, 'Permissions in Redis'",
+        ),
+    )
+
+
 def nobody_reports(facts: Facts) -> Iterator[Finding]:
     """Redis is there and holds no report."""
-    if facts.nodes is None or facts.nodes:
+    # Who reports what cannot be read reports.
+    if facts.nodes is None or facts.nodes or facts.unreadable:
         return
     yield Finding(
         "nobody-reports",
@@ -97,6 +117,7 @@ CHECKS = (
     ),
     Check("no-redis", "Is a Redis named?", no_redis),
     Check("redis-down", "Does Redis answer?", redis_down, explains=("beat-silent",)),
+    Check("redis-refused", "Does Redis tell what it is asked?", redis_refused),
     Check(
         "nobody-reports",
         "Does any process report?",

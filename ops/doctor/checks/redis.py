@@ -81,6 +81,30 @@ def eviction(facts: Facts) -> Iterator[Finding]:
     )
 
 
+def full(facts: Facts) -> Iterator[Finding]:
+    """Redis has no memory left and refuses writes."""
+    if facts.refusal != "OOM":
+        return
+    redis = facts.redis or {}
+    used, limit = redis.get("used_memory"), redis.get("maxmemory")
+    yield Finding(
+        "redis-full",
+        Severity.DEGRADED,
+        "Redis is full: it refuses whatever is written.",
+        (
+            "a write was answered with OOM"
+            + (f"; {used:,} of {limit:,} bytes are used" if used and limit else ""),
+        ),
+        "Nothing can be sent, no result is kept, and no process can report: how the fleet does is as it was "
+        "said last. What is in the queues is still taken.",
+        (
+            "redis-cli -u REDIS_URL CONFIG SET maxmemory BYTES  # more than now, at once",
+            "redis-cli -u REDIS_URL --bigkeys  # what takes the memory",
+            "work off or purge what waits, and shorten result_expires",
+        ),
+    )
+
+
 def memory(facts: Facts) -> Iterator[Finding]:
     """Redis nears its memory limit."""
     redis = facts.redis or {}
@@ -115,5 +139,11 @@ CHECKS = (
     Check("redis-write-failed", "Can Redis write its file?", broken_writes, needs=("redis",)),
     Check("redis-persistence", "Does Redis survive a restart?", persistence, needs=("redis",)),
     Check("redis-eviction", "Does Redis keep its keys?", eviction, needs=("redis",)),
+    Check(
+        "redis-full",
+        "Does Redis take writes?",
+        full,
+        explains=("redis-memory", "process-silent", "process-lost", "beat-silent", "beat-absent", "backlog"),
+    ),
     Check("redis-memory", "Has Redis memory left?", memory, needs=("redis",)),
 )

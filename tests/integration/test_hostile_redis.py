@@ -1,0 +1,300 @@
+"""Whatever somebody puts into Redis: no command fails on it, and no verdict is better for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis as redis_py
+from celery import Celery
+from celery.bin.base import CLIContext
+from click.testing import CliRunner, Result
+
+from ops.cli import mongo as commands
+from ops.local.servers import LocalServer
+from tests.hostile.crafted import LETTER, TEXTS, newer
+from tests.hostile.plants import HEALTH, NODE, PLANTS, others
+from tests.schemas import validated
+from tests.unit.doctor_facts import RECORD
+from tests.unit.fleet_reports import report
+from worker.attempts import Attempt, Attempts, Delivered
+from worker.beat_pulse import BeatPulse
+from worker.dead_letters import Letter
+from worker.deliveries import Deliveries
+from worker.process import Mongo, Place
+from worker.process_identity import boot_id, born
+from worker.sentry import Ledger
+from worker.settings import Settings, load_settings
+from worker.stores import Stores
+from worker.view import View
+from worker.watch import Watch
+
+EXITS = {0, 1, 2, 3, 64}
+
+
+@dataclass
+class Site:
+    """A deployment with a fleet that is well, in one process: its app, its watch and its Redis."""
+
+    app: Celery
+    mongo: Any
+    watch: Watch
+    stores: Stores
+    redis: Any
+    key: Callable[..., str]
+
+    def fill(self) -> None:
+        """Put a record of each kind into an empty Redis, as processes do."""
+        self.redis.flushdb()
+        stores, now = self.stores, time.time()
+        for slot in range(2):
+            self.publish(slot)
+        stores.registry.introduce(NODE, json.dumps(RECORD))
+        BeatPulse(self.redis, self.key).beat("Scheduler")
+        stores.registry.bury(mortem(now))
+        stores.registry.store("paused:" + NODE, {"mongo.data": [False, now]})
+        stores.history.append({"at": now, "totals": {"rate": {"checked_out": 1.0}}})
+        self.mongo.deliveries.letters.put(letter(), json.dumps({"task": "shop.sell", "options": {}}))
+        self.redis.set(
+            self.key("outage"), json.dumps(OUTAGE | {"since": now, "last_down": now, "told_at": now})
+        )
+        self.watch.check()
+
+    def publish(self, slot: int, **changes: Any) -> None:
+        own = {
+            "host": boot_id(),
+            "pid": os.getpid(),
+            "born": born(os.getpid()),
+            "slots": 2,
+            "at": time.time(),
+        }
+        told = report(NODE, slot, **(own | changes))
+        self.stores.registry.publish(f"{NODE}/{slot}", json.dumps(told, separators=(",", ":")).encode())
+
+    def run(self, *arguments: str) -> Result:
+        """Run a command; whatever it finds, it ends with an exit code of its own and no stack."""
+        context = CLIContext(app=self.app, no_color=True, workdir=None)
+        found = CliRunner().invoke(commands, arguments, obj=context)
+        is_own = found.exception is None or isinstance(found.exception, SystemExit)
+        assert is_own, (arguments, found.exception)
+        assert found.exit_code in EXITS, (arguments, found.output)
+        assert "Traceback" not in found.output
+        return found
+
+
+OUTAGE: dict[str, Any] = {"relapses": 0, "given_up": False, "is_over": True, "pending": None}
+
+
+def mortem(now: float) -> dict[str, Any]:
+    return {
+        "member": f"{NODE}/0",
+        "node": NODE,
+        "slot": 0,
+        "pid": 4,
+        "started": now - 60,
+        "seen": now - 20,
+        "task": {"name": "shop.sell", "id": "7", "seconds": 1.0},
+        "report": report(NODE, 0),
+        "flight": [],
+    }
+
+
+def letter() -> Letter:
+    return Letter(**LETTER)
+
+
+@pytest.fixture(scope="module")
+def site(mongo: LocalServer, redis: LocalServer) -> Iterator[Site]:
+    settings: Settings = load_settings(
+        {
+            "MONGODB_URI": mongo.uri,
+            "REDIS_URL": redis.uri,
+            "CELERY_PYMONGO_DEPLOYMENT": f"t{uuid4().hex[:8]}",
+            "CELERY_PYMONGO_PING_TIMEOUT_SECONDS": "1",
+        },
+        env_file=None,
+    )
+    made: Any = Mongo(settings)
+    made.place = Place(NODE)
+    app: Any = Celery("attacked", broker=redis.uri, set_as_current=False)
+    app.mongo, stores = made, Stores.of(settings)
+    made.view = View(app, made, stores)
+    made.deliveries = Deliveries.of(made, stores)
+    close, made.close = made.close, lambda *_seconds: False
+    with redis_py.Redis.from_url(redis.uri) as client:
+        yield Site(app, made, Watch(made.view), stores, client, settings.key)
+    close()
+    app.close()
+
+
+COMMANDS = (
+    ("status", "--json"),
+    ("processes", "--json"),
+    ("doctor", "--json"),
+    ("snapshot", "--json"),
+    ("history", "--json"),
+    ("size", "--json"),
+    ("leaks", "--timeout", "0.2"),
+    ("dead", "list", "--json"),
+    ("flight", f"{NODE}/0", "--dead"),
+    ("status",),
+    ("doctor",),
+    ("processes",),
+    ("snapshot",),
+    ("history",),
+    ("size",),
+    ("dead", "list"),
+    ("dead", "show", "7", "--body"),
+    ("dead", "requeue", "7"),
+    ("ping", "--timeout", "0.2"),
+    ("reconnect", "--timeout", "0.2"),
+    ("pause", "--timeout", "0.2"),
+    ("dead", "drop", "7", "--yes"),
+)
+"""Each command, as a program and as a person asks it; what changes something comes last."""
+
+
+def test_a_fleet_that_is_well_is_ok(site: Site) -> None:
+    site.fill()
+    assert site.watch.check()["verdict"] == "ok"
+    assert (status := validated(site.run("status", "--json").stdout))["verdict"] == "ok", status["reasons"]
+    assert validated(site.run("doctor", "--json").stdout)["verdict"] != "unknown"
+
+
+@pytest.mark.parametrize("kind", HEALTH)
+def test_no_verdict_is_better_than_unknown_for_what_cannot_be_read(site: Site, kind: str) -> None:
+    for plant in PLANTS[kind]:
+        site.fill()
+        plant(site.redis, site.key)
+        told = validated(site.run("status", "--json").stdout)
+        assert told["verdict"] in ("unknown", "degraded"), (plant, told)
+        assert any("not readable" in reason for reason in told["reasons"]), told["reasons"]
+        checked = site.watch.check()
+        assert checked["verdict"] in ("unknown", "degraded"), checked
+        assert "1 record in Redis is not readable: key" in checked["reasons"][-1]
+        json.dumps(site.watch.snapshot())
+
+
+@pytest.mark.parametrize("kind", PLANTS)
+def test_no_command_fails_on_what_cannot_be_read_and_the_doctor_names_it(site: Site, kind: str) -> None:
+    plants = PLANTS[kind]
+    for number, command in enumerate(COMMANDS):
+        site.fill()
+        for plant in plants[number % len(plants) :][:1]:
+            plant(site.redis, site.key)
+        found = site.run(*command)
+        if command[-1] == "--json" and found.stdout:
+            told = validated(found.stdout)
+            if command[0] == "doctor" and kind != "message":
+                assert "records-unreadable" in [one["id"] for one in told["findings"]], (kind, number, told)
+
+
+def test_a_letter_that_cannot_be_read_hides_no_other_and_can_be_dropped(site: Site) -> None:
+    site.fill()
+    letters = site.mongo.deliveries.letters
+    other = letters.put(Letter(**(LETTER | {"id": "8", "task_id": "8"})), "{}")
+    site.redis.hset(site.key("dead-letter", "7"), "letter", "x")
+    listed = validated(site.run("dead", "list", "--json").stdout)
+    assert [one["id"] for one in listed["letters"]] == [other.id]
+    assert "1 record in Redis is not readable" in listed["unseen"]["dead letters"]
+    shown = site.run("dead", "show", "7")
+    assert (shown.exit_code, shown.output.count("\n")) == (3, 1)
+    # What is put under its name does not take its place.
+    assert letters.put(letter(), "{}").id != "7"
+    assert site.run("dead", "drop", "7", "--yes").exit_code == 0
+    assert not site.redis.exists(site.key("dead-letter", "7"))
+
+
+def test_a_verdict_that_was_overwritten_is_found_again_and_not_forgotten(site: Site) -> None:
+    """It said since when slots are missing: for a while nobody can say that all is well."""
+    site.fill()
+    for at in ("before", "after"):
+        site.redis.set(site.key("document", "verdict"), "x") if at == "before" else None
+        assert site.watch.check()["verdict"] == "unknown", at
+    stood = json.loads(site.redis.get(site.key("document", "verdict")) or b"")
+    assert stood["lasting"]["unread"]
+
+
+def test_records_of_a_later_version_are_read(site: Site) -> None:
+    """A rolling upgrade: each record has a field more. What is paused has queues for names."""
+    site.fill()
+    for name in site.redis.scan_iter(f"{site.key('x')[:-1]}*"):
+        is_record = site.redis.type(name) == b"string" and b":paused:" not in name
+        if is_record and (text := site.redis.get(name))[:1] == b"{":
+            site.redis.set(name, json.dumps(newer(json.loads(text))))
+    site.redis.hset(site.key("dead-letter", "7"), "letter", json.dumps(newer(LETTER)))
+    first, last, beat = next(iter(site.redis.hgetall(site.key("beats")).values())).split(b" ", 2)
+    later = json.dumps(newer(json.loads(beat))).encode()
+    site.redis.hset(site.key("beats"), "h:7", b" ".join([first, last, later]))
+    assert site.watch.check()["verdict"] == "ok"
+    assert [one["id"] for one in validated(site.run("doctor", "--json").stdout)["findings"]].count(
+        "records-unreadable"
+    ) == 0
+    assert len(list(site.mongo.deliveries.letters.letters())) == 1
+
+
+def test_a_run_that_cannot_be_read_counts_as_one_that_was_ended_by_force(site: Site) -> None:
+    attempts = Attempts(site.redis, site.key, done_seconds=60)
+    of, own = Delivered("7", "m"), Attempt(NODE, 0, 1, 1, "boot", time.time() + 60)
+    name = site.key("attempts", "7", "m")
+    for odd in TEXTS:
+        site.redis.delete(name)
+        site.redis.hset(name, b"\xff run", odd)
+        assert attempts.begin(of, "r", own).unreadable == 1
+    site.redis.delete(name)
+    site.redis.hset(name, "run", json.dumps(newer(vars(own))))
+    assert attempts.begin(of, "r", own).attempts == [own]
+    for plant in others("attempts", "7", "m", but="hash"):
+        plant(site.redis, site.key)
+        assert attempts.begin(of, "r", own).unreadable == 1
+        # It is noted all the same, for the next.
+        assert attempts.begin(of, "s", own).attempts == [own]
+
+
+def test_reports_and_ticks_go_on_over_what_somebody_put_in_their_way(site: Site) -> None:
+    for plant in (*others("members", but="zset"), *others("report", f"{NODE}/0", but="string")):
+        site.fill()
+        plant(site.redis, site.key)
+        for slot in range(2):
+            site.publish(slot)
+        assert site.watch.check()["verdict"] in ("ok", "unknown")
+        assert {seen.member for seen in site.stores.registry.fleet().processes} == {f"{NODE}/0", f"{NODE}/1"}
+    for plant in PLANTS["beat"]:
+        site.fill()
+        plant(site.redis, site.key)
+        pulse = BeatPulse(site.redis, site.key)
+        pulse.beat("Scheduler")
+        assert [beat.pid for beat in pulse.read_all().found] == [os.getpid()]
+
+
+def test_counts_of_an_outage_that_are_none_are_left_out(site: Site) -> None:
+    ledger = Ledger(site.redis, site.key)
+    ledger.add("7", requeued=2, errors={"shop.sell": 1})
+    site.redis.hset(site.key("outage", "7", "counts"), mapping={b"error:\xff": "x", "error:a": "1e999"})
+    ledger.touch("7", ["w1@h/0"])
+    site.redis.sadd(site.key("outage", "7", "members"), b"\xff")
+    told = ledger.counts("7")
+    assert (told.requeued, told.errors) == (2, {"shop.sell": 1})
+    assert "w1@h/0" in told.members
+    for plant in (*others("outage", "7", "counts", but="hash"), *others("outage", "7", "members", but="set")):
+        plant(site.redis, site.key)
+        ledger.counts("7")
+
+
+def test_what_waits_is_unknown_where_a_queue_is_none(site: Site) -> None:
+    site.fill()
+    site.redis.set("celery", "x")
+    site.redis.set("unacked", "x")
+    told = validated(site.run("status", "--json").stdout)
+    assert (told["verdict"], told["layers"]["consuming"]) == ("unknown", "unknown")
+    assert "celery" not in told["queues"]
+    assert told["unacked"] is None
+    site.redis.delete("celery", "unacked")
+    site.redis.rpush("celery", json.dumps({"headers": {"celery_pymongo_sent_at": 1}})[:-2] + ".1.2.3}}")
+    site.run("status")

@@ -1,0 +1,194 @@
+"""The one reader of what stands in Redis: a record is as it should be, or it is unreadable.
+
+Anybody who can write to Redis can leave anything there, and so may another version of this package. Whoever
+meets an unreadable record does without it, notes it, and knows less: what it would have told is unknown.
+"""
+
+import json
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from redis.exceptions import ResponseError
+
+from . import exact_json
+from .text import agree, count
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+T = TypeVar("T")
+
+_SHOWN, _KEY = 5, 120
+_ODD = re.compile(r"[^\x20-\x7e]")
+# JSON may escape half a character, which no other program takes.
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class UnreadableError(ValueError):
+    """A record is there and is not what it should be. `record` says which."""
+
+    def __init__(self, record: "Unreadable") -> None:
+        self.record = record
+        super().__init__(f"{record.kind} in Redis is not readable: {record.key}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Unreadable:
+    """A record that cannot be read: what it is, and its key, printable, with the field or member in it."""
+
+    kind: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Generic[T]):
+    """What was read, and which records could not be."""
+
+    found: T
+    unreadable: tuple[Unreadable, ...] = ()
+
+
+class Kind(Generic[T]):
+    """A kind of record: `name` for people, with an article, and in `record_shapes` what it has."""
+
+    def __init__(self, name: str, shape: str, *, parse: Callable[[bytes], Any] | None = None) -> None:
+        self.name = name
+        self._shape = shape
+        self._parse = parse
+
+    @cached_property
+    def _adapter(self) -> "TypeAdapter[Any]":
+        # When the first one is read: to build all of them takes a process tens of milliseconds.
+        from pydantic import TypeAdapter
+        from typing_extensions import is_typeddict
+
+        from . import record_shapes
+
+        shape = getattr(record_shapes, self._shape)
+        return TypeAdapter(shape, config=None if is_typeddict(shape) else record_shapes.RULES)
+
+    def read(self, reply: Any, key: str, *within: str | bytes) -> T:
+        """Return the record that Redis replied; `key`, and what is named `within` it, say where that stood.
+
+        Raises UnreadableError for anything else, a value of another type too, and what Redis answers instead.
+        """
+        text = text_of(reply, self.name, key, *within)
+        try:
+            record: T = self._read(text)
+        except (ValueError, TypeError, LookupError, RecursionError, ArithmeticError) as error:
+            raise UnreadableError(self.at(key, *within)) from error
+        return record
+
+    def _read(self, text: bytes) -> Any:
+        if self._parse is not None:
+            return self._adapter.validate_python(self._parse(text))
+        try:
+            return self._adapter.validate_json(text)
+        except ValueError:
+            if not _HALF.search(text):
+                raise
+            return self._adapter.validate_json(_whole(text))
+
+    def at(self, key: str, *within: str | bytes) -> Unreadable:
+        """Return the record of this kind that stands there, as one that cannot be read."""
+        return Unreadable(self.name, shown(key, *within))
+
+
+def replied(ask: Callable[[], Any]) -> Any:
+    """Return what Redis replies, or its error where a key holds a value of another type."""
+    try:
+        return ask()
+    except ResponseError as error:
+        if not is_of_another_type(error):
+            raise
+        return error
+
+
+def is_other(reply: Any) -> bool:
+    """Say whether a key holds a value of another type, by the reply. Raises what else Redis answered."""
+    if isinstance(reply, Exception) and not is_of_another_type(reply):
+        raise reply
+    return isinstance(reply, Exception)
+
+
+def clock(reply: Any) -> float:
+    """Return Redis' own time, unix seconds, by its reply to TIME. Raises what it answered instead."""
+    if isinstance(reply, Exception):
+        raise reply
+    seconds, micros = reply
+    return float(seconds + micros / 1e6)
+
+
+def text_of(reply: Any, kind: str, key: str, *within: str | bytes) -> bytes:
+    """Return a reply that is text. Raises UnreadableError where the key holds something else, and what Redis
+    answers instead of it.
+    """
+    if isinstance(reply, bytes):
+        return reply
+    is_other(reply)
+    raise UnreadableError(Unreadable(kind, shown(key, *within)))
+
+
+def is_of_another_type(error: BaseException) -> bool:
+    """Say whether Redis answers that a key holds a value of another type than was asked for."""
+    return isinstance(error, ResponseError) and "WRONGTYPE" in str(error)
+
+
+def number_of(text: Any, *, most: float) -> float | None:
+    """Return a number of 0 to `most` that stands in Redis by itself; None for anything else."""
+    try:
+        number = float(text)
+    except (TypeError, ValueError):
+        return None
+    return number if 0 <= number <= most else None
+
+
+def shown(key: str, *within: str | bytes) -> str:
+    """Return a key and what stands in it in printable ASCII, of bounded length."""
+    texts = [part.decode(errors="surrogateescape") if isinstance(part, bytes) else part for part in within]
+    plain = [_ODD.sub(_escaped, text[:_KEY]) for text in (key, *texts)]
+    return " ".join(plain)
+
+
+def words(unreadable: Collection[Unreadable]) -> str:
+    """Return how many records cannot be read, and the keys of the first."""
+    keys: Sequence[str] = sorted({record.key for record in unreadable})
+    more = f" and {len(keys) - _SHOWN:,} more" if len(keys) > _SHOWN else ""
+    number = len(keys)
+    return (
+        f"{count(number, 'record')} in Redis {agree(number, 'is', 'are')} not readable: "
+        f"{agree(number, 'key', 'keys')} {', '.join(keys[:_SHOWN])}{more}"
+    )
+
+
+def _escaped(odd: re.Match[str]) -> str:
+    number = ord(odd[0])
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that is no UTF-8
+        number -= 0xDC00
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+def _whole(text: bytes) -> bytes:
+    """Return JSON with ? for each half of a character."""
+    return json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace")
+
+
+REPORT: Kind[dict[str, Any]] = Kind("a process's report", "Report")
+MEMBER = "a process's name"
+SILENT = "the end of the last silence"
+NODE: Kind[dict[str, Any]] = Kind("a node's record", "NodeRecord")
+POST_MORTEM: Kind[dict[str, Any]] = Kind("a post-mortem", "PostMortem")
+VERDICT: Kind[dict[str, Any]] = Kind("the last verdict", "Verdict")
+PAUSED: Kind[dict[str, Any]] = Kind("what operators paused", "Paused")
+BEAT: Kind[dict[str, Any]] = Kind("a beat's tick", "Beat")
+ENTRY: Kind[dict[str, Any]] = Kind("a snapshot of the history", "Entry")
+ATTEMPT: Kind[dict[str, Any]] = Kind("a run", "Attempt")
+LETTER: Kind[dict[str, Any]] = Kind("a dead letter", "Letter")
+MESSAGE: Kind[dict[str, Any]] = Kind("a dead letter's message", "Message", parse=exact_json.loads)
+OUTAGE: Kind[dict[str, Any]] = Kind("the last outage", "Outage")
+COUNT = "what an outage cost"
+CRON_WINDOW: Kind[tuple[str, int, int, dict[str, Any]]] = Kind("a window of runs", "CronWindow")
+QUEUE = "a queue"
