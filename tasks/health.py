@@ -11,7 +11,7 @@ def check(self: Any) -> dict[str, Any]:
     `fleet` how many processes are seen and expected. `latency_ms`, `server`, `topology`, `circuit` and
     `outage_seconds` are of the process that was asked.
     """
-    report: dict[str, Any] = self.mongo.watch.check()
+    report: dict[str, Any] = self.mongo.watch.check(is_sent=True)
     return report
 
 

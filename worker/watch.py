@@ -43,10 +43,11 @@ class Watch:
         self._alone: dict[str, Any] = {}
         self._look_at = float("-inf")
 
-    def check(self) -> dict[str, Any]:
+    def check(self, *, is_sent: bool = False) -> dict[str, Any]:
         """Ping, read what the fleet reports, and return the verdict with its reasons and since when it holds.
 
-        Takes a few seconds at most, whatever is away. A change of verdict is logged once in the fleet.
+        `is_sent`: a message asks for it, and it is kept that one has arrived. Takes a few seconds at most,
+        whatever is away. A change of verdict is logged once in the fleet.
         """
         ping = self._mongo.check()
         topology, concern = ping.get("topology"), self._mongo.settings.effective_write_concern
@@ -79,7 +80,8 @@ class Watch:
             found = self._conclude_alone(judgement, is_cut_off=is_cut_off)
             return ping | found | {"fleet": coverage(fleet)}
         found = _settled(judgement, known.before, fleet.at)
-        kept = found | {"lasting": lasting, "cut_off": is_cut_off}
+        arrived_at = round(fleet.at, 3) if is_sent else known.before.get("arrived_at")
+        kept = found | {"lasting": lasting, "cut_off": is_cut_off, "arrived_at": arrived_at}
         _tried(lambda: self._keep(kept, known.before))
         return ping | found | {"fleet": coverage(fleet)}
 

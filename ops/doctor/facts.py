@@ -167,9 +167,10 @@ class Facts:
     `redis` what INFO tells. `unreadable` are the keys of records in Redis that cannot be read, by what they
     are; `refusal` is with which word Redis refuses to write, and `redis_refuses` what it does, as a
     predicate, where it answered and nothing could be seen. `lasting` is since when something is so, by what
-    and by process, as the last health check left it. `tasks` are hard limits of tasks by name, None for those
-    that have none. `broker` is kombu's name of its kind. `has_redis`: one is named for what is told of the
-    fleet, and `is_redis_the_broker`: it has the messages, too.
+    and by process, as the last health check left it, `check_arrived` when the last one came as a message.
+    `tasks` are hard limits of tasks by name, None for those that have none. `broker` is kombu's name of its
+    kind. `has_redis`: one is named for what is told of the fleet, and `is_redis_the_broker`: it has the
+    messages, too.
     """
 
     at: float
@@ -190,6 +191,7 @@ class Facts:
     refusal: str | None = None
     redis_refuses: str | None = None
     lasting: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    check_arrived: float | None = None
     unseen: Mapping[str, str] = field(default_factory=dict)
     broker: str = "redis"
     has_redis: bool = True

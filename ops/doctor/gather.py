@@ -77,6 +77,7 @@ def gather(app: Any, deadline: Deadline) -> Facts:
         redis_refuses=_refuses(app.mongo, looked),
         refusal=None if looked.value is None else looked.value.refusal,
         lasting={} if looked.value is None else looked.value.before.get("lasting", {}),
+        check_arrived=None if looked.value is None else looked.value.before.get("arrived_at"),
         unseen=_unseen(seen, looked, view.broker),
         broker=view.broker,
         has_redis=app.mongo.has_redis,

@@ -2,7 +2,13 @@
 
 from typing import Any
 
-_NAMES = ("long_hold_seconds", "server_connections", "ping_timeout_seconds", "history_days")
+_NAMES = (
+    "long_hold_seconds",
+    "server_connections",
+    "ping_timeout_seconds",
+    "history_days",
+    "health_interval_seconds",
+)
 
 
 def own_settings(settings: Any) -> dict[str, Any]:

@@ -132,7 +132,12 @@ def facts(*nodes: Node, **changes: Any) -> Facts:
     healthy = Facts(
         at=NOW,
         deployment="shop",
-        settings={"long_hold_seconds": 5.0, "server_connections": None},
+        settings={
+            "long_hold_seconds": 5.0,
+            "server_connections": None,
+            "health_interval_seconds": 10.0,
+        },
+        check_arrived=NOW - 4,
         nodes=present,
         ping=PING,
         server={

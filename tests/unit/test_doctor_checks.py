@@ -160,12 +160,13 @@ CASES: dict[str, tuple[Facts, str]] = {
     ),
     "queue-unconsumed": (facts(queues={"reports": Queue(4, 300.0)}), "4 messages in reports"),
     "backlog": (facts(queues={"celery": Queue(4, 300.0, ("w1@h",))}), "the oldest for 5 min"),
-    "queue-paused": (facts(node(gate={"mongo.data": "operator"})), "0 messages wait"),
+    "queue-paused": (facts(node(gate={"mongo.data": "operator"})), "is not known"),
     "beat-silent": (
         facts(beats=(Beat(95.0, 500.0, "h", 10, "Scheduler"),)),
         "95 s ago, by Scheduler on h, pid 10",
     ),
     "beat-doubled": (facts(beats=(Beat(1.0, 500.0, "h", 10, "Scheduler"), OTHER_BEAT)), "pid 11 on h"),
+    "check-missing": (facts(check_arrived=NOW - 95), "the last one came 95 s ago"),
     "beat-absent": (facts(beats=()), "0 pulses"),
     "clock-skew": (facts(node(at=NOW + 30)), "+30.5 s"),
     "timeout-missing": (with_option(waitQueueTimeoutMS=0), "waitQueueTimeoutMS 0"),
@@ -312,6 +313,26 @@ def test_nothing_of_a_hang_is_left_once_it_is_over() -> None:
 def test_mongodb_alone_is_judged_by_its_ping() -> None:
     assert ids(facts(nodes=None, ping=PING)) == ["redis-down"]
     assert ids(facts(nodes=(), ping=AWAY))[0] == "mongodb-down"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"beats": (Beat(1.0, 20.0, "h", 10, "Scheduler"),)},
+        {"beats": ()},
+        {"nodes": (node(started=NOW - 20),)},
+        {"settings": {"health_interval_seconds": 3600.0}, "check_arrived": NOW - 3700},
+    ],
+    ids=["beat is young", "no beat", "workers are young", "seldom"],
+)
+def test_a_health_check_is_missed_only_where_one_is_due(changes: dict[str, Any]) -> None:
+    assert "check-missing" not in ids(facts(**{"check_arrived": None, **changes}))
+
+
+def test_a_queue_that_nobody_consumes_is_why_no_health_check_arrives() -> None:
+    queues = {"mongo.health": Queue(40, 300.0)}
+    (found,) = diagnose(facts(queues=queues, check_arrived=None)).findings
+    assert (found.id, [one.id for one in found.explains]) == ("queue-unconsumed", ["check-missing"])
 
 
 WITHOUT_AOF = REDIS | {"aof_enabled": 0, "maxmemory": 1 << 20, "maxmemory_policy": "allkeys-lru"}

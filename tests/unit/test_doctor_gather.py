@@ -62,7 +62,7 @@ class View:
             "look",
             SimpleNamespace(
                 buried=[],
-                before={"lasting": {"missing": {"w1@h/1": 5.0}}},
+                before={"lasting": {"missing": {"w1@h/1": 5.0}}, "arrived_at": NOW - 4},
                 unreadable=self.unreadable_records,
                 refusal=None,
             ),

@@ -322,3 +322,16 @@ def test_without_redis_a_snapshot_is_of_this_process(world: World) -> None:
     world.is_away = True
     found = world.watch().snapshot()
     assert (found["coverage"], found["process"]["pid"]) == (None, 100)
+
+
+def test_it_is_kept_when_a_check_last_came_as_a_message() -> None:
+    """A process that judges since nobody else does is no sign of beat."""
+    world = World()
+    watch = world.watch()
+    watch.check()
+    assert world.documents["verdict"]["arrived_at"] is None
+    watch.check(is_sent=True)
+    arrived = world.documents["verdict"]["arrived_at"]
+    world.now += 60
+    watch.check()
+    assert world.documents["verdict"]["arrived_at"] == arrived == NOW

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ...text import count
+from ...text import agree, count
 from ..facts import Facts, Node, Queue
 from ..finding import Check, Finding, Severity
 from ..words import most, names, seconds
@@ -113,12 +113,15 @@ def gated(facts: Facts) -> Iterator[Finding]:
     }
     for name in sorted({queue for queue, _ in paused}):
         nodes = {node for queue, node in paused if queue == name}
-        depth = (facts.queues or {}).get(name, Queue(0, None)).depth
+        queue = (facts.queues or {}).get(name)
+        waits = "how many messages wait is not known"
+        if queue is not None:
+            waits = f"{count(queue.depth, 'message')} {agree(queue.depth, 'waits', 'wait')}"
         yield Finding(
             "queue-paused",
             Severity.NOTE,
             f"The queue {name} is paused by an operator.",
-            (f"on {names(nodes)}; {count(depth, 'message')} wait",),
+            (f"on {names(nodes)}; {waits}",),
             "It stays paused until somebody resumes it, over restarts too.",
             (f"celery -A APP mongo resume {name}",),
             where=frozenset({name}),
@@ -144,8 +147,20 @@ def _line(name: str, queue: Queue) -> str:
 
 
 CHECKS = (
-    Check("slots-busy", "Is a slot free?", slots_busy, needs=("nodes", "queues"), explains=("backlog",)),
-    Check("queue-unconsumed", "Is every queue consumed?", unconsumed, needs=("nodes", "queues")),
+    Check(
+        "slots-busy",
+        "Is a slot free?",
+        slots_busy,
+        needs=("nodes", "queues"),
+        explains=("backlog", "check-missing"),
+    ),
+    Check(
+        "queue-unconsumed",
+        "Is every queue consumed?",
+        unconsumed,
+        needs=("nodes", "queues"),
+        explains=("check-missing",),
+    ),
     Check("backlog", "Are messages taken soon?", backlog, needs=("nodes", "queues")),
     Check("queue-paused", "Is a queue paused by an operator?", gated, needs=("nodes",)),
 )

@@ -9,6 +9,8 @@ from ..words import seconds
 SILENT_SECONDS = 30.0
 """Beat ticks every 5 s or more often; a new leader takes some 15 s."""
 
+HEALTH_QUEUE = "mongo.health"
+
 
 def silent(facts: Facts) -> Iterator[Finding]:
     """A beat that ticked and does not any more."""
@@ -70,6 +72,40 @@ def doubled(facts: Facts) -> Iterator[Finding]:
     )
 
 
+def unheard(facts: Facts) -> Iterator[Finding]:
+    """Beat ticks, workers are there, and no health check of beat's comes to any."""
+    interval = facts.settings.get("health_interval_seconds") or 0.0
+    limit = max(SILENT_SECONDS, 3 * interval)
+    ticking = [beat for beat in facts.beats or () if beat.silence <= SILENT_SECONDS and beat.age > limit]
+    waiting = [process for process in facts.present if process.age(facts.at) > limit]
+    last = facts.check_arrived
+    if not ticking or not waiting or (last is not None and facts.at - last <= limit):
+        return
+    if facts.refusal is not None:
+        # Nothing is kept then, of a check that arrived neither.
+        return
+    yield Finding(
+        "check-missing",
+        Severity.DEGRADED,
+        "No health check arrives, though beat ticks.",
+        (
+            "none has ever arrived" if last is None else f"the last one came {seconds(facts.at - last)} ago",
+            f"one is due every {seconds(interval)}; beat ticked {seconds(ticking[0].silence)} ago, for "
+            f"{seconds(ticking[0].age)} so far",
+        ),
+        "Beat cannot send it, it goes where nobody takes it, or it expires before a slot is free. Your own "
+        "periodic tasks may fare alike; the fleet is judged by its processes alone meanwhile.",
+        (
+            "beat's log: does sending fail (QueueNotFound, task_create_missing_queues, a broker that "
+            "refuses)? Try the same here:",
+            "celery -A APP call mongo.health.check",
+            "celery -A APP inspect active_queues  # does a worker consume mongo.health, of beat's broker?",
+            "celery -A APP mongo processes  # are all slots busy?",
+        ),
+        where=frozenset({HEALTH_QUEUE}),
+    )
+
+
 CHECKS = (
     Check(
         "beat-silent",
@@ -79,5 +115,6 @@ CHECKS = (
         practice="Regularly check connection health",
     ),
     Check("beat-doubled", "Does only one beat tick?", doubled, needs=("beats",)),
+    Check("check-missing", "Do health checks arrive?", unheard, needs=("nodes", "beats")),
     Check("beat-absent", "Is there a beat?", absent, needs=("beats",)),
 )
