@@ -25,6 +25,7 @@ from tests.unit.doctor_facts import RECORD
 from tests.unit.fleet_reports import report
 from worker.attempts import Attempt, Attempts, Delivered
 from worker.beat_pulse import BeatPulse
+from worker.copies import Copies
 from worker.dead_letters import Letter
 from worker.deliveries import Deliveries
 from worker.process import Mongo, Place
@@ -125,7 +126,7 @@ def site(mongo: LocalServer, redis: LocalServer) -> Iterator[Site]:
     app: Any = Celery("attacked", broker=redis.uri, set_as_current=False)
     app.mongo, stores = made, Stores.of(settings)
     made.view = View(app, made, stores)
-    made.deliveries = Deliveries.of(made, stores)
+    made.deliveries, made.copies = Deliveries.of(made, stores), Copies(app)
     close, made.close = made.close, lambda *_seconds: False
     with redis_py.Redis.from_url(redis.uri) as client:
         yield Site(app, made, Watch(made.view), stores, client, settings.key)
