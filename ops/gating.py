@@ -23,7 +23,7 @@ def gate(call: Call, queue: str | None, node: str | None, *, pause: bool) -> Ans
     if not nodes:
         raise Unseen("no node reports" if node is None else f"no node {node} reports")
     command, seconds = "mongo_pause" if pause else "mongo_resume", min(_ASK_SECONDS, call.deadline.left)
-    replies = view.ask(command, nodes=nodes, seconds=seconds, queue=queue)
+    replies = view.ask(command, nodes=nodes, seconds=seconds, queue=queue, everywhere=node is None)
     told = {name: reply["queues"] for name, reply in replies.items() if "ok" in reply}
     gates: dict[str, Any] = {}
     while True:

@@ -10,6 +10,7 @@ from typing import Any
 from celery.worker.control import control_command, inspect_command
 
 from . import node_view, pauses
+from .addressed import is_addressed
 from .board import Board
 from .board_row import Command
 from .node_view import Now
@@ -57,15 +58,19 @@ def mongo_ping(state: Any, **_kwargs: Any) -> dict[str, Any]:
 
 
 @control_command(args=[("queue", str)], signature="[queue]")
-def mongo_pause(state: Any, queue: str | None = None, **_kwargs: Any) -> dict[str, Any]:
-    """Leave a gated queue (default: all of them) alone until mongo_resume, over restarts too."""
-    return _pause(state, queue, pause=True)
+def mongo_pause(
+    state: Any, queue: str | None = None, everywhere: bool = False, **_kwargs: Any
+) -> dict[str, Any]:
+    """Leave a gated queue (default: all) alone until mongo_resume; without -d on later nodes, too."""
+    return _pause(state, queue, pause=True, everywhere=everywhere)
 
 
 @control_command(args=[("queue", str)], signature="[queue]")
-def mongo_resume(state: Any, queue: str | None = None, **_kwargs: Any) -> dict[str, Any]:
+def mongo_resume(
+    state: Any, queue: str | None = None, everywhere: bool = False, **_kwargs: Any
+) -> dict[str, Any]:
     """Consume a gated queue (default: all of them) again that mongo_pause paused."""
-    return _pause(state, queue, pause=False)
+    return _pause(state, queue, pause=False, everywhere=everywhere)
 
 
 @control_command(args=[("replace", str)], signature="[replace=true]")
@@ -78,7 +83,8 @@ def mongo_reconnect(state: Any, replace: str | bool = False, **_kwargs: Any) -> 
     return _request(state, command, when="within 2 s of its next tick")
 
 
-def _pause(state: Any, queue: str | None, *, pause: bool) -> dict[str, Any]:
+def _pause(state: Any, queue: str | None, *, pause: bool, everywhere: bool) -> dict[str, Any]:
+    """Note an order; `everywhere`: for the deployment, although the command names its nodes."""
     board, gated = _board(state), state.app.mongo.settings.gated_queues
     if board is None:
         return _NO_BOARD
@@ -87,9 +93,11 @@ def _pause(state: Any, queue: str | None, *, pause: bool) -> dict[str, Any]:
         return {"error": f"no gated queue of this node (CELERY_PYMONGO_GATED_QUEUES: {names})"}
     queues = gated if queue is None else (queue,)
     known = pauses.Known.read(board.paused)
-    board.orders = pauses.add(pauses.Orders.read(board.orders), known, queues, pause=pause).text()
-    verb = "paused" if pause else "resumed"
-    told = f"{verb} {', '.join(queues)}; kept over restarts from the next tick on"
+    for_all = everywhere or not is_addressed()
+    orders = pauses.Orders.read(board.orders)
+    board.orders = pauses.add(orders, known, queues, pause=pause, everywhere=for_all).text()
+    verb, where = "paused" if pause else "resumed", "every node" if for_all else "this node"
+    told = f"{verb} {', '.join(queues)} on {where}; kept over restarts from the next tick on"
     return {"ok": told, "queues": list(queues)}
 
 

@@ -1,8 +1,9 @@
-"""What operators paused: the queues that a node leaves alone until they say otherwise, across its restarts.
+"""What operators paused: the queues that nodes leave alone until they say otherwise, across restarts.
 
-MAIN hears an operator and may not wait for Redis; its processes may. So MAIN writes orders on the board, the
-first living process of the node carries them to Redis at its tick and writes back what stands there, and
-MAIN goes by both. Per queue the last word counts, by Redis' clock. Pure.
+An order is for every node of the deployment, whatever they are called, or for those that it names. MAIN
+hears an operator and may not wait for Redis; its processes may. So MAIN writes orders on the board, the first
+living process of the node carries them to Redis at its tick and writes back what stands there, and MAIN goes
+by both. Per queue the last word counts, by Redis' clock, whichever of the two it is for. Pure.
 """
 
 import json
@@ -11,7 +12,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Said = Mapping[str, tuple[bool, float]]
-"""By queue: whether it is paused, and when that was said, unix seconds by Redis' clock."""
+"""By queue, as `key` names it: whether it is paused, and when that was said, unix seconds by Redis' clock."""
+
+_EVERYWHERE = "*"
+
+
+def key(queue: str, *, everywhere: bool) -> str:
+    """Return the name of a queue in an order for this node, or for every node of the deployment."""
+    return f"{_EVERYWHERE}{queue}" if everywhere else queue
+
+
+def is_everywhere(name: str) -> bool:
+    """Say whether a name is of an order for every node."""
+    return name.startswith(_EVERYWHERE)
+
+
+def queue_of(name: str) -> str:
+    """Return the queue that a name of an order is about."""
+    return name.removeprefix(_EVERYWHERE)
 
 
 @dataclass(frozen=True)
@@ -64,30 +82,42 @@ def _is_word(value: Any) -> bool:
     return False
 
 
-def add(orders: Orders, known: Known | None, queues: Collection[str], *, pause: bool) -> Orders:
-    """Return the orders with one more; those that were carried are left out."""
+def add(
+    orders: Orders,
+    known: Known | None,
+    queues: Collection[str],
+    *,
+    pause: bool,
+    everywhere: bool = False,
+) -> Orders:
+    """Return the orders with one more; those that were carried, or that it takes back, are left out."""
     pending = {} if known is not None and known.number >= orders.number else orders.wanted
-    return Orders(orders.number + 1, {**pending, **dict.fromkeys(queues, pause)})
+    kept = {name: word for name, word in pending.items() if queue_of(name) not in queues}
+    return Orders(orders.number + 1, kept | {key(queue, everywhere=everywhere): pause for queue in queues})
 
 
 def carry(orders: Orders, known: Known | None, stored: Said, *, now: float) -> Known:
     """Return what counts from now on: of what stands on either side the later, and then the new orders.
 
-    What Redis has lost since comes back from the board.
+    What Redis has lost since comes back from the board. Of two words about a queue, one for this node and one
+    for all, the earlier is left out.
     """
     merged = dict(stored)
-    for queue, word in (known.said if known else {}).items():
-        merged[queue] = max(word, merged.get(queue, word), key=lambda one: one[1])
+    for name, word in (known.said if known else {}).items():
+        merged[name] = max(word, merged.get(name, word), key=lambda one: one[1])
     if known is None or orders.number > known.number:
-        merged |= {queue: (pause, now) for queue, pause in orders.wanted.items()}
-    return Known(orders.number, merged)
+        merged |= {name: (pause, now) for name, pause in orders.wanted.items()}
+    counting: dict[str, str] = {}
+    for name in sorted(merged, key=lambda name: merged[name][1]):
+        counting[queue_of(name)] = name
+    return Known(orders.number, {name: word for name, word in merged.items() if name in counting.values()})
 
 
 def paused(orders: Orders, known: Known | None) -> set[str] | None:
     """Return the paused queues; None where that is not known yet."""
     if known is None and not orders.number:
         return None
-    stands = {queue: pause for queue, (pause, _) in (known.said if known else {}).items()}
+    stands = {queue_of(name): pause for name, (pause, _) in (known.said if known else {}).items()}
     if known is None or orders.number > known.number:
-        stands |= orders.wanted
+        stands |= {queue_of(name): pause for name, pause in orders.wanted.items()}
     return {queue for queue, pause in stands.items() if pause}

@@ -158,15 +158,31 @@ class Presence:
         if board is None:
             return
         orders, known = pauses.Orders.read(board.orders), pauses.Known.read(board.paused)
-        found: list[pauses.Known] = []
+        for_all = self._carried(PAUSED, orders, known, now=now)
+        if known is None and for_all is None:
+            return
+        of_node = self._carried(f"{PAUSED}:{self._origin.node}", orders, for_all or known, now=now)
+        # What one of them cannot take, or does not tell, stands on the board until it does.
+        found = of_node or for_all
+        if found is not None and found != known:
+            board.paused = found.text()
+
+    def _carried(
+        self, name: str, orders: pauses.Orders, known: pauses.Known | None, *, now: float
+    ) -> pauses.Known | None:
+        """Take what is known to one of Redis' documents, for all nodes or for this one, and what stands there
+        to what is known; None where Redis fails.
+        """
+        everywhere, found = name == PAUSED, known
 
         def change(stored: dict[str, Any]) -> dict[str, Any]:
-            found.append(pauses.carry(orders, known, pauses.said(stored), now=now))
-            return dict(found[-1].said)
+            nonlocal found
+            said = {pauses.key(q, everywhere=everywhere): word for q, word in pauses.said(stored).items()}
+            found = pauses.carry(orders, known, said, now=now)
+            own = {n: word for n, word in found.said.items() if pauses.is_everywhere(n) is everywhere}
+            return stored | {pauses.queue_of(n): word for n, word in own.items()}
 
-        kept = self._publisher.amend(records.PAUSED, f"{PAUSED}:{self._origin.node}", change)
-        if kept is not None and found[-1] != known:
-            board.paused = found[-1].text()
+        return None if self._publisher.amend(records.PAUSED, name, change) is None else found
 
     def _moment(self, now: float, busy: list[int]) -> report.Moment:
         mongo, link = self._mongo, self._mongo.link

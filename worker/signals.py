@@ -18,7 +18,7 @@ from typing import Any
 from celery import Celery, signals
 from celery.concurrency import get_implementation
 
-from . import app_redis, broker, events, node_record, own_queues, receivers
+from . import addressed, app_redis, broker, events, node_record, own_queues, receivers
 from .advice import advise
 from .attribution import Attribution
 from .board import RECORD_BYTES, Board, NoBoardError
@@ -96,6 +96,7 @@ class Lifecycle:
         """In MAIN, before anything of the worker exists: -Q and -X still have their say on our queues."""
         self._agent.start(sender)
         own_queues.consume(instance.app)
+        addressed.note(instance.app)
 
     def beat_init(self, sender: Any, **_kwargs: Any) -> None:
         """In a process of beat's own."""

@@ -13,8 +13,9 @@ from ..rounds import node_option
 def pause(call: Call, queue: str | None, node: str | None) -> Answer:
     """Leave gated queues alone, on every node, until `resume`.
 
-    Their messages wait in the broker; tasks that run end as they would. It lasts over restarts. QUEUE is
-    one of CELERY_PYMONGO_GATED_QUEUES; by default all of them. Waits until each node does so.
+    Their messages wait in the broker; tasks that run end as they would. It lasts over restarts, and holds for
+    nodes that start later under any name; with --node for the nodes of these names. QUEUE is one of
+    CELERY_PYMONGO_GATED_QUEUES; by default all of them. Waits until each node does so.
 
     Exit codes: 0 every node did, 1 some did, 3 none is known to.
 

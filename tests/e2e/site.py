@@ -73,9 +73,15 @@ class Site:
 
     @contextmanager
     def node(
-        self, kind: str, *, env: Mapping[str, str] | None = None, concurrency: int = 2, **conf: Any
+        self,
+        kind: str,
+        *,
+        env: Mapping[str, str] | None = None,
+        concurrency: int = 2,
+        name: str = "w1",
+        **conf: Any,
     ) -> Iterator[Node]:
-        """Run a worker; `conf` is Celery's, `env` wins over what the site sets."""
+        """Run a worker of this name; `conf` is Celery's, `env` wins over what the site sets."""
         # Unique on this host: what a killed worker leaves is found by the deployment's name.
         deployment = f"d{os.getpid()}-{len(list(self.folder.iterdir()))}"
         environment = (
@@ -84,7 +90,7 @@ class Site:
         pool = "prefork" if kind in ("fork", "spawn") else kind
         log = self.folder / f"{deployment}-{kind}.log"
         queues = (QUEUE, "mongo.health")
-        worker = Worker(self.module, log, pool, concurrency, queues, environment, options=_ALONE)
+        worker = Worker(self.module, log, pool, concurrency, queues, environment, options=_ALONE, name=name)
         with worker:
             yield Node(kind, deployment, worker, self.sender(environment), self.module)
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from celery.worker.control import Panel
+from kombu.pidbox import Mailbox
 
-from worker import board_file, control, node_view, pauses
+from worker import addressed, board_file, control, node_view, pauses
 from worker.board import Board
 from worker.board_row import Command
 from worker.mongo.circuit import CircuitState
@@ -123,6 +124,30 @@ def test_a_pause_is_of_one_queue_or_of_all_that_are_gated(board):
     assert paused(board) == {"mongo.data", "bills"}
     assert "resumed bills" in ask(board, "mongo_resume", queue="bills")["ok"]
     assert paused(board) == {"mongo.data"}
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments", "name", "where"),
+    [
+        ({"destination": None}, {}, "*bills", "on every node"),
+        ({"destination": ["w1@h"]}, {}, "bills", "on this node"),
+        ({"pattern": "w*", "matcher": "glob"}, {}, "bills", "on this node"),
+        ({"destination": ["w1@h"]}, {"everywhere": True}, "*bills", "on every node"),
+    ],
+)
+def test_a_command_that_names_no_node_is_for_those_that_start_later_too(
+    board, message, arguments, name, where
+):
+    settings = SimpleNamespace(gated_queues=GATED)
+    state = SimpleNamespace(app=SimpleNamespace(mongo=SimpleNamespace(board=board, settings=settings)))
+    make: Any = addressed.Node
+    node = make("w1@h", state=state, handlers=Panel.data, mailbox=Mailbox("celery"))
+    node.adjust_clock = lambda _clock: None
+    command = {"method": "mongo_pause", "arguments": {"queue": "bills", **arguments}}
+    told = node.handle_message(command | message)
+    assert where in told["ok"]
+    assert pauses.Orders.read(board.orders).wanted == {name: True}
+    assert not addressed.is_addressed()
 
 
 @pytest.mark.parametrize(("queue", "gated"), [("celery", GATED), (None, ())])

@@ -69,6 +69,7 @@ LEVELS: list[set[str]] = [
     {"headcount", "gate", "presence", "reporter", "run"},
     {"overrides"},
     {"stand_in"},
+    {"addressed"},
     {"control", "signals", "task", "beat"},
     {"installer"},
     {"celery"},

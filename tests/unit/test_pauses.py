@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.pauses import Known, Orders, add, carry, paused, said
+from worker.pauses import Known, Orders, add, carry, key, paused, said
 
 NAMES = st.sampled_from(["a", "b", "c"])
 
@@ -67,6 +67,28 @@ def test_carrying_twice_changes_nothing_more(
     known = carry(orders, None, stored, now=200.0)
     assert carry(orders, known, known.said, now=300.0) == known
     assert carry(orders, known, stored, now=300.0) == known
+
+
+def test_of_an_order_for_all_nodes_and_one_for_this_node_the_later_counts() -> None:
+    everywhere = key("a", everywhere=True)
+    orders = add(Orders(), None, ["a"], pause=True, everywhere=True)
+    assert paused(orders, None) == {"a"}
+    known = carry(orders, None, {"a": (False, 5.0)}, now=10.0)
+    assert known.said == {everywhere: (True, 10.0)}
+    assert paused(orders, known) == {"a"}
+    orders = give(orders, "a", known, pause=False)
+    known = carry(orders, known, {everywhere: (True, 10.0)}, now=20.0)
+    assert known.said == {"a": (False, 20.0)}
+    assert paused(orders, known) == set()
+    assert paused(orders, carry(orders, known, {everywhere: (True, 30.0)}, now=40.0)) == {"a"}
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_an_order_takes_back_one_that_nobody_has_carried_yet(everywhere: bool) -> None:
+    orders = add(Orders(), None, ["a", "b"], pause=True, everywhere=not everywhere)
+    orders = add(orders, None, ["a"], pause=False, everywhere=everywhere)
+    assert paused(orders, None) == {"b"}
+    assert len(orders.wanted) == 2
 
 
 def test_both_travel_as_text() -> None:

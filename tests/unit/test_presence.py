@@ -218,11 +218,23 @@ def test_what_main_was_told_stands_in_redis_after_a_tick(world: World) -> None:
     presence = world.enter()
     pause(world, "mongo.data", pause=True)
     presence.tick(1.0)
-    assert world.publisher.documents == {f"paused:{NODE}": {"mongo.data": [True, 1.0]}}
+    assert world.publisher.documents == {"paused": {}, f"paused:{NODE}": {"mongo.data": [True, 1.0]}}
     pause(world, "mongo.data", pause=False)
     presence.tick(2.0)
-    assert world.publisher.documents == {f"paused:{NODE}": {"mongo.data": [False, 1.0]}}
+    assert world.publisher.documents[f"paused:{NODE}"] == {"mongo.data": [False, 1.0]}
     assert paused(world) == set()
+
+
+def test_what_every_node_was_told_stands_for_nodes_of_any_name(world: World) -> None:
+    presence = world.enter()
+    orders = pauses.add(pauses.Orders(), None, ["mongo.data"], pause=True, everywhere=True)
+    world.board.orders = orders.text()
+    presence.tick(1.0)
+    assert world.publisher.documents == {"paused": {"mongo.data": [True, 1.0]}, f"paused:{NODE}": {}}
+    world.board.orders, world.board.paused = "", ""
+    world.publisher.documents = {"paused": {"mongo.data": [True, 1.0]}, "paused:another@h": {}}
+    presence.tick(2.0)
+    assert paused(world) == {"mongo.data"}
 
 
 def test_an_order_that_redis_did_not_take_is_carried_later_and_counts_meanwhile(world: World) -> None:
@@ -231,7 +243,7 @@ def test_an_order_that_redis_did_not_take_is_carried_later_and_counts_meanwhile(
     pause(world, "mongo.data", pause=True)
     world.publisher.is_away = True
     presence.tick(2.0)
-    assert world.publisher.documents == {f"paused:{NODE}": {}}
+    assert world.publisher.documents == {"paused": {}, f"paused:{NODE}": {}}
     assert paused(world) == {"mongo.data"}
     world.publisher.is_away = False
     presence.tick(3.0)
