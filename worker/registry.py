@@ -35,7 +35,7 @@ MOST_PROCESSES = 50_000
 """Of a fleet: those that reported last are read."""
 
 PAUSED = "paused"
-"""What the documents begin with that hold what operators paused, by node."""
+"""The document that holds what operators paused on every node; those of one node have its name behind it."""
 
 AHEAD_SECONDS = 60.0
 """How far a moment may lie ahead of Redis' clock, which a failover may put back; what lies further ahead
@@ -188,8 +188,9 @@ class Registry:
         return self._by_name(records.NODE, {name: self._key("node", name) for name in names})
 
     def paused(self, nodes: Sequence[str]) -> Read[dict[str, dict[str, Any]]]:
-        """Return what operators paused on these nodes, as far as anything was."""
-        return self._by_name(records.PAUSED, {node: self.document_key(f"{PAUSED}:{node}") for node in nodes})
+        """Return what operators paused on these nodes, and under "" on all, as far as anything was."""
+        names = {"": PAUSED} | {node: f"{PAUSED}:{node}" for node in nodes}
+        return self._by_name(records.PAUSED, {node: self.document_key(name) for node, name in names.items()})
 
     def server(self) -> dict[str, Any]:
         """Return what this Redis tells of itself, see `redis_server.describe`."""

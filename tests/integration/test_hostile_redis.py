@@ -59,7 +59,8 @@ class Site:
         stores.registry.introduce(NODE, json.dumps(RECORD))
         BeatPulse(self.redis, self.key).beat("Scheduler")
         stores.registry.bury(mortem(now))
-        stores.registry.store("paused:" + NODE, {"mongo.data": [False, now]})
+        for name in ("paused", f"paused:{NODE}"):
+            stores.registry.store(name, {"mongo.data": [False, now]})
         stores.history.append({"at": now, "totals": {"rate": {"checked_out": 1.0}}})
         self.mongo.deliveries.letters.put(letter(), json.dumps({"task": "shop.sell", "options": {}}))
         self.redis.set(
@@ -226,7 +227,7 @@ def test_records_of_a_later_version_are_read(site: Site) -> None:
     """A rolling upgrade: each record has a field more. What is paused has queues for names."""
     site.fill()
     for name in site.redis.scan_iter(f"{site.key('x')[:-1]}*"):
-        is_record = site.redis.type(name) == b"string" and b":paused:" not in name
+        is_record = site.redis.type(name) == b"string" and b":paused" not in name
         if is_record and (text := site.redis.get(name))[:1] == b"{":
             site.redis.set(name, json.dumps(newer(json.loads(text))))
     site.redis.hset(site.key("dead-letter", "7"), "letter", json.dumps(newer(LETTER)))
