@@ -219,12 +219,12 @@ def _settings(pools: Sequence[Pool]) -> Iterator[str]:
 def _guide(pools: Sequence[Pool]) -> dict[str, Any]:
     """Return the guide's formula for the busiest pool beside ours, and where it errs."""
     if not pools:
-        return {"formula": GUIDE_FORMULA, "gives": None, "errs": list(_ERRORS)}
+        return {"formula": GUIDE_FORMULA, "gives": None, "errs": []}
     pool = max(pools, key=lambda pool: pool.load.recommended)
     concurrent = pool.load.concurrency or max(1, math.ceil(pool.load.in_use))
     gives = guide(concurrent, pool.load.hold)
     raw = concurrent * pool.load.hold * _GUIDE_MARGIN
-    errs = [f"here: {concurrent} x {pool.load.hold:g} s x 1.5 = {raw:.3g}, clamped to {gives}", *_ERRORS]
+    errs = [f"{concurrent} x {pool.load.hold:g} s x 1.5 = {raw:.3g}, clamped to {gives}"]
     if pool.kind in ONE_TASK:
         errs.append(
             f"a {pool.kind} process runs one task at a time: of {gives} connections it can use one and the "
@@ -234,12 +234,3 @@ def _guide(pools: Sequence[Pool]) -> dict[str, Any]:
 
 
 GUIDE_FORMULA = "concurrent requests x average duration x 1.5, from 10 to 100"
-
-_ERRORS = (
-    "concurrent requests are a number of connections already; times a duration they are none. Little's law "
-    "multiplies requests per second",
-    "its own example, 20 x 0.1 s x 1.5 = 3, is raised to 10: the floor hides the formula nearly always",
-    "a margin of 1.5 is too little where few are in use and too much where many are: the 99th percentile of "
-    "1 is 4, of 100 is 124",
-    "it knows neither how many processes there are nor what the server takes",
-)

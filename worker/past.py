@@ -15,6 +15,7 @@ from pymongo.errors import PyMongoError
 from redis import RedisError
 
 from . import records, redis_words
+from .drill_notes import DrillNotes, Noted
 from .history import Entry, History
 from .mongo.reasons import summary
 from .records import Unreadable, UnreadableError
@@ -69,6 +70,7 @@ class Past:
     until: float
     rows: list[Row] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
+    drills: list[Noted] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,13 @@ class Question:
     seconds: float
 
 
-def read(history: History, collection: Callable[[], Any] | None, asked: Question) -> Past:
+def read(
+    history: History,
+    collection: Callable[[], Any] | None,
+    asked: Question,
+    *,
+    drills: DrillNotes | None = None,
+) -> Past:
     """Return what was in a span; never raises for Redis or MongoDB.
 
     `collection` gives that of the history that lasts, None where none is kept.
@@ -99,6 +107,7 @@ def read(history: History, collection: Callable[[], Any] | None, asked: Question
         steps = {path: path.split(".") for path in asked.fields}
         bad: list[Unreadable] = []
         past.rows = [_row(entry, steps) for entry in _before(history, past, ends_at, bad)]
+        past.drills = [] if drills is None else drills.read(since=past.since, until=past.until)
         if bad:
             recent.problem = recent.problem or records.words(bad)
     except (RedisError, OSError, UnreadableError) as error:

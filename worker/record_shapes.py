@@ -432,6 +432,16 @@ class Outage(TypedDict):
 Paused = Annotated[dict[Name, tuple[bool, Moment]], Field(max_length=1000)]
 """By queue: whether an operator paused it, and when that was said."""
 
+
+@with_config(RULES)
+class Drill(TypedDict):
+    """What a drill notes of itself."""
+
+    id: Name
+    name: Name
+    seconds: Seconds
+
+
 CronWindow = tuple[Name, Count, Annotated[int, Field(ge=1, le=10_000_000)], Document]
 """Slug, window, seconds, configuration."""
 

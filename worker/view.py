@@ -26,6 +26,7 @@ from . import (
 )
 from .amqp_queues import AmqpQueues
 from .beat_pulse import newest
+from .drill_notes import DrillNotes
 from .fleet import Fleet, assess
 from .history import collection_name
 from .mongo import asked, server_connections
@@ -141,7 +142,13 @@ class View:
         """Return what the fleet was in a span, from Redis and, where that is older, from MongoDB."""
         settings = self.mongo.settings
         asked = past.Question(fields, span, settings.snapshot_interval_seconds, seconds)
-        return past.read(self.stores.history, self.kept if settings.history_days else None, asked)
+        kept = self.kept if settings.history_days else None
+        return past.read(self.stores.history, kept, asked, drills=self.drill_notes)
+
+    @property
+    def drill_notes(self) -> DrillNotes:
+        """What drills note of themselves."""
+        return DrillNotes(self.stores.client, self.mongo.settings.key)
 
     # -- settings ----------------------------------------------------------------------------------
 

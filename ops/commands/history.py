@@ -46,8 +46,8 @@ def history(call: Call, since: When, until: When, png: Path | None, **shown: Any
     """Show what the fleet was: load, pools, waits, processes.
 
     The last two days come from Redis, also while MongoDB is down; what is older comes from MongoDB. The axis
-    marks times without a snapshot (░) and those in which some (▒) or all (█) processes could not reach
-    MongoDB. A value is what was worst in its step, or the average where that says more.
+    marks times without a snapshot (░), those in which some (▒) or all (█) processes could not reach MongoDB,
+    and drills (▚). A value is what was worst in its step, or the average where that says more.
 
     Exit codes: 0 all of it was read; 1 a part; 3 nothing could be.
 

@@ -63,7 +63,7 @@ def render(told: Mapping[str, Any]) -> "RenderableType":
         _headline(told),
         _pools(told["pools"]) if told["pools"] else None,
         tables.facts({"set": "\n".join(told["settings"]) or None, "fleet": _fleet(told["fleet"])}),
-        _guide(told["guide"]),
+        None if told["guide"]["gives"] is None else _guide(told["guide"]),
     )
 
 
@@ -121,10 +121,10 @@ def _guide(guide: Mapping[str, Any]) -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
-    gives = "" if guide["gives"] is None else f" gives {guide['gives']} here"
     lines = Table.grid(padding=(0, 1, 0, 0))
     lines.add_column(no_wrap=True)
     lines.add_column()
     for text in guide["errs"]:
         lines.add_row("  -", Text(text))
-    return Group(Text(f"the usual guide's formula ({guide['formula']}){gives}. Where it errs:"), lines)
+    title = f"the usual guide's formula ({guide['formula']}) gives {guide['gives']} here:"
+    return Group(Text(title), lines)

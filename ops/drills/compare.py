@@ -52,7 +52,7 @@ def run(
         raise Refused(
             f"{turns} turns of {LEAST_SECONDS:g} s at least need --seconds {turns * LEAST_SECONDS:g}"
         )
-    with ground(mongo, terms) as found, ExitStack() as stack:
+    with ground(mongo, terms, name="compare") as found, ExitStack() as stack:
         sides = [Side(each, stack.enter_context(found.loaded(dict(each.options)))) for each in configurations]
         with caller.interrupts.allowed():
             for number, side in enumerate(order(sides, rounds)):

@@ -8,7 +8,7 @@ from .interrupts import Caller
 
 def run(mongo: Any, terms: Terms, caller: Caller, *, queries: int) -> dict[str, Any]:
     """Run the drill with the options of the app's own client and return its document."""
-    with ground(mongo, terms) as found, found.loaded({}) as load:
+    with ground(mongo, terms, name="concurrency") as found, found.loaded({}) as load:
         with caller.interrupts.allowed():
             outcome = load.run(seconds=terms.seconds, times=queries)
         body = {

@@ -77,7 +77,7 @@ def run(
     options: dict[str, Any] = {"maxPoolSize": pool, "minPoolSize": 0}
     if queue_timeout_ms is not None:
         options["waitQueueTimeoutMS"] = queue_timeout_ms
-    with ground(mongo, terms) as found:
+    with ground(mongo, terms, name="exhaust") as found:
         watched = Watched(mongo.view, f"{found.drills.node}/0")
         with _process(found, options, watched.member, mongo.view) as child, caller.interrupts.allowed():
             told = _greeting(child)

@@ -1,5 +1,6 @@
 """What every drill stands on: a server that answers, a setting where it may run, a database of its own."""
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from typing import Any
 
 import pymongo
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
+from redis import RedisError
 
 from . import safety, site
 from .refused import Refused, Unreachable
@@ -121,13 +123,27 @@ class Load:
 
 
 @contextmanager
-def ground(mongo: Any, terms: Terms) -> Iterator[Ground]:
-    """Hand out the ground of a drill, of which nothing is left afterwards; `mongo` is `app.mongo`.
+def _in_history(notes: Any, name: str, seconds: float) -> Iterator[None]:
+    """Mark the drill in the history; where Redis is away there is none either."""
+    drill_id = uuid.uuid4().hex
+    with suppress(RedisError, OSError):
+        notes.note(drill_id, name, seconds=seconds)
+    try:
+        yield
+    finally:
+        with suppress(RedisError, OSError):
+            notes.note(drill_id, name, seconds=0)
+
+
+@contextmanager
+def ground(mongo: Any, terms: Terms, *, name: str) -> Iterator[Ground]:
+    """Hand out the ground of the drill of this name, of which nothing is left afterwards but a mark in the
+    history; `mongo` is `app.mongo`.
 
     Raises Refused with a sentence, and Unreachable where MongoDB does not answer.
     """
     settings, drills = mongo.settings, mongo.drills
-    name = safety.database(terms.database, settings.mongodb_database)
+    database = safety.database(terms.database, settings.mongodb_database)
     with drills.client({}, concurrency=1) as client:
         site.connect(client, drills.reason)
         marks = safety.production(
@@ -135,12 +151,15 @@ def ground(mongo: Any, terms: Terms) -> Iterator[Ground]:
         )
         safety.permit(marks, yes=terms.yes)
         try:
-            with site.prepared(client, name, seconds=terms.seconds) as made:
+            with (
+                site.prepared(client, database, seconds=terms.seconds) as made,
+                _in_history(mongo.view.drill_notes, name, terms.seconds),
+            ):
                 yield Ground(drills, terms, made, drills.server(client), marks)
         except OperationFailure as error:
             # The code alone: the text of an operation's error may quote documents.
             raise Refused(
-                f"MongoDB refuses the drill (code {error.code}); its user needs readWrite on {name}"
+                f"MongoDB refuses the drill (code {error.code}); its user needs readWrite on {database}"
             ) from None
         except (PyMongoError, OSError) as error:
             raise Unreachable(f"MongoDB stopped answering: {drills.reason(error)}") from None

@@ -58,7 +58,7 @@ class Samples:
 
 def run(mongo: Any, terms: Terms, caller: Caller, *, writes: int) -> dict[str, Any]:
     """Run the drill with the options of the app's own client and return its document; each second is told."""
-    with ground(mongo, terms) as found, found.loaded({}, writes=writes) as load:
+    with ground(mongo, terms, name="workload") as found, found.loaded({}, writes=writes) as load:
         samples = Samples(load, caller.tell)
         with caller.interrupts.allowed():
             outcome = load.run(seconds=terms.seconds, look=samples.look)

@@ -23,12 +23,14 @@ _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _AXIS = {
     "none": ("·", "dim"),
     "": ("─", "dim"),
+    "drill": ("▚", "cyan"),
     "gap": ("░", "dim"),
     "partial": ("▒", "yellow"),
     "outage": ("█", "bold red"),
 }
-_RANK = ("", "none", "gap", "partial", "outage")
+_RANK = ("", "none", "drill", "gap", "partial", "outage")
 _WORDS = {
+    "drill": "a drill ran, whose load is in these numbers",
     "gap": "no snapshot (beat, its queue or Redis stuck)",
     "partial": "some processes could not reach MongoDB",
     "outage": "no process could reach MongoDB",
@@ -167,7 +169,9 @@ def _told(document: Mapping[str, Any]) -> Iterator[Text]:
         end = "until now" if span["until"] is None else f"for {tables.duration(span['seconds'])}"
         lasts = f", {tables.duration(span['seconds'])} so far" if span["until"] is None else ""
         line = Text(f"{sign} ", style=style)
-        yield line.append(f"{tables.moment(span['since'])} {end}{lasts}: {_WORDS[span['kind']]}", style="")
+        name = f" (mongo drill {span['name']})" if "name" in span else ""
+        told = f"{tables.moment(span['since'])} {end}{lasts}: {_WORDS[span['kind']]}{name}"
+        yield line.append(told, style="")
     if len(spans) > _SPANS:
         yield Text(f"  and {len(spans) - _SPANS} earlier ones; --json has them all", style="dim")
     yield Text("")

@@ -19,7 +19,8 @@ def build(
     usual = _usual(past.rows, interval)
     number = max(1, min(points, round((until - since) / usual)))
     gaps = timeline.gaps(past.rows, interval=usual, until=until)
-    spans = sorted([*gaps, *timeline.outages(past.rows)], key=lambda span: span.since)
+    drills = timeline.drills(past.drills, now=past.now)
+    spans = sorted([*gaps, *timeline.outages(past.rows), *drills], key=lambda span: span.since)
     grid = timeline.Grid(since, until, number, usual)
     series = [timeline.series(past.rows, metric, grid) for metric in metrics]
     return {

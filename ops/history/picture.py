@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MARKS = {
+    "drill": ("#85c1e9", "a drill"),
     "gap": ("0.85", "no snapshot"),
     "partial": ("#f5b041", "some processes cut off from MongoDB"),
     "outage": ("#e74c3c", "all processes cut off from MongoDB"),

@@ -27,6 +27,22 @@ class Row(Protocol):
         """What was then, by path."""
 
 
+class Noted(Protocol):
+    """A drill, unix seconds."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def since(self) -> float:
+        """When it began."""
+
+    @property
+    def until(self) -> float:
+        """When it ended, or is to."""
+
+
 @dataclass(frozen=True)
 class Span:
     """A time between two moments, unix seconds; `until` None: it lasts."""
@@ -34,6 +50,7 @@ class Span:
     since: float
     until: float | None
     kind: str
+    name: str | None = None
 
     def to_dict(self, now: float) -> dict[str, Any]:
         """Return plain JSON types, with how long it was or has been."""
@@ -43,7 +60,7 @@ class Span:
             "since": round(self.since, 3),
             "until": None if self.until is None else round(self.until, 3),
             "seconds": round(max(0.0, end - self.since), 3),
-        }
+        } | ({} if self.name is None else {"name": self.name})
 
 
 def gaps(rows: Sequence[Row], *, interval: float, until: float) -> list[Span]:
@@ -79,6 +96,11 @@ def outages(rows: Sequence[Row]) -> list[Span]:
     if begun:
         found.append(_outage(begun, None, is_whole=is_whole))
     return found
+
+
+def drills(noted: Iterable[Noted], *, now: float) -> list[Span]:
+    """Return the times in which drills ran."""
+    return [Span(one.since, one.until if one.until <= now else None, "drill", one.name) for one in noted]
 
 
 def _outage(begun: Row, until: float | None, *, is_whole: bool) -> Span:

@@ -237,6 +237,10 @@ def test_exhaust_is_seen_by_the_fleet_and_gone_afterwards(
     assert stand_ins(plain) == set()
     assert plain.zcard(f"celery-pymongo:{DEPLOYMENT}:post-mortems") == 0
     assert drills_of(client) == []
+    spans = Operator(env).json("history")["spans"]
+    (mark,) = [span for span in spans if span.get("name") == "exhaust"]
+    assert mark["kind"] == "drill"
+    assert mark["until"] < time.time() + 1
 
 
 def test_production_takes_a_yes(env: Env, client: pymongo.MongoClient[dict[str, Any]]) -> None:

@@ -13,6 +13,7 @@ import redis as redis_py
 
 from ops.local.servers import LocalServer
 from worker import past
+from worker.drill_notes import DrillNotes
 from worker.history import History, collection_name
 from worker.redis_client import connect
 from worker.settings import Settings, load_settings
@@ -146,3 +147,23 @@ def test_with_neither_nothing_is_known_and_both_say_why(settings: Settings) -> N
     assert found.rows == []
     assert [bool(source.problem) for source in found.sources] == [True, True]
     assert found.now == pytest.approx(time.time(), abs=5)
+
+
+def test_drills_are_told_of_by_those_that_end_and_by_those_that_are_killed(
+    history: History, settings: Settings, redis_client: redis_py.Redis
+) -> None:
+    notes = DrillNotes(connect(settings), settings.key)
+    before = time.time()
+    notes.note("a", "workload", seconds=600)
+    notes.note("b", "exhaust", seconds=30)
+    notes.note("a", "workload", seconds=0)
+    redis_client.xadd(settings.key("drills"), {"drill": "odd"})
+    question = past.Question(FIELDS, lambda now: (now - 60, now), STEP, 5)
+    first, second = past.read(history, None, question, drills=notes).drills
+    assert (first.name, second.name) == ("workload", "exhaust")
+    assert before - 1 < first.since <= first.until < before + 5
+    assert 29 < second.until - second.since < 31
+    later = past.Question(FIELDS, lambda now: (now + 40, now + 60), STEP, 5)
+    assert past.read(history, None, later, drills=notes).drills == []
+    redis_client.set(settings.key("drills"), "odd")
+    assert past.read(history, None, question, drills=notes).drills == []

@@ -103,10 +103,16 @@ def test_a_limit_that_is_set_is_not_unseen() -> None:
             Plan(200, 15, 8, 40),
             ["by the plan", "440 connections", "unknown"],
         ),
-        (Facts(at=NOW, deployment="shop"), None, ["unknown", "20 x 0.1 s x 1.5 = 3"]),
     ],
 )
 def test_a_size_is_shown_with_the_guides_beside_it(known: Facts, plan: Plan | None, words: list[str]) -> None:
     told = {"at": known.at, "deployment": known.deployment, **size_of(known, plan)}
     text = shown(size.render(told))
-    assert [word for word in [*words, "Where it errs"] if word not in text] == []
+    assert [word for word in [*words, "1.5, from 10 to 100) gives 1"] if word not in text] == []
+
+
+def test_a_size_says_nothing_of_other_fleets() -> None:
+    known = Facts(at=NOW, deployment="shop")
+    text = shown(size.render({"at": known.at, "deployment": known.deployment, **size_of(known, None)}))
+    assert "unknown" in text
+    assert "guide" not in text

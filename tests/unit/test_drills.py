@@ -237,7 +237,7 @@ def test_where_mongodb_is_gone_no_turn_waits_for_it_but_the_first(
 
     load = SimpleNamespace(run=run, to_dict=dict)
     ground = SimpleNamespace(loaded=lambda _options: nullcontext(load), to_dict=dict)
-    monkeypatch.setattr(compare, "ground", lambda *_asked: nullcontext(ground))
+    monkeypatch.setattr(compare, "ground", lambda *_asked, **_named: nullcontext(ground))
     sides = [Configuration("a", {}, "settings"), Configuration("b", {}, "named")]
     with pytest.raises(Unreachable, match="stopped answering") if ends else nullcontext():
         compare.run(None, Terms(1, 0, 4.0), Caller(), configurations=sides, rounds=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +22,8 @@ from ops.history.metrics import BY_NAME, METRICS, USUAL, Metric, fields
 from ops.history.span import when
 from ops.history.timeline import Grid, Span
 from ops.output import render
-from tests.schemas import SCHEMAS
+from tests.schemas import SCHEMAS, validated
+from worker.drill_notes import Noted
 from worker.past import Past, Row, Source
 from worker.snapshot import aggregate, snapshot
 
@@ -228,6 +230,20 @@ def test_the_document_says_what_was_and_what_nobody_saw() -> None:
     (in_use,) = [series for series in body["series"] if series["metric"] == "in_use"]
     assert (in_use["min"], in_use["max"], in_use["limit"]) == (0, 6, None)
     assert [value for _, value in in_use["points"][:61]] == [None] * 60 + [4]
+
+
+def test_a_drill_is_marked_so_that_nobody_takes_it_for_trouble() -> None:
+    story = Story().past()
+    now = story.now
+    story.drills = [Noted("exhaust", START + 2400, START + 2460), Noted("workload", now - 10, now + 50)]
+    body = build(story)
+    marks = [(span["kind"], span["seconds"], span.get("name")) for span in body["spans"]]
+    assert ("drill", 60, "exhaust") in marks
+    assert ("drill", 10, "workload") in marks
+    lines = drawn(body, 80)
+    assert any("▚" in line for line in lines)
+    assert any(line.endswith("in these numbers (mongo drill exhaust)") for line in drawn(body, 200))
+    assert validated(json.dumps({"schema": "history/1", **body, "unseen": {}}))
 
 
 def test_a_metric_that_has_a_maximum_is_told_with_it() -> None:

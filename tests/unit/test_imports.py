@@ -43,7 +43,7 @@ LEVELS: list[set[str]] = [
     {"original", "recovery", "requeue", "time_limits"},
     {"failures"},
     {"redis_server", "records", "record_shapes"},
-    {"redis_client", "registry", "publisher", "history", "past", "queues", "attempts"},
+    {"redis_client", "registry", "publisher", "history", "drill_notes", "past", "queues", "attempts"},
     {"message", "amqp_queues"},
     {"dead_letters"},
     {
