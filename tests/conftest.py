@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pymongo
 import pytest
 from hypothesis import settings
 
@@ -25,7 +26,7 @@ from ops.local import rabbit as rabbitmq  # noqa: E402  # needs the line above
 from ops.local.identify import ASK  # noqa: E402  # as above
 from ops.local.servers import LocalServer, mongo_server, redis_server  # noqa: E402  # as above
 
-UNIT_TIMEOUT_SECONDS = 10
+UNIT_TIMEOUT_SECONDS = 60
 
 FENCED = ("unit", "hostile")
 """Folders whose tests are pure and fast."""
@@ -95,10 +96,32 @@ def _serve(name: str, make: Callable[[Path], LocalServer], folder: Path) -> Iter
         yield stack.enter_context(_server(name, make, folder))
 
 
+@pytest.fixture(scope="session")
+def _mongod(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    """The one MongoDB server of this test process: each takes more than two seconds to start and to end."""
+    server = _server("mongo", mongo_server, tmp_path_factory.mktemp("mongo"))
+    try:
+        yield server
+    finally:
+        if not isinstance(server, ForeignServer):
+            server.kill()  # its data go with the folder
+
+
 @pytest.fixture(scope="module")
-def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    """A MongoDB server for this module's tests; a test that kills it starts it again."""
-    yield from _serve("mongo", mongo_server, tmp_path_factory.mktemp("mongo"))
+def mongo(_mongod: LocalServer) -> LocalServer:
+    """A MongoDB server, running and empty, for this module's tests; one that kills it starts it again."""
+    if isinstance(_mongod, ForeignServer):
+        _mongod.start()
+        return _mongod
+    if _mongod.is_running:
+        _mongod.resume()
+    _mongod.start()
+    with pymongo.MongoClient[dict[str, Any]](_mongod.uri, directConnection=True) as client:
+        if _mongod.label.startswith("mongod "):
+            client.admin.command("configureFailPoint", "failCommand", mode="off")
+        for name in set(client.list_database_names()) - {"admin", "config", "local"}:
+            client.drop_database(name)
+    return _mongod
 
 
 @pytest.fixture(scope="module")

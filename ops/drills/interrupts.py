@@ -15,7 +15,9 @@ class Interrupts:
     """While entered, a signal raises KeyboardInterrupt within `allowed()`, and elsewhere waits for it.
 
     So whoever makes something may finish making it, and whoever clears it away may finish that; both are
-    bounded in time. In a thread that cannot have signals, as in a worker's, it does nothing.
+    bounded in time. Once one was heard the program ends, and an impatient person's next ones are ignored to
+    its end: at Python's exit they would print a traceback. In a thread that cannot have signals, as in a
+    worker's, it does nothing.
     """
 
     def __init__(self) -> None:
@@ -32,7 +34,7 @@ class Interrupts:
 
     def __exit__(self, kind: type[BaseException] | None, *_details: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler if self.number is None else signal.SIG_IGN)
         if self.number is not None and kind is None:
             raise KeyboardInterrupt
 

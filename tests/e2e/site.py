@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from celery import Celery
 from celery.result import AsyncResult
 from pymongo import MongoClient
@@ -24,10 +25,17 @@ from worker.settings import load_settings
 MODULE = "tests.e2e.apps.lifecycle"
 QUEUE = "lifecycle"
 KINDS = ("fork", "spawn", "solo", "threads", "gevent")
+"""Of pools."""
 _ALONE = ("--without-mingle", "--without-gossip")
 """Nobody to wait for: a second less per start."""
 PROCESSES = {"fork": 2, "spawn": 2, "solo": 1, "threads": 1, "gevent": 1}
 """Processes that run tasks, of a worker with a concurrency of 2."""
+
+
+def kinds(*each: str, full: Sequence[str] = KINDS) -> list[Any]:
+    """Return the pools that a test runs on: `each` for every change, all others with `ops/test --full`."""
+    rest = [kind for kind in full if kind not in each]
+    return [*each, *(pytest.param(kind, marks=pytest.mark.full) for kind in rest)]
 
 
 @dataclass

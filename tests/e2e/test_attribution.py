@@ -13,7 +13,7 @@ from pymongo import MongoClient
 
 from ops.local.servers import LocalServer
 from tests.e2e.proxy import WatchingProxy
-from tests.e2e.site import QUEUE, Node, Site
+from tests.e2e.site import QUEUE, Node, Site, kinds
 
 ENVIRONMENT = {
     "CELERY_PYMONGO_INCLUDE": "tests.e2e.apps.attribution",
@@ -28,7 +28,7 @@ def site(mongo: LocalServer, redis: LocalServer, tmp_path_factory: pytest.TempPa
         yield Site(mongo, redis, proxy, Path(tmp_path_factory.mktemp("logs")))
 
 
-@pytest.fixture(scope="module", params=["fork", "threads", "gevent"])
+@pytest.fixture(scope="module", params=kinds("fork", "gevent", full=["threads"]))
 def node(site: Site, request: pytest.FixtureRequest) -> Iterator[Node]:
     """One worker of each kind; the tests share it, each with a task of its own."""
     with site.node(request.param, env=ENVIRONMENT) as node:

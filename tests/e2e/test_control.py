@@ -17,7 +17,7 @@ import pytest
 
 from ops.local.servers import LocalServer
 from tests.e2e.proxy import WatchingProxy
-from tests.e2e.site import KINDS, MODULE, PROCESSES, Node, Site
+from tests.e2e.site import MODULE, PROCESSES, Node, Site, kinds
 from tests.e2e.workers import ROOT, wait_until
 
 CONCURRENCY = 2
@@ -31,7 +31,7 @@ def site(mongo: LocalServer, redis: LocalServer, tmp_path_factory: pytest.TempPa
         yield Site(mongo, redis, proxy, Path(tmp_path_factory.mktemp("logs")))
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=kinds("fork", "threads"))
 def node(request: pytest.FixtureRequest, site: Site) -> Iterator[Node]:
     """One worker of each kind whose processes have all reported; the tests below share it, in their order."""
     with site.node(request.param) as node:

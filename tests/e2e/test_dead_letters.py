@@ -14,7 +14,7 @@ from pymongo import MongoClient
 
 from ops.local.servers import LocalServer
 from tests.e2e.proxy import WatchingProxy
-from tests.e2e.site import MODULE, Node, Site
+from tests.e2e.site import MODULE, Node, Site, kinds
 from tests.e2e.workers import ROOT, wait_until
 from tests.schemas import validated
 from worker.errors import DeadLetteredError
@@ -28,7 +28,7 @@ def site(mongo: LocalServer, redis: LocalServer, tmp_path_factory: pytest.TempPa
         yield Site(mongo, redis, proxy, Path(tmp_path_factory.mktemp("logs")))
 
 
-@pytest.fixture(scope="module", params=["fork", "spawn"])
+@pytest.fixture(scope="module", params=kinds("fork", full=["spawn"]))
 def node(request: pytest.FixtureRequest, site: Site) -> Iterator[Node]:
     with site.node(request.param, env=SETTINGS | {"MONGODB_URI": site.mongo.uri}) as node:
         node.worker.wait_ready()

@@ -14,7 +14,7 @@ from pymongo import MongoClient
 
 from ops.local.servers import LocalServer
 from tests.e2e.proxy import WatchingProxy
-from tests.e2e.site import MODULE, QUEUE, Node, Site
+from tests.e2e.site import MODULE, QUEUE, Node, Site, kinds
 from tests.e2e.workers import wait_until
 
 KINDS = ("fork", "threads", "gevent", "solo")
@@ -36,7 +36,7 @@ def site(mongo: LocalServer, redis: LocalServer, tmp_path_factory: pytest.TempPa
         yield Site(mongo, redis, proxy, Path(tmp_path_factory.mktemp("logs")))
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=kinds("fork", "gevent", full=KINDS))
 def node(request: pytest.FixtureRequest, site: Site) -> Iterator[Node]:
     """A worker of each kind that has reached MongoDB; the tests below share it, in their order."""
     with site.node(request.param, env=SETTINGS | {"MONGODB_URI": site.mongo.uri}) as node:
@@ -165,7 +165,7 @@ def test_each_process_opens_a_new_client_when_it_is_asked_to(node: Node, site: S
     assert count(node, r"circuit\.opened") == 2 * processes  # those of the two outages above
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", kinds("fork", full=KINDS))
 def test_a_pause_outlives_the_worker_and_holds_for_one_of_another_name(site: Site, kind: str) -> None:
     forget(site)
     env = SETTINGS | {"CELERY_PYMONGO_DEPLOYMENT": f"restart-{kind}"}

@@ -84,10 +84,18 @@ def test_a_login_that_is_refused_on_this_machine_alone(
         words = ("this machine", REFUSED, "user app", "authSource shop", "mechanism SCRAM")
         found = here.expect("login-refused", *words, severity="note", env=wrong)
         assert "primary" not in json.dumps(found)
-        code, told = status(here, **wrong)
+        # Its word counts for the fleet while no process has just used MongoDB, as on a machine that is slow.
+        told: dict[str, Any] = {}
+
+        def is_vouched_for() -> bool:
+            code, document = status(here, **wrong)
+            told.update(document, code=code)
+            return bool(document["layers"]["reachability"] == "ok")
+
+        wait_until(is_vouched_for, what="a process that has just used MongoDB", seconds=60)
         # A machine that is busy keeps checkouts waiting: no other complaint is there.
         assert [reason for reason in told["reasons"] if "waited" not in reason] == []
-        assert (code, told["layers"]["reachability"]) == (int(bool(told["reasons"])), "ok")
+        assert told["code"] == int(bool(told["reasons"]))
         assert REFUSED in told["unseen"]["MongoDB"]
 
 

@@ -14,6 +14,7 @@ from ops.local.servers import LocalServer
 from tests.e2e.apps import loud
 from tests.e2e.apps.service import ALONE, Beat, beat, call, environment, producer, service
 from tests.e2e.shops import Shop
+from tests.e2e.site import kinds
 from tests.e2e.workers import Worker
 from worker.events import Event
 
@@ -35,7 +36,7 @@ def log_records(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
-@pytest.fixture(scope="module", params=["prefork", "spawn", "threads", "solo"])
+@pytest.fixture(scope="module", params=kinds("prefork", "threads", full=["spawn", "solo"]))
 def ended(
     request: pytest.FixtureRequest,
     mongo: LocalServer,

@@ -9,7 +9,7 @@ import pytest
 
 from ops.local.servers import LocalServer
 from tests.e2e.proxy import WatchingProxy
-from tests.e2e.site import MODULE, Node, Site
+from tests.e2e.site import MODULE, Node, Site, kinds
 
 TASKS = ("begun", "returning", "within")
 
@@ -20,7 +20,7 @@ def site(mongo: LocalServer, redis: LocalServer, tmp_path_factory: pytest.TempPa
         yield Site(mongo, redis, proxy, Path(tmp_path_factory.mktemp("logs")))
 
 
-@pytest.fixture(scope="module", params=["fork", "threads", "gevent"])
+@pytest.fixture(scope="module", params=kinds("fork", full=["threads", "gevent"]))
 def node(request: pytest.FixtureRequest, site: Site) -> Iterator[Node]:
     environment = {"MONGODB_URI": site.mongo.uri, "MONGODB_HEARTBEAT_FREQUENCY_MS": "500"}
     with site.node(request.param, env=environment) as node:

@@ -16,7 +16,7 @@ from redis import Redis
 
 from ops.local.servers import LocalServer
 from tests.e2e.proxy import WatchingProxy
-from tests.e2e.site import MODULE, QUEUE, Node, Site
+from tests.e2e.site import MODULE, QUEUE, Node, Site, kinds
 from tests.e2e.workers import wait_until
 from worker.dead_letters import DeadLetters, Letter
 from worker.errors import DeadLetteredError
@@ -29,7 +29,7 @@ def site(mongo: LocalServer, redis: LocalServer, tmp_path_factory: pytest.TempPa
         yield Site(mongo, redis, proxy, Path(tmp_path_factory.mktemp("logs")))
 
 
-@pytest.fixture(scope="module", params=["fork", "threads"])
+@pytest.fixture(scope="module", params=kinds("fork", full=["threads"]))
 def node(request: pytest.FixtureRequest, site: Site) -> Iterator[Node]:
     with site.node(request.param, env={"MONGODB_URI": site.mongo.uri}) as node:
         node.worker.wait_ready()

@@ -19,6 +19,7 @@ import redis as redis_py
 from ops.local.servers import LocalServer, free_port
 from tests.e2e.apps.service import ALONE, beat, call, environment, producer, service
 from tests.e2e.kent import FakeSentry, kent_server
+from tests.e2e.site import kinds
 from tests.e2e.workers import Worker, wait_until
 
 CONTENT = "the content of a document"
@@ -35,7 +36,7 @@ def environ(mongo: LocalServer, redis: LocalServer, dsn: str | None, **more: str
     return environment(mongo.uri, redis.uri, SENTRY_DSN=dsn, **NAMES, **more)
 
 
-@pytest.fixture(scope="module", params=["fork", "spawn"])
+@pytest.fixture(scope="module", params=kinds("fork", full=["spawn"]))
 def node(
     request: pytest.FixtureRequest,
     mongo: LocalServer,
@@ -126,7 +127,8 @@ def test_a_process_that_was_killed_is_told_with_its_task_and_its_last_events(
 
 
 def test_without_a_dsn_nobody_imports_the_sdk(mongo: LocalServer, redis: LocalServer, tmp_path: Path) -> None:
-    env = environ(mongo, redis, None)
+    # A Redis database of its own: the worker that the other tests share takes no task of this one.
+    env = environ(mongo, redis, None) | {"REDIS_URL": redis.uri.removesuffix("0") + "1"}
     probe = tmp_path / "sitecustomize.py"
     told = tmp_path / "told"
     # Beat runs no tasks: it tells what it has imported when it ends.

@@ -13,7 +13,7 @@ from celery.exceptions import TimeLimitExceeded, WorkerLostError
 
 from ops.local.servers import LocalServer
 from tests.e2e.proxy import WatchingProxy
-from tests.e2e.site import PROCESSES, Node, Site
+from tests.e2e.site import PROCESSES, Node, Site, kinds
 from tests.e2e.workers import wait_until
 
 RECYCLES = {"fork": 20, "spawn": 4}
@@ -26,7 +26,7 @@ def site(mongo: LocalServer, redis: LocalServer, tmp_path_factory: pytest.TempPa
         yield Site(mongo, redis, proxy, Path(tmp_path_factory.mktemp("logs")))
 
 
-@pytest.fixture(scope="module", params=["fork", "spawn"])
+@pytest.fixture(scope="module", params=kinds("fork", full=["spawn"]))
 def recycling(request: pytest.FixtureRequest, site: Site) -> Iterator[Node]:
     """A prefork worker whose children end after each task."""
     # Celery counts a hard limit from the soft one, where there is one.

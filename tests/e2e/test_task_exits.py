@@ -10,7 +10,7 @@ import pytest
 
 from ops.local.servers import LocalServer
 from tests.e2e.proxy import WatchingProxy
-from tests.e2e.site import KINDS, Node, Site
+from tests.e2e.site import Node, Site, kinds
 from worker.errors import DeadLetteredError, TaskExitError
 
 RAISED = ("exit", "exit 0", "interrupt", "generator", "memory")
@@ -22,7 +22,7 @@ def site(mongo: LocalServer, redis: LocalServer, tmp_path_factory: pytest.TempPa
         yield Site(mongo, redis, proxy, Path(tmp_path_factory.mktemp("logs")))
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=kinds("fork", "threads"))
 def node(request: pytest.FixtureRequest, site: Site) -> Iterator[Node]:
     with site.node(request.param, env={"MONGODB_URI": site.mongo.uri}) as node:
         node.worker.wait_ready()

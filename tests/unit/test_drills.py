@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -277,9 +277,18 @@ def test_what_the_fleet_saw_is_told_of_the_process_alone() -> None:
 # --- Ctrl-C ---
 
 
+@pytest.fixture
+def _own_signals() -> Iterator[None]:
+    """Keep what a test does to the signals from the others."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_own_signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_heard_at_once_where_it_may_be_and_waits_elsewhere(number: int) -> None:
-    before = signal.getsignal(number)
     done: list[str] = []
 
     def run() -> None:
@@ -296,9 +305,11 @@ def test_a_signal_is_heard_at_once_where_it_may_be_and_waits_elsewhere(number: i
     with pytest.raises(KeyboardInterrupt):
         run()
     assert done == ["cleared away"]
-    assert signal.getsignal(number) == before
+    # The program ends: a third one would meet Python's own end, and print a traceback.
+    assert signal.getsignal(number) == signal.SIG_IGN
 
 
+@pytest.mark.usefixtures("_own_signals")
 def test_a_signal_that_came_while_something_was_made_ends_it_before_it_is_used() -> None:
     done: list[str] = []
 
@@ -314,6 +325,7 @@ def test_a_signal_that_came_while_something_was_made_ends_it_before_it_is_used()
     assert done == ["made"]
 
 
+@pytest.mark.usefixtures("_own_signals")
 def test_a_signal_that_came_in_the_end_is_not_forgotten() -> None:
     def run() -> None:
         with Interrupts():
