@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -186,6 +185,7 @@ def test_a_paused_queue_waits_until_it_is_resumed(fleet: Fleet) -> None:
     assert "no gated queue" in refused["nodes"][0]["why"]
 
 
+@pytest.mark.full
 def test_processes_are_sorted_and_picked(fleet: Fleet) -> None:
     rows = fleet.operator.json("processes", "--node", "w1*", "--sort", "slot", "--reverse")["processes"]
     assert [row["slot"] for row in rows] == [1, 0]
@@ -195,6 +195,7 @@ def test_processes_are_sorted_and_picked(fleet: Fleet) -> None:
     assert (len(told["processes"]), told["matching"], told["total"]) == (1, PROCESSES, PROCESSES)
 
 
+@pytest.mark.full
 def test_a_flight_recorder_is_the_one_that_is_named(fleet: Fleet) -> None:
     told = fleet.operator.json("flight", "w1/1", "--limit", "3")
     assert told["process"] == f"{fleet.w1.hostname}/1"
@@ -219,6 +220,7 @@ def test_a_watch_is_redrawn_and_leaves_the_terminal_as_it_was(fleet: Fleet) -> N
     assert "\x1b[?25h" in screen.rpartition("\x1b[?25l")[2]  # the cursor is back
 
 
+@pytest.mark.full
 def test_colour_is_for_a_terminal_that_wants_it(fleet: Fleet) -> None:
     green = "\x1b[32mok"
 
@@ -240,6 +242,7 @@ def test_a_narrow_terminal_is_not_overrun(fleet: Fleet) -> None:
         assert "w1@localhost" in text
 
 
+@pytest.mark.full
 def test_a_watch_in_a_pipe_is_a_document_a_second(fleet: Fleet) -> None:
     with subprocess.Popen(
         fleet.operator._command("status", "--watch", "--json"),
@@ -256,6 +259,7 @@ def test_a_watch_in_a_pipe_is_a_document_a_second(fleet: Fleet) -> None:
     assert all(line.startswith('{"schema": "status/1"') for line in lines)
 
 
+@pytest.mark.full
 def test_a_closed_pipe_changes_no_exit_code(fleet: Fleet) -> None:
     with open(os.devnull) as nobody:  # not for writing
         done = fleet.operator.run("status", stdout=nobody)
@@ -289,6 +293,7 @@ def test_ctrl_c_ends_a_command_at_once_in_one_line(fleet: Fleet) -> None:
 # --- what a machine sees that does not reach everything ---
 
 
+@pytest.mark.full
 def test_a_machine_that_reaches_redis_alone_is_told_what_the_fleet_knows(fleet: Fleet) -> None:
     secret = "hunter2"  # noqa: S105 - which must not be shown
     far = Operator(fleet.env | {"MONGODB_URI": f"mongodb://ops:{secret}@127.0.0.1:1/"})
@@ -312,6 +317,7 @@ def test_settings_that_are_refused_are_a_line_and_78(fleet: Fleet) -> None:
 # --- in trouble ---
 
 
+@pytest.mark.full
 def test_what_a_task_left_open_is_told_with_its_name(fleet: Fleet) -> None:
     fleet.send("leave_session", fleet.w1).get(timeout=20)
     fleet.w1.wait_for_log("pool.leak")
@@ -323,6 +329,7 @@ def test_what_a_task_left_open_is_told_with_its_name(fleet: Fleet) -> None:
     assert "attribution.leave_session" in fleet.operator.run("leaks").stdout
 
 
+@pytest.mark.full
 def test_an_exhausted_pool_degrades_and_is_named(fleet: Fleet) -> None:
     data = {"failCommands": ["distinct"], "blockConnection": True, "blockTimeMS": 1500}
     with MongoClient[dict[str, Any]](fleet.mongo.uri) as client:
@@ -340,6 +347,7 @@ def test_an_exhausted_pool_degrades_and_is_named(fleet: Fleet) -> None:
 W2 = "w2@localhost/0"
 
 
+@pytest.mark.full
 def test_a_node_that_is_cut_off_is_told_from_an_outage(fleet: Fleet) -> None:
     fleet.way.refuse()
     fleet.way.reset()
@@ -371,6 +379,7 @@ def test_without_mongodb_it_is_down_and_every_command_still_answers(fleet: Fleet
     wait_until(lambda: fleet.status()["circuits"] == {"closed": 3}, what="its return", seconds=60)
 
 
+@pytest.mark.full
 def test_a_process_that_was_killed_is_told_by_its_post_mortem(fleet: Fleet) -> None:
     victim = next(
         row for row in fleet.operator.json("processes")["processes"] if row["node"] != "w2@localhost"
@@ -382,6 +391,7 @@ def test_a_process_that_was_killed_is_told_by_its_post_mortem(fleet: Fleet) -> N
     assert "client.opened" in {record["kind"] for record in told["records"]}
 
 
+@pytest.mark.full
 def test_a_beat_that_died_is_told(fleet: Fleet) -> None:
     told = fleet.wait_for("degraded", "beat has not ticked for", seconds=50)
     assert told["beat"]["silence"] > 30
@@ -396,11 +406,9 @@ def test_without_redis_nothing_is_known_and_every_command_says_so_in_a_line(flee
     assert told["unseen"]["Redis"] == "ConnectionError"
     assert fleet.operator.run("status").stdout.startswith("unknown  deployment")
     for command in COMMANDS[1:]:
-        began = time.monotonic()
         done = fleet.operator.run(*command, "--timeout", "3")
         assert (done.returncode, done.stdout) == (3, ""), command
         assert (
             done.stderr
             == f"mongo: Redis at 127.0.0.1:{fleet.redis.port}/0 does not answer (ConnectionError)\n"
         )
-        assert time.monotonic() - began < 10, command

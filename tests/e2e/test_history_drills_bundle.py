@@ -127,6 +127,7 @@ def test_its_charts_have_an_end_in_a_pipe_too(env: Env) -> None:
     assert any("rows from redis" in line for line in lines)
 
 
+@pytest.mark.full
 def test_a_picture_is_a_new_file(env: Env, tmp_path: Path) -> None:
     file = tmp_path / "incident.png"
     assert Operator(env).run("history", "--since", "30s", "--png", str(file)).returncode == 0
@@ -166,6 +167,7 @@ def circuits(plain: redis_py.Redis, stream: str) -> dict[str, int]:
     return found
 
 
+@pytest.mark.full
 def test_while_redis_is_down_the_history_comes_from_mongodb(
     env: Env, redis: LocalServer, client: pymongo.MongoClient[dict[str, Any]]
 ) -> None:
@@ -180,6 +182,7 @@ def test_while_redis_is_down_the_history_comes_from_mongodb(
     }
 
 
+@pytest.mark.full
 def test_with_neither_server_nothing_is_known(env: Env) -> None:
     nowhere = {"MONGODB_URI": "mongodb://127.0.0.1:1", "REDIS_URL": "redis://127.0.0.1:1"}
     told = Operator(env | nowhere).json("history", "--timeout", "1", code=3)
@@ -200,6 +203,7 @@ def test_concurrency_is_what_it_says(env: Env, client: pymongo.MongoClient[dict[
     assert drills_of(client) == []
 
 
+@pytest.mark.full
 def test_compare_tells_a_pool_that_is_too_small(
     env: Env, client: pymongo.MongoClient[dict[str, Any]]
 ) -> None:
@@ -214,6 +218,7 @@ def test_compare_tells_a_pool_that_is_too_small(
     assert drills_of(client) == []
 
 
+@pytest.mark.full
 def test_workload_shows_each_second(env: Env) -> None:
     done = Operator(env).run("drill", "workload", *SHORT["workload"])
     assert done.returncode == 0, done.stderr
@@ -225,6 +230,7 @@ def test_workload_shows_each_second(env: Env) -> None:
     assert "SecantusDB" in done.stdout or "MongoDB" in done.stdout
 
 
+@pytest.mark.full
 def test_exhaust_is_seen_by_the_fleet_and_gone_afterwards(
     env: Env, plain: redis_py.Redis, client: pymongo.MongoClient[dict[str, Any]]
 ) -> None:
@@ -243,6 +249,7 @@ def test_exhaust_is_seen_by_the_fleet_and_gone_afterwards(
     assert mark["until"] < time.time() + 1
 
 
+@pytest.mark.full
 def test_production_takes_a_yes(env: Env, client: pymongo.MongoClient[dict[str, Any]]) -> None:
     live = env | {"SENTRY_ENVIRONMENT": "production"}
     refused = Operator(live).run("drill", "concurrency")
@@ -256,6 +263,7 @@ def test_production_takes_a_yes(env: Env, client: pymongo.MongoClient[dict[str, 
     assert drills_of(client) == []
 
 
+@pytest.mark.full
 def test_a_database_of_somebody_elses_is_left_alone(
     env: Env, client: pymongo.MongoClient[dict[str, Any]]
 ) -> None:
@@ -268,7 +276,14 @@ def test_a_database_of_somebody_elses_is_left_alone(
 
 @pytest.mark.parametrize(
     ("drill", "number"),
-    [*((drill, signal.SIGINT) for drill in sorted(SHORT)), ("exhaust", signal.SIGTERM)],
+    [
+        ("workload", signal.SIGINT),
+        ("exhaust", signal.SIGTERM),
+        *(
+            pytest.param(drill, signal.SIGINT, marks=pytest.mark.full)
+            for drill in sorted(set(SHORT) - {"workload"})
+        ),
+    ],
 )
 def test_interrupted_in_the_middle_a_drill_leaves_nothing(
     env: Env,
@@ -294,6 +309,7 @@ def test_interrupted_in_the_middle_a_drill_leaves_nothing(
     assert (drills_of(client), stand_ins(plain)) == ([], set())
 
 
+@pytest.mark.full
 def test_what_a_killed_drill_leaves_ends_by_itself_or_with_the_next_one(
     env: Env, client: pymongo.MongoClient[dict[str, Any]], plain: redis_py.Redis
 ) -> None:
@@ -313,6 +329,7 @@ def test_what_a_killed_drill_leaves_ends_by_itself_or_with_the_next_one(
     assert drills_of(client) == []
 
 
+@pytest.mark.full
 def test_without_a_server_a_drill_says_so_in_one_line(env: Env) -> None:
     nowhere = Operator(env | {"MONGODB_URI": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=500"}).run(
         "drill", "compare"
@@ -338,6 +355,7 @@ def test_without_a_server_a_drill_says_so_in_one_line(env: Env) -> None:
         ("exhaust", "drill-exhaust-1", {"seconds": 3, "hold_ms": 200}),
     ],
 )
+@pytest.mark.full
 def test_a_worker_runs_the_drills_as_tasks(
     env: Env, client: pymongo.MongoClient[dict[str, Any]], name: str, schema: str, options: Any
 ) -> None:
@@ -401,6 +419,7 @@ def test_a_bundle_is_made_while_both_servers_are_down_and_holds_no_secret(env: E
     assert "127.0.0.1:1" in whole
 
 
+@pytest.mark.full
 def test_a_bundle_that_would_hold_a_secret_is_not_written(env: Env, tmp_path: Path) -> None:
     """A password that is a queue's name: the settings' own lists would show it."""
     file = tmp_path / "incident.tar.gz"

@@ -57,18 +57,21 @@ def test_redis_without_persistence(alone: Clinic, first_beat: Beat, redis: Local
             client.config_set("appendonly", "yes")
 
 
+@pytest.mark.full
 def test_a_connection_budget_over_the_servers_limit(alone: Clinic, first_beat: Beat) -> None:
     """By setting: the server takes more than a test can open."""
     limit = {"CELERY_PYMONGO_SERVER_CONNECTIONS": "3"}
     alone.expect("connection-budget", "1 process (solo) x 4 = 4", "limit 3", env=limit)
 
 
+@pytest.mark.full
 def test_all_slots_are_busy_and_beat_is_alive(alone: Clinic, first_beat: Beat) -> None:
     alone.send("nap", 20.0, times=2)
     found = alone.expect("slots-busy", "clinic.nap", "1 message in w1", "beat is alive")
     assert "All 1 slot of w1@localhost" in found["title"]
 
 
+@pytest.mark.full
 def test_beat_is_dead(alone: Clinic, first_beat: Beat) -> None:
     """Killed here; half a minute later this is told by a test below."""
     first_beat.send_signal(signal.SIGKILL)
@@ -91,6 +94,7 @@ def test_a_wrong_password(secured: LocalServer, redis: LocalServer, folder: Path
         locked.expect("login-refused", "1 of 1 process", "w1@localhost/0", severity="down")
 
 
+@pytest.mark.full
 def test_a_user_without_cluster_monitor(secured: LocalServer, redis: LocalServer, folder: Path) -> None:
     kept = {"CELERY_PYMONGO_HISTORY_DATABASE": "shop"}
     with ExitStack() as stack:
@@ -100,6 +104,7 @@ def test_a_user_without_cluster_monitor(secured: LocalServer, redis: LocalServer
         modest.expect("role-cluster-monitor", "code 13", severity="note")
 
 
+@pytest.mark.full
 def test_a_client_that_is_opened_before_the_fork(
     mongo: LocalServer, redis: LocalServer, folder: Path
 ) -> None:
@@ -112,6 +117,7 @@ def test_a_client_that_is_opened_before_the_fork(
         early.expect("client-before-fork", "tests/e2e/apps/clinic.py:", "on w1@localhost")
 
 
+@pytest.mark.full
 def test_a_visibility_timeout_below_a_time_limit(
     mongo: LocalServer, redis: LocalServer, folder: Path
 ) -> None:
@@ -122,6 +128,7 @@ def test_a_visibility_timeout_below_a_time_limit(
         hasty.expect("visibility-timeout", "visibility_timeout 60 s", "hard time limit 300 s")
 
 
+@pytest.mark.full
 def test_processes_that_end_after_each_task(mongo: LocalServer, redis: LocalServer, folder: Path) -> None:
     once: dict[str, Any] = {"pool": "prefork", "concurrency": 3, "options": ("--max-tasks-per-child", "1")}
     with clinic("churn", mongo.uri, redis.uri, folder) as churn, churn.worker(**once) as node:
@@ -135,11 +142,13 @@ def test_processes_that_end_after_each_task(mongo: LocalServer, redis: LocalServ
 # --- the end of beat's story ---
 
 
+@pytest.mark.full
 def test_a_dead_beat_is_told_from_a_busy_worker(alone: Clinic, first_beat: Beat) -> None:
     found = alone.expect("beat-silent", f"pid {first_beat.pid}", "PersistentScheduler", seconds=40)
     assert "not a busy worker" in "\n".join(found["evidence"])
 
 
+@pytest.mark.full
 def test_two_plain_beats(alone: Clinic, first_beat: Beat) -> None:
     with alone.beat("second") as second, alone.beat("third") as third:
         alone.expect("beat-doubled", f"pid {second.pid}", f"pid {third.pid}")
@@ -189,6 +198,7 @@ def test_a_healthy_deployment_has_no_finding(shapes: dict[str, Clinic], shape: s
 # --- who asks, and from where ---
 
 
+@pytest.mark.full
 def test_a_machine_that_reaches_redis_alone_sees_a_healthy_fleet(shapes: dict[str, Clinic]) -> None:
     code, told = shapes["two-nodes"].command(MONGODB_URI="mongodb://127.0.0.1:9/")
     assert (code, told["findings"]) == (0, [])
@@ -197,12 +207,14 @@ def test_a_machine_that_reaches_redis_alone_sees_a_healthy_fleet(shapes: dict[st
     assert told["server"].startswith("MongoDB ")
 
 
+@pytest.mark.full
 def test_a_machine_that_reaches_mongodb_alone_says_that_redis_is_away(shapes: dict[str, Clinic]) -> None:
     code, told = shapes["two-nodes"].command(REDIS_URL="redis://127.0.0.1:9/0")
     assert (code, [found["id"] for found in told["findings"]]) == (2, ["redis-down"])
     assert "Redis" in told["unseen"]
 
 
+@pytest.mark.full
 def test_a_machine_that_reaches_neither_knows_nothing(shapes: dict[str, Clinic]) -> None:
     away = {"REDIS_URL": "redis://127.0.0.1:9/0", "MONGODB_URI": "mongodb://127.0.0.1:9/"}
     code, told = shapes["two-nodes"].command(**away)
@@ -216,6 +228,7 @@ def test_a_deployment_that_is_not_there_is_told_from_one_that_is_down(shapes: di
 
 
 @pytest.mark.parametrize("task", ["doctor", "size"])
+@pytest.mark.full
 def test_the_same_answers_as_tasks(shapes: dict[str, Clinic], task: str) -> None:
     app = shapes["prefork"].app
     told = app.send_task(f"mongo.ops.{task}", queue="mongo.ops").get(timeout=20)

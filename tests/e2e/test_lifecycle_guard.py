@@ -100,6 +100,7 @@ def test_a_redis_that_may_lose_messages_is_named_once_by_each_node(site: Site) -
             client.config_set("appendonly", "yes")
 
 
+@pytest.mark.full
 def test_strict_mode_starts_nothing_beside_a_client_opened_before_the_fork(site: Site) -> None:
     env = {"LIFECYCLE_EARLY_CLIENT": site.mongo.uri, "CELERY_PYMONGO_STRICT": "true"}
     with site.node("fork", env=env) as node:
@@ -133,6 +134,7 @@ def test_wrong_settings_start_nothing_and_are_said_in_a_line_each(site: Site, tm
         assert PASSWORD not in worker.text
 
 
+@pytest.mark.full
 def test_the_service_with_beat_is_silent_while_nothing_changes(site: Site, tmp_path: Path) -> None:
     names = ("HEALTH", "SNAPSHOT", "RECONNECT")
     ticks = {f"CELERY_PYMONGO_{name}_INTERVAL_SECONDS": TICK_SECONDS for name in names}

@@ -202,6 +202,7 @@ def by_number(document: Mapping[str, Any]) -> int:
 
 
 @pytest.mark.skipif(not data_files(), reason="vega_datasets is not installed here")
+@pytest.mark.full
 def test_every_file_of_a_public_data_set_arrives_as_it_is_and_is_dumped_as_it_is(desk: Desk):
     files = data_files()
     with ThreadPoolExecutor(3) as pool:
@@ -267,6 +268,7 @@ def test_a_load_of_which_every_row_is_rejected_ends_non_zero(desk: Desk):
     assert desk.database.none.count_documents({}) == 0
 
 
+@pytest.mark.full
 def test_more_rows_than_a_worker_names_are_rejected_each_with_its_line(desk: Desk):
     desk.database.unique.create_index("email", unique=True)
     desk.database.unique.insert_one({"_id": "theirs", "email": "taken"})
@@ -324,6 +326,7 @@ def test_standard_input_is_loaded_as_a_file_is(desk: Desk):
     assert told["inserted"] == 50
 
 
+@pytest.mark.full
 def test_nobody_reads_the_summary_and_the_load_is_done_all_the_same(desk: Desk):
     desk.write_rows("rows.jsonl", 50)
     with closed_pipe() as nobody:
@@ -344,6 +347,7 @@ def closed_pipe() -> Iterator[int]:
     os.close(write_end)
 
 
+@pytest.mark.full
 def test_a_full_disk_ends_a_load_with_one_line_and_with_room_it_goes_on(desk: Desk):
     desk.write_rows("rows.jsonl", 100, broken_every=2)
     process = desk.start("load", "rows.jsonl", "--into", "full")
@@ -365,7 +369,14 @@ def fill_disk(process: subprocess.Popen[str]) -> None:
 # -- interruptions -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.full),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.full),
+    ],
+)
 def test_an_interrupted_load_goes_on_where_it_was(number: signal.Signals, desk: Desk):
     collection = f"interrupted_{number.name}"
     desk.write_rows("rows.jsonl", broken_every=1000)
@@ -388,6 +399,7 @@ def test_an_interrupted_load_goes_on_where_it_was(number: signal.Signals, desk: 
     assert [path for path in desk.state.rglob("*") if path.is_file()] == []
 
 
+@pytest.mark.full
 def test_the_same_load_at_the_same_time_is_refused_until_the_first_has_ended(desk: Desk):
     desk.write_rows("rows.jsonl")
     with desk.slow_writes():
@@ -404,6 +416,7 @@ def test_the_same_load_at_the_same_time_is_refused_until_the_first_has_ended(des
     assert desk.load("rows.jsonl", "twice")["resumed_after"] > 0
 
 
+@pytest.mark.full
 def test_a_load_into_a_collection_that_was_emptied_begins_again(desk: Desk):
     desk.write_rows("rows.jsonl")
     with desk.slow_writes():
@@ -426,7 +439,7 @@ def away(server: LocalServer) -> Iterator[None]:
         server.start()
 
 
-@pytest.mark.parametrize("loses_all", [False, True])
+@pytest.mark.parametrize("loses_all", [True, pytest.param(False, marks=pytest.mark.full)])
 def test_a_restart_of_redis_is_waited_out(loses_all: bool, desk: Desk):
     collection = f"redis_{loses_all}"
     desk.write_rows("rows.jsonl")
@@ -485,6 +498,7 @@ def test_a_dump_of_a_collection_that_is_not_there_ends_non_zero_and_leaves_no_fi
     assert desk.run("dump", "bare").returncode == 0
 
 
+@pytest.mark.full
 def test_a_reader_that_closes_the_pipe_ends_a_dump_with_one_line(desk: Desk):
     desk.database.long.insert_many({"_id": n, "pad": "x" * 1000} for n in range(2000))
     process = desk.start("dump", "long")
@@ -499,6 +513,7 @@ def test_a_reader_that_closes_the_pipe_ends_a_dump_with_one_line(desk: Desk):
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.gz"])
+@pytest.mark.full
 def test_a_dump_onto_a_full_disk_ends_with_one_line_and_leaves_no_file(name: str, desk: Desk):
     desk.database.wide.drop()
     desk.database.wide.insert_many({"_id": n, "pad": os.urandom(100)} for n in range(500))
@@ -511,6 +526,7 @@ def test_a_dump_onto_a_full_disk_ends_with_one_line_and_leaves_no_file(name: str
     assert list(desk.folder.iterdir()) == []
 
 
+@pytest.mark.full
 def test_a_dump_whose_last_bytes_cannot_be_written_says_so(desk: Desk):
     desk.database.few.insert_one({"_id": 1})
     with Path("/dev/full").open("w") as full:

@@ -16,7 +16,7 @@ from tests.e2e.apps import outages
 from tests.e2e.name_server import CLUSTER, NameServer
 from tests.e2e.operator import Operator
 from tests.e2e.proxy import WatchingProxy
-from tests.e2e.site import QUEUE, Node, Site
+from tests.e2e.site import QUEUE, Node, Site, kinds
 from tests.e2e.workers import wait_until
 
 pytestmark = pytest.mark.timeout(240)
@@ -74,7 +74,14 @@ def under_load(running: Node, *, rounds: int) -> Iterator[list[AsyncResult]]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "retries"), [("fork", "on"), ("fork", "off"), ("threads", "off"), ("gevent", "on")]
+    ("kind", "retries"),
+    [
+        ("fork", "off"),
+        *(
+            pytest.param(*cell, marks=pytest.mark.full)
+            for cell in (("fork", "on"), ("threads", "off"), ("gevent", "on"))
+        ),
+    ],
 )
 def test_a_server_that_is_stopped_in_the_midst_of_all_kinds_of_tasks_costs_no_retry(
     site: Site, database: Any, kind: str, retries: str
@@ -101,6 +108,7 @@ def test_a_server_that_is_stopped_in_the_midst_of_all_kinds_of_tasks_costs_no_re
 
 
 @pytest.mark.parametrize("kind", ["fork", "threads"])
+@pytest.mark.full
 def test_an_error_of_one_operation_or_another_client_is_no_outage_of_ours(
     site: Site, database: Any, kind: str
 ) -> None:
@@ -154,8 +162,8 @@ def by_name(names: NameServer) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("answer", ["SERVFAIL", "nothing"])
-@pytest.mark.parametrize("kind", ["fork", "threads"])
+@pytest.mark.parametrize("answer", ["SERVFAIL", pytest.param("nothing", marks=pytest.mark.full)])
+@pytest.mark.parametrize("kind", kinds("fork", full=["threads"]))
 def test_a_dns_that_does_not_answer_is_an_outage_like_any_other(
     site: Site, database: Any, names: NameServer, kind: str, answer: str
 ) -> None:
@@ -179,6 +187,7 @@ def environment(site: Site, running: Node, names: NameServer) -> dict[str, str]:
     return site.environment(deployment=running.deployment) | SETTINGS | by_name(names)
 
 
+@pytest.mark.full
 def test_children_that_are_recycled_while_the_dns_is_silent_wait_and_come_back(
     site: Site, database: Any, names: NameServer
 ) -> None:

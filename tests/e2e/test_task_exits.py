@@ -50,6 +50,7 @@ def test_a_task_that_sends_its_process_sigterm_is_poison_after_three(node: Node)
 
 
 @pytest.mark.parametrize("kind", ["fork", "gevent"])
+@pytest.mark.full
 def test_cold_shutdowns_cost_a_message_nothing(site: Site, kind: str) -> None:
     """However many: they are not its fault. Under gevent Celery would acknowledge it, and lose it."""
     environment = {

@@ -194,6 +194,7 @@ def test_where_no_mongod_can_be_had_secantusdb_is_started_and_the_line_says_why(
     without.wait_for(r"^\S+ ok · ping [\d.]+ ms · SecantusDB ")
 
 
+@pytest.mark.full
 def test_sigkill_leaves_no_process_and_the_next_start_works_with_the_same_data(
     checkout: Path, up: Callable[..., Up]
 ):
@@ -210,6 +211,7 @@ def test_sigkill_leaves_no_process_and_the_next_start_works_with_the_same_data(
     again.wait_for(r"^\S+ ok · ping")
 
 
+@pytest.mark.full
 def test_what_dies_is_started_again(up: Callable[..., Up]):
     running = up("--no-data")
     for name in ("redis", "mongo", "beat", "worker"):
@@ -222,6 +224,7 @@ def test_what_dies_is_started_again(up: Callable[..., Up]):
     assert running.process.wait(60) == 0, running.output
 
 
+@pytest.mark.full
 def test_a_second_interrupt_hurries_the_end(checkout: Path, up: Callable[..., Up]):
     running = up("--no-data")
     running.wait_for(r" ok · ping")
@@ -232,7 +235,14 @@ def test_a_second_interrupt_hurries_the_end(checkout: Path, up: Callable[..., Up
     assert of_checkout(checkout) == []
 
 
-@pytest.mark.parametrize("awaited", ["starting mongo", "starting redis", "starting worker", "pid"])
+@pytest.mark.parametrize(
+    "awaited",
+    [
+        "starting redis",
+        "pid",
+        *(pytest.param(name, marks=pytest.mark.full) for name in ("starting mongo", "starting worker")),
+    ],
+)
 def test_an_interrupt_while_it_starts_leaves_nothing(awaited: str, checkout: Path, up: Callable[..., Up]):
     starting = up()
     starting.wait_for(awaited)

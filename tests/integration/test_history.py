@@ -143,7 +143,7 @@ def test_what_an_outage_kept_out_is_inserted_after_it(
             ids.append(history.append(SNAPSHOT))
             started = time.monotonic()
             assert history.backfill(collection, seconds=0.2) == 0
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 10
         server.start()
         ids.append(history.append(SNAPSHOT))
         assert history.backfill(collection, seconds=10) == 4

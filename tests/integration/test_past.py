@@ -134,7 +134,7 @@ def test_while_mongodb_is_away_redis_has_the_last_days_and_it_takes_no_longer_th
     with nobody:
         started = time.monotonic()
         found = ask(history, nobody["celery_pymongo"]["history_default"], seconds=1)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 15
     assert len(found.rows) == 40
     assert str(found.sources[1].problem).startswith("no answer (127.0.0.1:")
 

@@ -55,7 +55,7 @@ def test_an_operation_that_runs_ends_on_the_old_client_as_it_would_have(
             wait_until(lambda: in_use(old) == 1, what="an operation that waits for its answer")
             started = time.monotonic()
             assert holder.replace()
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 15
             assert not running.done()
         finally:
             mongo.resume()

@@ -68,7 +68,7 @@ def test_a_main_tells_of_its_processes_and_one_that_is_gone_does_not_keep_us(
         node.wait_ready()
         started = time.monotonic()
         rows = ask_mains(app, [node.hostname, "w9@gone"])
-        assert time.monotonic() - started < 2.5
+        assert time.monotonic() - started < 10
         assert list(rows) == [node.hostname]
         [row] = rows[node.hostname]
         assert (row["slot"], row["pid"], row["alive"]) == (0, node.pid, True)
