@@ -17,12 +17,15 @@ _SENTINEL_PORT, _PORT = 26379, 6379
 
 @dataclass(frozen=True)
 class AppRedis:
-    """A Redis that the app's own configuration names: by which setting, and how it is reached."""
+    """A Redis that the app's own configuration names: by which setting, how it is reached, and the prefix of
+    all keys there.
+    """
 
     setting: str
     url: str
     master: str | None = None
     sentinel_password: str | None = None
+    prefix: str = ""
 
     @property
     def address(self) -> str:
@@ -47,7 +50,7 @@ def effective(settings: Settings, conf: Any) -> Settings | None:
     found: dict[str, Any] = {"redis_url": SecretUri(own.url), "redis_sentinel_master": own.master}
     if own.sentinel_password is not None:
         found["redis_sentinel_password"] = SecretStr(own.sentinel_password)
-    return settings.model_copy(update=found)
+    return settings.model_copy(update=found).within(own.prefix)
 
 
 def difference(settings: Settings, conf: Any) -> str | None:
@@ -95,7 +98,9 @@ def _named(conf: Any) -> Iterator[AppRedis]:
 def _app_redis(setting: str, url: str, options: Mapping[str, Any], tls: Any) -> AppRedis:
     sentinel = options.get("sentinel_kwargs") or {}
     parts = [_with_tls(part, tls) if tls else part for part in url.split(";")]
-    return AppRedis(setting, ";".join(parts), options.get("master_name"), sentinel.get("password"))
+    prefix = options.get("global_keyprefix") or ""
+    master, password = options.get("master_name"), sentinel.get("password")
+    return AppRedis(setting, ";".join(parts), master, password, prefix)
 
 
 def _with_tls(url: str, tls: Any) -> str:

@@ -86,10 +86,14 @@ class BeatPulse:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._redis: Any = redis
-        self._key = key("beats")
+        self._key = key
         self._tick = self._redis.register_script(_TICK)
         self._clock = clock
         self._due_at = float("-inf")
+
+    @property
+    def _beats(self) -> str:
+        return self._key("beats")
 
     def attach(self, scheduler: Any) -> None:
         """Pulse after each tick of this scheduler from now on; once is enough.
@@ -117,7 +121,7 @@ class BeatPulse:
         document = {"host": host, "pid": pid, "scheduler": scheduler}
         pause = EVERY_SECONDS
         try:
-            self._tick(keys=[self._key], args=[f"{host}:{pid}", json.dumps(document), _KEPT_SECONDS])
+            self._tick(keys=[self._beats], args=[f"{host}:{pid}", json.dumps(document), _KEPT_SECONDS])
         except (RedisError, OSError) as error:
             pause = AWAY_SECONDS
             logger.debug("no pulse: %s", type(error).__name__)
@@ -130,15 +134,15 @@ class BeatPulse:
     def read_all(self) -> Read[list[Pulse]]:
         """Return the last pulse of each beat that ticked in the last day. Raises redis.RedisError."""
         with self._redis.pipeline(transaction=False) as pipe:
-            clock, known = pipe.time().hgetall(self._key).execute(raise_on_error=False)
+            clock, known = pipe.time().hgetall(self._beats).execute(raise_on_error=False)
         if records.is_other(known):
-            return Read([], (records.BEAT.at(self._key),))
+            return Read([], (records.BEAT.at(self._beats),))
         now = records.clock(clock)
         pulses: list[Pulse] = []
         bad: list[Unreadable] = []
         for name, text in list(known.items())[:_MOST]:
             try:
-                pulses.append(_pulse(text, now, self._key, name))
+                pulses.append(_pulse(text, now, self._beats, name))
             except UnreadableError as error:
                 bad.append(error.record)
         return Read(pulses, tuple(bad))

@@ -62,7 +62,10 @@ class DeadLetters:
     def __init__(self, redis: "redis.Redis", key: Callable[..., str]) -> None:
         self._redis: Any = redis
         self._key = key
-        self._index = key("dead-letters")
+
+    @property
+    def _index(self) -> str:
+        return self._key("dead-letters")
 
     def put(self, letter: Letter, message: Original | str) -> Letter:
         """Keep a letter and its message, or the JSON of its signature; once this returns it is in Redis as a

@@ -55,8 +55,8 @@ class Deliveries:
         settings, redis = mongo.settings, stores.client
         # As the results, by which Celery knows what is done.
         done_seconds = math.ceil(2 * settings.visibility_timeout_seconds)
-        attempts = Attempts(redis, settings.key, done_seconds=done_seconds)
-        return cls(mongo, stores.registry, attempts, DeadLetters(redis, settings.key))
+        attempts = Attempts(redis, stores.key, done_seconds=done_seconds)
+        return cls(mongo, stores.registry, attempts, DeadLetters(redis, stores.key))
 
     def begin(self, task: Any) -> str | None:
         """Ask whether this run may begin, where that is a question; return its own id, for `end`.

@@ -36,7 +36,11 @@ class DrillNotes:
 
     def __init__(self, redis: "redis.Redis", key: Callable[..., str]) -> None:
         self._redis: Any = redis
-        self._stream = key("drills")
+        self._key = key
+
+    @property
+    def _stream(self) -> str:
+        return self._key("drills")
 
     def note(self, drill_id: str, name: str, *, seconds: float) -> None:
         """Note that a drill has so many seconds left: all of them as it begins, none once it is over."""

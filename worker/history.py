@@ -73,12 +73,16 @@ class History:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._redis: Any = redis
-        self._stream = key("history")
+        self._key = key
         self._days = days
         self._clock = clock
         self._off_until = float("-inf")
         self._is_told = False
         self._indexed: str | None = None
+
+    @property
+    def _stream(self) -> str:
+        return self._key("history")
 
     def append(self, snapshot: dict[str, Any]) -> str:
         """Add a snapshot and return its id; a deployment that is given up leaves nothing after a week.

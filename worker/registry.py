@@ -152,8 +152,6 @@ class Registry:
         self._redis: Any = redis
         self._hasty: Any = hasty or redis
         self._key = key
-        self._members = key("members")
-        self._silent = key("silent-until")
         # One round trip; a server that does not know the script any more is told it again.
         self._publish = self._redis.register_script(_PUBLISH)
         self._bury = self._redis.register_script(_BURY)
@@ -286,6 +284,14 @@ class Registry:
     def document_key(self, name: str) -> str:
         """Return where the document of this name stands."""
         return self._key("document", name)
+
+    @property
+    def _members(self) -> str:
+        return self._key("members")
+
+    @property
+    def _silent(self) -> str:
+        return self._key("silent-until")
 
     def _report(self, member: str) -> str:
         return self._key("report", member)

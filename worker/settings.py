@@ -3,9 +3,18 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+)
 
 from . import client_options as mongo
 from . import uris
@@ -54,6 +63,9 @@ class Settings(BaseModel):
 
     # Lengths are not put into the patterns: `{1,200}` made compiling them, and so the import, twice as slow.
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, hide_input_in_errors=True)
+
+    # Of an app whose Redis is taken for ours; no setting names it.
+    _app_prefix: str = PrivateAttr("")
 
     mongodb_uri: Annotated[
         SecretUri,
@@ -582,7 +594,15 @@ class Settings(BaseModel):
 
     def key(self, *parts: str | int) -> str:
         """Return the Redis key of `parts` in this deployment."""
-        return ":".join((self.key_prefix, self.deployment, *map(str, parts)))
+        own = ":".join((self.key_prefix, self.deployment, *map(str, parts)))
+        # The service's own prefix is the beginning of these.
+        return own if own.startswith(self._app_prefix) else f"{self._app_prefix}{own}"
+
+    def within(self, prefix: str) -> Self:
+        """Return these settings with every key under the prefix that an app has for its own."""
+        found = self.model_copy()
+        found._app_prefix = prefix
+        return found
 
     def min_pool_size_for(self, concurrency: int) -> int:
         """Return the minimum pool of a process that runs `concurrency` tasks at a time."""

@@ -17,10 +17,22 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 
+class Keys:
+    """The names of keys, by the settings that count now."""
+
+    def __init__(self, settings: "Settings") -> None:
+        self.settings = settings
+
+    def __call__(self, *parts: str | int) -> str:
+        """Return the key of `parts`."""
+        return self.settings.key(*parts)
+
+
 @dataclass(frozen=True)
 class Stores:
     """The stores of one deployment, with one Redis client, and a `hasty` one for a process that ends."""
 
+    key: Keys
     client: "redis.Redis"
     hasty: "redis.Redis"
     registry: Registry
@@ -33,19 +45,21 @@ class Stores:
     def of(cls, settings: "Settings") -> "Stores":
         """Return the stores that the settings name; no I/O."""
         redis, hasty = connect(settings), connect(settings, seconds=HASTY_SECONDS)
+        key = Keys(settings)
         return cls(
+            key,
             redis,
             hasty,
-            Registry(redis, settings.key, hasty=hasty),
-            History(redis, settings.key, days=settings.history_days),
-            BeatPulse(redis, settings.key),
-            Ledger(redis, settings.key, hasty=hasty),
-            Windows(redis, settings.key, hasty=hasty),
+            Registry(redis, key, hasty=hasty),
+            History(redis, key, days=settings.history_days),
+            BeatPulse(redis, key),
+            Ledger(redis, key, hasty=hasty),
+            Windows(redis, key, hasty=hasty),
         )
 
     def follow(self, conf: Any, mongo: "Mongo") -> None:
-        """Keep everything in the app's own Redis from now on, unless REDIS_URL names one; where there is
-        neither, nothing is kept. No I/O.
+        """Keep everything in the app's own Redis from now on, under its prefix, unless REDIS_URL names one;
+        where there is neither, nothing is kept. No I/O.
         """
         settings = effective(mongo.settings, conf)
         mongo.has_redis = settings is not None
@@ -55,6 +69,6 @@ class Stores:
             return
         if settings == mongo.redis_settings:
             return
-        mongo.redis_settings = settings
+        mongo.redis_settings = self.key.settings = settings
         self.client.connection_pool = connect(settings).connection_pool
         self.hasty.connection_pool = connect(settings, seconds=HASTY_SECONDS).connection_pool

@@ -148,7 +148,7 @@ class View:
     @property
     def drill_notes(self) -> DrillNotes:
         """What drills note of themselves."""
-        return DrillNotes(self.stores.client, self.mongo.settings.key)
+        return DrillNotes(self.stores.client, self.stores.key)
 
     # -- settings ----------------------------------------------------------------------------------
 

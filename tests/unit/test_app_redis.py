@@ -1,5 +1,6 @@
 """Which Redis the fleet's view is kept in, by what an app's configuration and REDIS_URL say."""
 
+import pickle
 import ssl
 from typing import Any
 
@@ -101,3 +102,45 @@ def test_sentinel_is_that_of_the_broker() -> None:
     pool: Any = connect(found).connection_pool
     assert pool.service_name == "prime"
     assert PASSWORD not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"broker_url": "redis://one"}, "celery-pymongo:default:members"),
+        (
+            {"broker_url": "redis://one", "broker_transport_options": {"global_keyprefix": "shop:"}},
+            "shop:celery-pymongo:default:members",
+        ),
+        (
+            {
+                "broker_url": "amqp://r",
+                "broker_transport_options": {"global_keyprefix": "not-ours"},
+                "result_backend": "redis://two",
+                "result_backend_transport_options": {"global_keyprefix": "shop:"},
+            },
+            "shop:celery-pymongo:default:members",
+        ),
+        (
+            {
+                "broker_url": "redis://one",
+                "broker_transport_options": {"global_keyprefix": "celery-pymongo:default:"},
+            },
+            "celery-pymongo:default:members",
+        ),
+    ],
+)
+def test_our_keys_are_under_the_prefix_that_the_app_has_for_its_own(
+    options: dict[str, Any], expected: str
+) -> None:
+    """Access rules name it. The service's own prefix is the beginning of ours already."""
+    found = followed(conf(**options))
+    assert found.key("members") == expected
+    assert pickle.loads(pickle.dumps(found)).key("members") == expected  # noqa: S301 - our own bytes
+
+
+def test_where_redis_url_is_set_our_keys_stay_as_they_are() -> None:
+    options = {"broker_url": "redis://one", "broker_transport_options": {"global_keyprefix": "shop:"}}
+    found = app_redis.effective(settings(REDIS_URL="redis://one"), conf(**options))
+    assert found is not None
+    assert found.key("members") == "celery-pymongo:default:members"

@@ -59,7 +59,7 @@ class World:
             conf=SimpleNamespace(broker_read_url="memory://", broker_transport_options={}),
             amqp=SimpleNamespace(queues={}),
         )
-        parts: Any = (self,) * 7
+        parts: Any = (self,) * 8
         return Watch(View(app, self.mongo, Stores(*parts)), clock=lambda: self.now)
 
     def _stamp(self) -> dict[str, Any]:

@@ -65,10 +65,16 @@ class Ledger:
         self._redis: Any = redis
         self._hasty: Any = hasty or redis
         self._key = key
-        self._state = key("outage")
-        self._lock = key("lead", "sentry")
         self._take = self._redis.register_script(_TAKE)
         self._write = self._redis.register_script(_WRITE)
+
+    @property
+    def _state(self) -> str:
+        return self._key("outage")
+
+    @property
+    def _lock(self) -> str:
+        return self._key("lead", "sentry")
 
     def take(self, owner: str) -> bool:
         """Become the sender, or stay it; False where another is."""

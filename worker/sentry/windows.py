@@ -52,7 +52,10 @@ class Windows:
         self._redis: Any = redis
         self._hasty: Any = hasty or redis
         self._key = key
-        self._open = key("crons", "open")
+
+    @property
+    def _open(self) -> str:
+        return self._key("crons", "open")
 
     def sent(self, monitor: Monitor, at: float) -> int:
         """Note that a run is sent; return its window."""
