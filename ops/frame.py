@@ -109,7 +109,7 @@ class Answer:
         from rich.console import Group as Lines
         from rich.text import Text
 
-        document = self.document
+        document = output.shown(self.document)
         by_reason: dict[str, list[str]] = {}
         for source, why in document["unseen"].items():
             by_reason.setdefault(why, []).append(source)

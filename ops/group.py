@@ -61,6 +61,9 @@ def parsed(parse: Callable[[], T]) -> T:
     try:
         return parse()
     except click.UsageError as error:
+        from .problems import in_one_line
+
+        error.message = in_one_line(str(error.message))  # type: ignore[misc] # as of the exit code below
         error.exit_code = os.EX_USAGE  # type: ignore[misc] # an error has its own, whatever click types say
         raise
     except OSError as error:

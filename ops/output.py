@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from .problems import NotWritten, Problem, discard
+from .text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -23,9 +25,28 @@ _PIPE_WIDTH = 400
 _CLOSED = (errno.EPIPE, errno.EBADF)
 
 
-def to_json(document: Mapping[str, Any]) -> str:
-    """Return a document as one line of JSON."""
-    return json.dumps(document, ensure_ascii=False)
+_MOST_LEVELS = 100
+
+_PLAIN = re.compile(r"[^\n -~]")
+
+
+def to_json(document: Any, *, indent: int | None = None) -> str:
+    """Return a document as JSON, as one line where there is no indent; what cannot be seen is escaped."""
+    text = json.dumps(document, ensure_ascii=False, indent=indent, default=str)
+    return _PLAIN.sub(lambda found: found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1], text)
+
+
+def shown(value: Any, levels: int = _MOST_LEVELS) -> Any:
+    """Return a document whose texts hold nothing that a terminal obeys: names come from anywhere."""
+    if isinstance(value, str):
+        return printable(value)
+    if not isinstance(value, (Mapping, list, tuple)):
+        return value
+    if not levels:
+        return "…"
+    if isinstance(value, Mapping):
+        return {shown(key): shown(inner, levels - 1) for key, inner in value.items()}
+    return [shown(inner, levels - 1) for inner in value]
 
 
 def console(

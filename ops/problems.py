@@ -1,8 +1,19 @@
 """What ends a command of ours: one clear line, and the exit code that says whose turn it is."""
 
 import os
+import re
 
 import click
+
+from .text import printable
+
+# After a scheme; a password may have any character in it.
+_LOGIN = re.compile(r"(?<=://)[^\s@]{1,200}@")
+
+
+def in_one_line(message: str) -> str:
+    """Return a message as it may be shown: nothing that a terminal obeys, and no login of a URI."""
+    return _LOGIN.sub("***@", printable(message))
 
 
 class Problem(click.ClickException):
@@ -13,7 +24,7 @@ class Problem(click.ClickException):
     def show(self, file: object = None) -> None:  # noqa: ARG002 - click's signature; the line is for stderr
         """Print the line; where nobody reads it, the exit code says it."""
         try:
-            click.echo(f"mongo: {self.message}", err=True)
+            click.echo(f"mongo: {in_one_line(self.message)}", err=True)
         except OSError:
             discard(2)
 

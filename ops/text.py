@@ -1,4 +1,4 @@
-"""Text for people: cut between words, counted nouns, names in a row. Pure."""
+"""Text for people: cut between words, counted nouns, names in a row, nothing that a terminal obeys. Pure."""
 
 import re
 from collections.abc import Collection
@@ -8,6 +8,22 @@ ELLIPSIS = "…"
 _BYTES = len(ELLIPSIS.encode())
 # Between two words; a host and its port are one.
 _GAP = re.compile(r"\s|(?<=[,;])(?=\S)")
+
+_PLAIN = re.compile(r"[^ -~]")
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Return a text with an escape in place of each character that cannot be seen: of those a terminal obeys
+    some, and a lone surrogate cannot be written at all. `keep` are left as they are.
+    """
+    if text.isprintable():
+        return text
+
+    def shown(found: re.Match[str]) -> str:
+        one = found[0]
+        return one if one.isprintable() or one in keep else one.encode("unicode_escape").decode()
+
+    return _PLAIN.sub(shown, text)
 
 
 def shorten(text: str, limit: int, *, keep_end: bool = False) -> str:

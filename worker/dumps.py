@@ -5,7 +5,7 @@ from typing import Any
 
 from . import events
 from .events import Event
-from .text import count
+from .text import count, printable
 
 logger = logging.getLogger("celery_pymongo.flight")
 
@@ -54,4 +54,4 @@ def say(records: list[dict[str, Any]], why: str, *, is_open: bool = False) -> No
 
 def line(record: dict[str, Any]) -> str:
     """Return one record as an indented line: when (unix seconds), what, a number, a text."""
-    return f"\n  {record['at']:.3f} {record['kind']} {record['number']:g} {record['text']}"
+    return f"\n  {record['at']:.3f} " + printable(f"{record['kind']} {record['number']:g} {record['text']}")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from .log_text import shown
+
 
 class Event(StrEnum):
     """Names of log events. A name never changes its meaning; each stands first in its line."""
@@ -148,7 +150,7 @@ def tell(hearer: Hearer | None) -> None:
 
 def say(logger: logging.Logger, level: int, event: Event, message: str, *args: Any, **fields: Any) -> None:
     """Log one event: its name, then the message; `fields` become members of a JSON line."""
-    template = f"{event}: {message}"
+    template, args = f"{event}: {message}", shown(args)
     logger.log(level, template, *args, extra={"event": str(event), "fields": fields}, stacklevel=2)
     for hearer in _hearers:
         hearer(Said(event, level, message % args if args else message, fields))

@@ -6,7 +6,9 @@ from typing import Any
 
 from . import events
 from .events import Event
+from .log_text import Lines
 from .mongo.findings import Finding, Leak, LeakReturned, LongHold, Returned, Stack
+from .text import printable
 
 
 def say(findings: Iterable[Finding], logger: logging.Logger) -> None:
@@ -40,5 +42,5 @@ def _who(finding: Finding) -> str:
     return "no task:" if finding.task is None else f"task {finding.task}[{finding.id}]"
 
 
-def _lines(title: str, stack: Stack) -> str:
-    return f"\n  {title} " + "\n  from ".join(stack) if stack else ""
+def _lines(title: str, stack: Stack) -> Lines:
+    return Lines(f"\n  {title} " + "\n  from ".join(map(printable, stack)) if stack else "")

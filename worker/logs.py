@@ -1,14 +1,16 @@
 """The service's log: as JSON for machines that read it, and without the beat of its own heart."""
 
-import json
 import logging
 from collections.abc import Callable, Collection
+from copy import copy
 from datetime import UTC, datetime
 from typing import Any
 
 from celery import signals
 
 from . import receivers
+from .log_text import in_json, shown
+from .text import printable
 
 
 class JsonFormatter(logging.Formatter):
@@ -29,7 +31,24 @@ class JsonFormatter(logging.Formatter):
             line |= getattr(record, "fields", {})
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return in_json(line)
+
+
+class PlainFormatter(logging.Formatter):
+    """Formats as `inner` does, without what a terminal obeys: of Celery's lines, the names in messages."""
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's lines."""
+        # A copy: other handlers, as Sentry's, have the record as it is.
+        plain = copy(record)
+        plain.msg, plain.args = printable(str(record.msg), keep="\n\t"), shown(record.args)
+        if record.exc_info:
+            plain.exc_text = printable(self._inner.formatException(record.exc_info), keep="\n\t")
+        return self._inner.format(plain)
 
 
 class QuietSchedule(logging.Filter):
@@ -62,14 +81,17 @@ def quiet(names: Collection[str]) -> None:
 
 
 def set_up(*, as_json: bool) -> None:
-    """Make Celery's loggers, and so every logger under them, write JSON lines where asked to."""
+    """Make Celery's loggers, and so every logger under them, write JSON lines where asked to, and in any case
+    nothing that a terminal obeys."""
 
     def on_setup(logger: logging.Logger, **_kwargs: Any) -> None:
         # At DEBUG the driver logs whole commands, and documents with them.
         logging.getLogger("pymongo").setLevel(logging.INFO)
-        if as_json:
-            for handler in logger.handlers:
+        for handler in logger.handlers:
+            if as_json:
                 handler.setFormatter(JsonFormatter())
+            elif handler.formatter is not None and not isinstance(handler.formatter, PlainFormatter):
+                handler.setFormatter(PlainFormatter(handler.formatter))
 
     _on_setup(on_setup, "celery_pymongo.logs")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from . import dumps, events
 from .events import Event
+from .log_text import Lines
 
 logger = logging.getLogger("celery_pymongo.fleet")
 
@@ -69,7 +70,7 @@ def say(found: PostMortem, *, with_node: bool = False) -> None:
         report.get("circuit", "unknown"),
         pool.get("in_use", "?"),
         pool.get("size", "?"),
-        "".join(dumps.line(record) for record in found.flight[-_SHOWN:]),
+        Lines("".join(dumps.line(record) for record in found.flight[-_SHOWN:])),
         post_mortem=found.to_dict(),
         with_node=with_node,
     )

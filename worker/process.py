@@ -24,6 +24,7 @@ from .board import Board
 from .board_row import Predecessor, PrivateRow, Row
 from .errors import ClientInMainError, SettingsError, TwoCopiesError
 from .events import Event
+from .log_text import Lines
 from .mongo import background, calls
 from .mongo.backoff import Backoff
 from .mongo.circuit import Change
@@ -481,7 +482,7 @@ class Mongo:
                 "a second MongoClient doubles this process's connections; use get_client(). It was made by %s"
             )
         fields = {"site": sighting.site, "is_before_fork": is_main}
-        events.say(logger, logging.WARNING, Event.CLIENT_FOREIGN, message, sighting, **fields)
+        events.say(logger, logging.WARNING, Event.CLIENT_FOREIGN, message, Lines(sighting), **fields)
 
     def _stamp(self) -> dict[str, Any]:
         return {

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import os
 import tarfile
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from .. import output
 from ..problems import NoOutput, Problem, UsageProblem
 from .parts import Part
 from .search import found
@@ -60,7 +60,7 @@ def _described(name: str, text: str) -> dict[str, Any]:
 
 def files_of(parts: Sequence[Part], told: Mapping[str, Any]) -> dict[str, str]:
     """Return every file of the bundle, the index first."""
-    files = {INDEX: json.dumps(told, ensure_ascii=False, indent=1) + "\n"}
+    files = {INDEX: output.to_json(told, indent=1) + "\n"}
     for part in parts:
         files |= part.files
     return files

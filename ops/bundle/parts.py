@@ -1,6 +1,5 @@
 """The parts of a bundle: most are commands, asked as a person would; each is there or says why not."""
 
-import json
 import platform
 import sys
 import time
@@ -142,15 +141,15 @@ def asked(call: Call, commands: click.Group, words: tuple[str, ...]) -> Answer |
 def _files(name: str, answer: Answer) -> dict[str, str]:
     """Return the document, and what a person would have read of it."""
     document = answer.document
-    text = output.render(answer.render(document), on_terminal=False, has_color=False)
+    text = output.render(answer.render(output.shown(document)), on_terminal=False, has_color=False)
     return {
-        f"{name}.json": json.dumps(document, ensure_ascii=False, indent=1) + "\n",
+        f"{name}.json": output.to_json(document, indent=1) + "\n",
         f"{name}.txt": text + "\n",
     }
 
 
 def _json(name: str, found: Any) -> Part:
-    return Part(name, {f"{name}.json": json.dumps(found, ensure_ascii=False, indent=1, default=str) + "\n"})
+    return Part(name, {f"{name}.json": output.to_json(found, indent=1) + "\n"})
 
 
 def _flights(call: Call) -> Part:

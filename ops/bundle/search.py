@@ -5,6 +5,9 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 
+from ..output import to_json
+from ..text import printable
+
 SHORT = 6
 """A secret of fewer characters may be a part of any word, so it is looked for as a value of its own alone."""
 
@@ -22,10 +25,12 @@ def found(text: str, secrets: Mapping[str, set[str]]) -> Iterator[str]:
 
 
 def _forms(secret: str) -> set[str]:
-    """Return the ways in which a secret may be written: as it is, in JSON, in a URI."""
+    """Return the ways in which a secret may be written: as it is, in JSON, in a URI, with escapes."""
     in_json = json.dumps(secret)[1:-1]
     readable = json.dumps(secret, ensure_ascii=False)[1:-1]
-    return {secret, in_json, readable, quote(secret, safe="")}
+    escaped = to_json(secret)[1:-1]
+    in_uri = quote(secret, safe="", errors="replace")
+    return {secret, in_json, readable, escaped, in_uri, printable(secret)}
 
 
 def _holds(text: str, form: str) -> bool:

@@ -8,7 +8,7 @@ import click
 
 from ..frame import Answer, Call, command
 from ..problems import UsageProblem
-from ..text import count
+from ..text import count, printable
 
 
 @command(seconds=None)
@@ -32,7 +32,7 @@ def dump(call: Call, collection: str, database: str | None, output: Path | None)
         return Answer("dump/1", told, render)
     if not call.is_quiet:
         # Standard output may be the documents'.
-        click.echo(render(told), err=True)
+        click.echo(printable(render(told)), err=True)
     return None
 
 

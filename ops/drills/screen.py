@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from .. import tables
-from ..text import count
+from ..text import count, printable
 
 _BAR = 36
 _HEAD = "   S   OPS/S  P50 MS  P99 MS  WAIT P99  OPEN  IN USE  WAITING  TIMEOUTS  ERRORS"
@@ -48,7 +48,8 @@ class Ticker:
         if not self._quiet and sys.stderr is not None and sys.stderr.isatty():
             last = told["turn"] == told["of"]
             with suppress(OSError):
-                click.echo(f"\r\x1b[Kturn {told['turn']} of {told['of']}: {told['name']}", err=True, nl=last)
+                name = printable(told["name"])
+                click.echo(f"\r\x1b[Kturn {told['turn']} of {told['of']}: {name}", err=True, nl=last)
 
     def _line(self, text: str, *, head: str) -> None:
         if self._quiet:
@@ -57,7 +58,7 @@ class Ticker:
             if self._is_first:
                 click.echo(head, err=True)
                 self._is_first = False
-            click.echo(text, err=True)
+            click.echo(printable(text), err=True)
 
 
 def concurrency(document: Mapping[str, Any]) -> RenderableType:

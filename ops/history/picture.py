@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import output
 from ..problems import AppProblem, NoOutput
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def draw(document: Mapping[str, Any], file: Path) -> None:
     """Write the document of `history` as a PNG."""
     from matplotlib.figure import Figure
 
+    document = output.shown(document)
     known = [series for series in document["series"] if series["last"] is not None]
     rows = max(1, len(known))
     # A figure of its own and no pyplot: no window system, no state of the process.
@@ -53,7 +55,7 @@ def draw(document: Mapping[str, Any], file: Path) -> None:
     by_label = dict(zip(labels, handles, strict=True))
     if by_label:
         figure.legend(by_label.values(), by_label.keys(), loc="outside lower center", ncols=3, frameon=False)
-    figure.suptitle(_title(document), fontsize=11)
+    figure.suptitle(_title(document), fontsize=11, parse_math=False)
     try:
         with file.open("xb") as out:
             figure.savefig(out, format="png")
@@ -70,7 +72,7 @@ def _line(ax: "Axes", series: Mapping[str, Any]) -> None:
     if series["limit"] is not None and series["max"] and series["limit"] <= 3 * series["max"]:
         ax.axhline(series["limit"], color="0.5", linestyle="--", linewidth=0.8)
     ax.set_ylim(0, None if series["max"] else 1)
-    ax.set_title(f"{series['metric']} ({unit})", fontsize=9, loc="left")
+    ax.set_title(f"{series['metric']} ({unit})", fontsize=9, loc="left", parse_math=False)
     ax.tick_params(labelsize=8)
     ax.grid(visible=True, alpha=0.25)
 

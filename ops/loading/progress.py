@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import click
 
-from ..text import count
+from ..text import count, printable
 from .journal import Progress
 
 _LINE_SECONDS = 5.0
@@ -36,6 +36,7 @@ class Screen:
         """Print a line that matters to whoever reads the output later."""
         if self._quiet:
             return
+        line = printable(line)
         with suppress(OSError):
             if self._bar is not None:
                 self._bar.console.print(line, markup=False, highlight=False)
@@ -69,7 +70,7 @@ class Screen:
 
             self._bar = Bar(total)
             self._bar.start()
-        self._bar.show(progress.end, trouble or self._line(progress, total))
+        self._bar.show(progress.end, printable(trouble or self._line(progress, total)))
 
     def _line(self, progress: Progress, total: int) -> str:
         counts = progress.counts

@@ -17,7 +17,7 @@ from tests.schemas import validated
 
 SECONDS = 60
 _OF_TERMINALS = ("NO_COLOR", "COLUMNS", "LINES", "TERM", "COLORTERM")
-_ENDED = (0, 1, 2, 3, 64, 70, 73, 75, 78, 130)
+_ENDED = (0, 1, 2, 3, 64, 70, 73, 74, 75, 78, 130)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ LEVELS: list[set[str]] = [
         "errors",
         "broker",
         "receivers",
+        "log_text",
         "events",
         "dumps",
         "exact_json",
