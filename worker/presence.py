@@ -6,6 +6,8 @@ import os
 import time
 from typing import Any
 
+from redis import RedisError
+
 from . import dumps, events, findings, memory, pauses, post_mortem, records, report, siblings
 from .attribution import Attribution
 from .board import leftovers
@@ -73,6 +75,7 @@ class Presence:
         self._is_lowest = False
         self._has_asked_redis = False
         self._record, self._record_due = "", 0.0
+        self._noted, self._noted_due = "", 0.0
         if mongo.predecessor is not None:
             self._found_dead(self._origin.slot, mongo.predecessor.row, mongo.predecessor.flight)
 
@@ -129,6 +132,7 @@ class Presence:
         if published is not None and self._is_lowest:
             self._carry_pauses(published.now)
             self._introduce_node(now)
+            self._note_queues(now, published.now)
             self._doubt_redis()
         self._exhaustion.look(now, told, self._mongo.monitor.tasks)
         is_open = told["circuit"] == CircuitState.OPEN
@@ -151,6 +155,22 @@ class Presence:
         if text and (text != self._record or now >= self._record_due):
             self._publisher.introduce(self._origin.node, text)
             self._record, self._record_due = text, now + _RECORD_SECONDS
+
+    def _note_queues(self, now: float, at: float) -> None:
+        """Take what the node consumes to where other deployments see it, at the same times; `at` is unix
+        seconds by Redis' clock.
+        """
+        board, view = self._mongo.board, self._mongo.view
+        text = "" if board is None else board.queues
+        if view is None or not text or (text == self._noted and now < self._noted_due):
+            return
+        self._noted, self._noted_due = text, now + _RECORD_SECONDS
+        try:
+            if (shared := view.shared_queues()) is not None:
+                shared.note(self._mongo.settings.deployment, json.loads(text), now=at)
+        except (RedisError, OSError) as error:
+            # Access rules may keep it to its deployment's own keys.
+            logger.debug("what the node consumes was not noted: %s", type(error).__name__)
 
     def _carry_pauses(self, now: float) -> None:
         """Take what MAIN was told to pause to Redis, and tell MAIN what stands there."""

@@ -594,8 +594,14 @@ class Settings(BaseModel):
 
     def key(self, *parts: str | int) -> str:
         """Return the Redis key of `parts` in this deployment."""
-        own = ":".join((self.key_prefix, self.deployment, *map(str, parts)))
-        # The service's own prefix is the beginning of these.
+        return self._prefixed(":".join((self.key_prefix, self.deployment, *map(str, parts))))
+
+    def key_beside(self, *parts: str | int) -> str:
+        """Return the Redis key of `parts` that deployments have in common; no deployment's name is empty."""
+        return self._prefixed(":".join((self.key_prefix, "", *map(str, parts))))
+
+    def _prefixed(self, own: str) -> str:
+        # The service's own prefix is the beginning of its keys.
         return own if own.startswith(self._app_prefix) else f"{self._app_prefix}{own}"
 
     def within(self, prefix: str) -> Self:

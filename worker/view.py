@@ -4,7 +4,7 @@
 that source may, and raises its errors; whoever calls decides what is asked at once and what is done without.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ from .mongo import asked, server_connections
 from .mongo.members import MemberProblem
 from .queues import Queues, Waiting
 from .records import Read, Unreadable, UnreadableError
+from .shared_queues import SharedQueues, broker_of
 from .survey import Found
 
 if TYPE_CHECKING:
@@ -144,6 +145,17 @@ class View:
         asked = past.Question(fields, span, settings.snapshot_interval_seconds, seconds)
         kept = self.kept if settings.history_days else None
         return past.read(self.stores.history, kept, asked, drills=self.drill_notes)
+
+    def shared_queues(self) -> SharedQueues | None:
+        """Return who consumes which queue of the app's broker; None where that is no server."""
+        settings = self.mongo.redis_settings
+        broker = broker_of(self.app.conf, settings)
+        return None if broker is None else SharedQueues(self.stores.client, settings.key_beside, broker)
+
+    def queues_of_others(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the queues of the app's broker that other deployments consume, with their names."""
+        shared = self.shared_queues()
+        return {} if shared is None else shared.others(self.mongo.settings.deployment)
 
     @property
     def drill_notes(self) -> DrillNotes:

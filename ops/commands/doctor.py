@@ -79,7 +79,7 @@ _NAMED = 5
 """Checks that a line names; more are counted."""
 
 _ASKED = {
-    **dict.fromkeys(("nodes", "post_mortems", "redis", "dead_letters", "beats"), "Redis"),
+    **dict.fromkeys(("nodes", "post_mortems", "redis", "dead_letters", "beats", "elsewhere"), "Redis"),
     **dict.fromkeys(("ping", "server", "indexes", "limit"), "MongoDB"),
     "queues": "the broker",
 }

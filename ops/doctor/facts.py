@@ -168,6 +168,7 @@ class Facts:
     are; `refusal` is with which word Redis refuses to write, and `redis_refuses` what it does, as a
     predicate, where it answered and nothing could be seen. `lasting` is since when something is so, by what
     and by process, as the last health check left it, `check_arrived` when the last one came as a message.
+    `elsewhere` are the queues of this broker that other deployments consume, with their names.
     `tasks` are hard limits of tasks by name, None for those that have none. `broker` is kombu's name of its
     kind. `has_redis`: one is named for what is told of the fleet, and `is_redis_the_broker`: it has the
     messages, too.
@@ -187,6 +188,7 @@ class Facts:
     redis: Report | None = None
     post_mortems: tuple[Report, ...] | None = None
     dead_letters: int | None = None
+    elsewhere: Mapping[str, tuple[str, ...]] | None = None
     unreadable: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     refusal: str | None = None
     redis_refuses: str | None = None

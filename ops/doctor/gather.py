@@ -32,6 +32,7 @@ def gather(app: Any, deadline: Deadline) -> Facts:
         "beats": deadline.ask(view.beats),
         "redis": deadline.ask(view.redis),
         "dead_letters": deadline.ask(view.dead_letters),
+        "elsewhere": deadline.ask(view.queues_of_others),
     }
     looked = sight.seen()
     fleet = _then(looked, deadline, view.assess)()
@@ -68,6 +69,7 @@ def gather(app: Any, deadline: Deadline) -> Facts:
         redis=seen["redis"].value,
         post_mortems=None if looked.value is None else tuple(looked.value.buried),
         dead_letters=seen["dead_letters"].value,
+        elsewhere=seen["elsewhere"].value,
         unreadable=_unreadable(
             () if looked.value is None else looked.value.unreadable,
             () if records.value is None else records.value.unreadable,

@@ -24,6 +24,7 @@ _SOURCES = {
     "indexes": "collections",
     "post_mortems": "post-mortems",
     "dead_letters": "dead letters",
+    "elsewhere": "queues of other deployments",
 }
 """What a person calls the facts."""
 

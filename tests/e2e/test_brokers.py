@@ -7,9 +7,11 @@ import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ops.local.servers import LocalServer
 from tests.e2e.shops import APP, Shop
 from tests.e2e.workers import wait_until
 
@@ -76,3 +78,20 @@ def test_a_worker_runs_on_its_own_memory(shop: Callable[..., Shop]) -> None:
     assert alone.orders() == {"own": 1}
     assert worker.terminate() == 0
     assert not COMPLAINTS.search(worker.text), worker.text
+
+
+def test_doctor_finds_another_deployment_that_consumes_our_queue(
+    shop: Callable[..., Shop], redis: LocalServer
+) -> None:
+    ours, theirs = shop(redis.uri), shop(redis.uri)
+    for name, one in (("w1", ours), ("w2", theirs)):
+        one.worker("solo", name=name, concurrency=1).wait_ready().wait_for_log("client.warm")
+
+    def found() -> list[dict[str, Any]]:
+        told = json.loads(ours.celery("mongo", "doctor", "--json").stdout)["findings"]
+        return [finding for finding in told if finding["id"] == "queue-shared"]
+
+    wait_until(found, what="the other deployment", seconds=60)
+    (finding,) = found()
+    assert str(theirs.env["CELERY_PYMONGO_DEPLOYMENT"]) in finding["title"]
+    assert finding["where"] == ["mongo.data", "mongo.health", "mongo.ops", "shop"]

@@ -18,6 +18,7 @@ from worker.beat_pulse import BeatPulse
 from worker.dead_letters import DeadLetters, Letter
 from worker.drill_notes import DrillNotes
 from worker.settings import load_settings
+from worker.shared_queues import FRESH_SECONDS, SharedQueues
 from worker.stores import Stores
 
 LETTER = Letter("7", "shop.sell", "shop", "poison", 1.0, "w1@h", 0, 1)
@@ -48,9 +49,27 @@ def test_what_is_kept_in_the_redis_of_an_app_is_under_its_prefix(broker: str) ->
     stores.history.append({"at": 1.0})
     BeatPulse(stores.client, stores.key).beat("Scheduler")
     DrillNotes(stores.client, stores.key).note("1", "exhaust", seconds=1)
+    SharedQueues(stores.client, mongo.redis_settings.key_beside, "b").note("default", ["shop"], now=1.0)
     assert stores.ledger.take("me")
     DeadLetters(stores.client, stores.key).put(LETTER, "{}")
     attempts = Attempts(stores.client, stores.key, done_seconds=60)
     attempts.begin(Delivered("7", "m"), "run", Attempt("w1@h", 0, 1, None, "h", 1.0))
     assert stores.history.oldest() is not None
     assert stores.registry.paused([]).found[""]["mongo.data"][0]
+
+
+def test_deployments_see_which_of_their_queues_others_consume(redis: LocalServer) -> None:
+    settings = load_settings({}, env_file=None)
+    with redis_py.Redis.from_url(redis.uri) as client:
+        client.flushall()
+        now = client.time()[0]
+        shared = SharedQueues(client, settings.key_beside, "b")
+        shared.note("gone", ["shop"], now=now - FRESH_SECONDS - 5)
+        for number in range(50):
+            shared.note("staging", ["shop", "mail"], now=now + number / 100)
+        shared.note("prod", ["shop"], now=now)
+        client.zadd(settings.key_beside("consumers", "b"), {"odd": now})
+        assert shared.others("prod") == {"shop": ("staging",), "mail": ("staging",)}
+        assert shared.others("staging") == {"shop": ("prod",)}
+        assert SharedQueues(client, settings.key_beside, "another").others("prod") == {}
+        assert client.zcard(settings.key_beside("consumers", "b")) == 4

@@ -154,5 +154,6 @@ def facts(*nodes: Node, **changes: Any) -> Facts:
         redis=REDIS,
         post_mortems=(),
         dead_letters=0,
+        elsewhere={},
     )
     return replace(healthy, **changes)

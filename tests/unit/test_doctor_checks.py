@@ -160,6 +160,10 @@ CASES: dict[str, tuple[Facts, str]] = {
     ),
     "queue-unconsumed": (facts(queues={"reports": Queue(4, 300.0)}), "4 messages in reports"),
     "backlog": (facts(queues={"celery": Queue(4, 300.0, ("w1@h",))}), "the oldest for 5 min"),
+    "queue-shared": (
+        facts(elsewhere={"mongo.health": ("staging",), "own": ("x",)}),
+        "same broker: mongo.health",
+    ),
     "queue-paused": (facts(node(gate={"mongo.data": "operator"})), "is not known"),
     "beat-silent": (
         facts(beats=(Beat(95.0, 500.0, "h", 10, "Scheduler"),)),

@@ -93,6 +93,9 @@ class View:
     def redis(self) -> Any:
         return self._answer("redis", REDIS)
 
+    def queues_of_others(self) -> Any:
+        return {}
+
     def dead_letters(self) -> Any:
         return self._answer("dead_letters", 2)
 

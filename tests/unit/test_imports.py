@@ -63,6 +63,7 @@ LEVELS: list[set[str]] = [
     {"inquiry", "burial", "expired"},
     {"process"},
     {"advice", "schedule", "sentry", "logs", "config", "fixes", "node_record", "own_collections"},
+    {"shared_queues"},
     {"stores", "deliveries", "survey", "own_queues", "copies", "request"},
     {"audit"},
     {"view", "drills"},

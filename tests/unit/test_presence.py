@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -212,6 +213,23 @@ def test_main_hears_at_the_first_tick_what_was_paused_before_its_start(world: Wo
     world.publisher.documents[f"paused:{NODE}"] = {"mongo.data": [True, 5.0], "bills": [False, 6.0]}
     world.enter().tick(1.0)
     assert paused(world) == {"mongo.data"}
+
+
+def test_what_the_node_consumes_is_noted_once_it_is_known_when_it_changes_and_now_and_then(
+    world: World,
+) -> None:
+    noted: list[tuple[list[str], float]] = []
+    shared = SimpleNamespace(note=lambda _deployment, queues, *, now: noted.append((queues, now)))
+    world.mongo.view = SimpleNamespace(shared_queues=lambda: shared)
+    presence = world.enter()
+    presence.tick(1.0)
+    assert noted == []
+    world.board.queues = '["shop"]'
+    for now in (3.0, 5.0, 310.0):
+        presence.tick(now)
+    world.board.queues = '["mail","shop"]'
+    presence.tick(312.0)
+    assert [queues for queues, _ in noted] == [["shop"], ["shop"], ["mail", "shop"]]
 
 
 def test_what_main_was_told_stands_in_redis_after_a_tick(world: World) -> None:

@@ -1,5 +1,6 @@
 """Are messages taken and worked off?"""
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 from ...text import agree, count
@@ -141,6 +142,31 @@ def _all_tell(facts: Facts) -> bool:
     return bool(facts.present) and all(process.report.get("queues") for process in facts.present)
 
 
+def shared(facts: Facts) -> Iterator[Finding]:
+    """Queues that another deployment consumes, too."""
+    own = {name for process in facts.present for name in process.report.get("queues") or ()}
+    by_others: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for name, deployments in sorted((facts.elsewhere or {}).items()):
+        if name in own:
+            by_others[deployments].append(name)
+    for deployments, queues in by_others.items():
+        yield Finding(
+            "queue-shared",
+            Severity.DEGRADED,
+            f"The {agree(len(deployments), 'deployment', 'deployments')} {names(deployments)} "
+            f"{agree(len(deployments), 'consumes', 'consume')} "
+            f"{agree(len(queues), 'a queue', 'queues')} of this one.",
+            (f"{count(len(queues), 'queue')} of the same broker: {names(queues)}",),
+            "Each takes the other's tasks and runs them with its own code, settings and database. A "
+            "deployment's name keeps apart what this package keeps in Redis, and no queues.",
+            (
+                "another database or virtual host in the broker_url of one, or a prefix of its own for "
+                "Redis: broker_transport_options['global_keyprefix']; or other names of queues",
+            ),
+            where=frozenset(queues),
+        )
+
+
 def _line(name: str, queue: Queue) -> str:
     age = "" if queue.age is None else f", the oldest for {seconds(queue.age)}"
     return f"{count(queue.depth, 'message')} in {name}{age}"
@@ -162,5 +188,6 @@ CHECKS = (
         explains=("check-missing",),
     ),
     Check("backlog", "Are messages taken soon?", backlog, needs=("nodes", "queues")),
+    Check("queue-shared", "Does nobody else consume our queues?", shared, needs=("nodes", "elsewhere")),
     Check("queue-paused", "Is a queue paused by an operator?", gated, needs=("nodes",)),
 )
