@@ -23,7 +23,8 @@ _TASKS, _MOST, _NAME = 3, 50, 60
 
 # What the server says with code 13; behind it stands the command, with what may be data.
 _COMMAND = re.compile(
-    r"not authorized on (?P<db>\S+) to execute command \{ (?P<name>\w+): (?:\"(?P<on>[^\"]*)\")?"
+    r"not authorized on (?P<db>\S{1,128}) to execute command \{ (?P<name>\w{1,64}): "
+    r"(?:\"(?P<on>[^\"]{0,255})\")?"
 )
 _LOGIN = re.compile(r"[Cc]ommand (?P<name>\w+) requires authentication")
 

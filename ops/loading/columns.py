@@ -25,6 +25,8 @@ _DOUBLE_CHARACTERS = 24
 """The longest that a double needs, -1.7976931348623157e+308; what is longer would come back as another."""
 
 _MAX_INT64 = 2**63 - 1
+# Not within the brackets of a type.
+BETWEEN = r",(?![^(]{0,200}\))"
 _NAMED = re.compile(r"([^=]+)=([a-z]+)(?:\((.*)\))?")
 
 
@@ -85,7 +87,7 @@ def _dates_by(pattern: str) -> Convert:
 def named_types(texts: Iterable[str]) -> dict[str, str]:
     """Return what `--types a=int,b=date(%d.%m.%Y)` names, by column. Raises UsageProblem."""
     types: dict[str, str] = {}
-    for part in (part for text in texts for part in re.split(r",(?![^(]*\))", text)):
+    for part in (part for text in texts for part in re.split(BETWEEN, text)):
         match = _NAMED.fullmatch(part.strip())
         if match is None or match[2] not in _CONVERTERS or (match[3] is not None and match[2] != "date"):
             known = ", ".join(TYPES)

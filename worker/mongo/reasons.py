@@ -16,18 +16,21 @@ from ..text import shorten
 from .classify import is_login_refused
 
 LONGEST = 300
+# Characters of an error: the driver describes each member of a deployment in it, and a server may say more.
+_READ = 32_768
 LOGIN_REFUSED = "login refused"
 
 # A server in the description of the deployment that ends a selection error.
+_BEGIN = "<ServerDescription "
 _SERVER = re.compile(
-    r"<ServerDescription \((?P<host>'[^']*'|\"[^\"]*\"), (?P<port>\d+|None)\) server_type: (?P<kind>\w+), "
-    r"rtt: [\w.+-]+(?:, error=(?P<error>.*?\)))?>(?=, <ServerDescription |\]>)",
+    r"\((?P<host>'[^']*'|\"[^\"]*\"), (?P<port>\d{1,5}|None)\) server_type: (?P<kind>\w+), "
+    r"rtt: [\w.+-]+(?:, error=(?P<error>.*\)))?>",
     re.DOTALL,
 )
 _REPR = re.compile(r"(?P<name>\w+)\((?P<text>.*)\)", re.DOTALL)
 # What says where in the driver, in OpenSSL or in the kernel, and not what.
 _NOISE = re.compile(
-    r" ?\(configured timeouts:[^)]*\)|SSL handshake failed: |\[Errno -?\d+\] |\[SSL(?:: \w+)?\] "
+    r" ?\(configured timeouts:[^)]{0,300}\)|SSL handshake failed: |\[Errno -?\d+\] |\[SSL(?:: \w+)?\] "
     r"| ?\(_ssl\.c:\d+\)"
 )
 _CODE = re.compile(r"'code': (\d+)")
@@ -66,7 +69,7 @@ def reason(error: BaseException) -> str:
     Only for errors of connections: an operation's error may quote documents. Of other errors the public class
     comes first.
     """
-    text = str(error)
+    text = str(error)[:_READ]
     is_login = is_login_refused(error)
     if isinstance(error, errors.ServerSelectionTimeoutError):
         return shorten(_of_selection(text, is_login=is_login), LONGEST)
@@ -116,7 +119,11 @@ def _of_selection(text: str, *, is_login: bool) -> str:
 
 
 def _servers(text: str, *, is_login: bool) -> Iterator[_Server]:
-    for found in _SERVER.finditer(text):
+    # Each description by itself: what a server says in one may look like any number of others.
+    for part in text.partition(_BEGIN)[2].rpartition("]>")[0].split(f", {_BEGIN}"):
+        found = _SERVER.fullmatch(part)
+        if found is None:
+            continue
         host = ast.literal_eval(found["host"])
         address = host if found["port"] == "None" else f"{host}:{found['port']}"
         why = None if found["error"] is None else _of_repr(found["error"], address, is_login=is_login)
@@ -130,7 +137,7 @@ def _of_repr(error: str, address: str, *, is_login: bool) -> str:
         return _plain(error)
     try:
         text = str(ast.literal_eval(found["text"]))
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
         text = found["text"]
     if found["name"] == "OperationFailure":
         return _refused(text, is_login=is_login)

@@ -7,7 +7,10 @@ from pymongo.errors import PyMongoError
 
 from ..mongo.classify import may_be_outage
 
-_SERVER = re.compile(r"(?<![\w.])\[?([\w.-]+|[0-9A-Fa-f:]+)\]?:(\d{2,5})\b")
+# A name of a host is read once, from its beginning, and is no longer than such names are.
+_SERVER = re.compile(r"(?<![\w.-])\[?([\w.-]{1,253}+|[0-9A-Fa-f:]{2,45})\]?:(\d{2,5})\b")
+# Characters of an error: the driver describes each member of a deployment in it.
+_READ = 32_768
 _PLACE = re.compile(r"\('([^']+)', (\d{1,5})\)")
 
 
@@ -32,5 +35,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _is_about_others(text: str, servers: Collection[str]) -> bool:
-    named = {f"{host}:{port}" for pattern in (_SERVER, _PLACE) for host, port in pattern.findall(text)}
+    read = text[:_READ]
+    named = {f"{host}:{port}" for pattern in (_SERVER, _PLACE) for host, port in pattern.findall(read)}
     return bool(named and servers) and named.isdisjoint(servers)

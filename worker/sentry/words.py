@@ -7,6 +7,7 @@ document or a password go, and all that the errors behind an event are known to 
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -72,9 +73,10 @@ _STORE_URI = re.compile(
 )
 _OTHER_URI = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/?#]*@\S*", re.IGNORECASE)
 _TO_THE_END = re.compile(r"(full error|dup key|batch op errors occurred|E11000)\b.*", re.DOTALL)
+# A name is looked at once, from its beginning, and nothing is tried again: a text may be made of such words.
 _ASSIGNED = re.compile(
-    r"([\w-]*(?:passw(?:or)?d|passwd|pwd|secret|token|api_?key|credential|authorization|private_?key)[\w-]*)"
-    r"(['\"]?\s*[=:]\s*['\"]?)(?:(?:Bearer|Basic)\s+)?[^\s'\",;&]+",
+    r"(?<![\w-])(?=[\w-]*?(?:passw|pwd|secret|token|api_?key|credential|authorization|private_?key))"
+    r"([\w-]++)(['\"]?\s*+[=:]\s*+['\"]?)(?:(?:Bearer|Basic)\s++)?[^\s'\",;&]++",
     re.IGNORECASE,
 )
 _QUOTING = re.compile(r"full error|dup key|batch op errors|E11000|pymongo|bson|gridfs")
@@ -96,7 +98,7 @@ def _is_error(kind: Any) -> bool:
 
 
 _REPR = re.compile(rf"\b(?:{'|'.join(_names())}|SON|RawBSONDocument)(?=\()")
-_TRACEBACK = re.compile(r"\b((?:pymongo|bson|gridfs)(?:\.\w+)+): .*", re.DOTALL)
+_TRACEBACK = re.compile(r"\b((?:pymongo|bson|gridfs)(?:\.\w{1,80}+){1,8}+): .*", re.DOTALL)
 
 
 def is_driver(module: object) -> bool:
@@ -153,9 +155,9 @@ def quotations(error: BaseException | None) -> tuple[str, ...]:
 def chain(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error and all behind it: causes, contexts, and the members of groups."""
     seen: set[int] = set()
-    waiting = [error]
+    waiting = deque([error])
     while waiting:
-        one = waiting.pop(0)
+        one = waiting.popleft()
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
