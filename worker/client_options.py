@@ -18,7 +18,9 @@ def keywords(settings: "Settings", concurrency: int) -> dict[str, Any]:
 
     The application name is not among them: node, slot and pid are added to it first.
     """
-    return {name: value for name, value, _ in _own(settings, concurrency) if name != "appname"}
+    own = {name: value for name, value, _ in _own(settings, concurrency) if name != "appname"}
+    # PyMongo below 4.16 takes a 0 of the URI for a maximum that is less than the minimum.
+    return own | ({"maxPoolSize": None} if from_uri(settings).get("maxpoolsize") == "0" else {})
 
 
 def effective(settings: "Settings", concurrency: int) -> list[tuple[str, Any, Source]]:

@@ -3,6 +3,7 @@
 For the service only: `install(app)` leaves the settings of an app that exists already alone.
 """
 
+import re
 import ssl
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 # A stand-by takes over once the leader's lock has expired and its own loop has come round: 8 s + 2 s.
 _BEAT_LOCK_SECONDS = 8
 _BEAT_LOOP_SECONDS = 2
+
+_NO_CERTIFICATE = re.compile("ssl_cert_reqs=(cert_)?none", re.IGNORECASE)
 
 # Half a second apart on average: half a minute of Redis being away, and a reader still gets its error.
 _RESULT_RETRIES = 60
@@ -73,6 +76,7 @@ def _redis(settings: "Settings") -> dict[str, Any]:
         "redis_socket_timeout": timeout,
         "redis_socket_connect_timeout": timeout,
         "redis_socket_keepalive": True,
+        **_sentinel_user(settings),
     } | _redis_tls(url)
 
 
@@ -80,12 +84,21 @@ def _redis_tls(url: str) -> dict[str, Any]:
     if not url.startswith("rediss://"):
         return {}
     # What the URL says (ssl_cert_reqs, ssl_ca_certs) wins in redis-py, kombu and Celery alike.
-    verified = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    verified: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    if not _NO_CERTIFICATE.search(url):
+        # redis-py's default since 6.0; where no certificate is asked for it would be refused.
+        verified["ssl_check_hostname"] = True
     return {
         "broker_use_ssl": verified,
         "redis_backend_use_ssl": verified,
         "redbeat_redis_use_ssl": verified,
     }
+
+
+def _sentinel_user(settings: "Settings") -> dict[str, Any]:
+    """Return the user of a Sentinel's master: from the URL Celery below 5.7 takes the password alone."""
+    user = _without_login(settings.redis_url.get_secret_value())[1].get("username")
+    return {} if user is None or settings.redis_sentinel_master is None else {"redis_username": user}
 
 
 def _sentinel_options(settings: "Settings") -> dict[str, Any]:

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-from billiard import current_process
-from billiard.common import terminate_handler_fired
+from billiard import common, current_process
 from celery.exceptions import WorkerShutdown, WorkerTerminate
 
 
@@ -23,7 +22,7 @@ def end_of_process(error: BaseException) -> BaseException | None:
     `error` is what ended the task's body: that exception itself, or what the body's clean-up raised in its
     place, which Celery would take for the task's failure.
     """
-    if terminate_handler_fired():
+    if _has_end_signal():
         return _chained_exit(error)
     is_told = isinstance(error, (WorkerShutdown, WorkerTerminate)) and _is_worker_stopping()
     return error if is_told else None
@@ -50,6 +49,13 @@ def is_greenlet_exit(error: BaseException) -> bool:
     """Say whether the greenlet of this task is killed, as at a cold shutdown; its process may go on."""
     greenlet = sys.modules.get("greenlet")
     return greenlet is not None and isinstance(error, greenlet.GreenletExit)
+
+
+def _has_end_signal() -> bool:
+    """Say whether billiard's handler of the signals that end this process has run."""
+    # Public since billiard 4.3.
+    fired = getattr(common, "terminate_handler_fired", None)
+    return bool(fired() if fired else common._should_have_exited[0])
 
 
 def _chained_exit(error: BaseException | None) -> BaseException | None:

@@ -19,6 +19,7 @@ class Event(StrEnum):
     CLIENT_REPLACED = "client.replaced"
     CLIENT_FOREIGN = "client.foreign"
     CLIENT_BACKGROUND = "client.background"
+    CLIENT_LACKING = "client.lacking"
     CIRCUIT_OPENED = "circuit.opened"
     CIRCUIT_CAUSE = "circuit.cause"
     CIRCUIT_CLOSED = "circuit.closed"
@@ -67,6 +68,8 @@ MEANINGS: dict[Event, str] = {
     "it doubles the connections. The creating stack follows.",
     Event.CLIENT_BACKGROUND: "WARNING. What PyMongo's background threads met, as where a new connection is "
     "refused while the open ones work. Said once until it changes, and not while the circuit is open.",
+    Event.CLIENT_LACKING: "WARNING. This version of PyMongo does not have what a part of the monitoring "
+    "reads, and what is therefore not seen. Said where a process makes its client.",
     Event.CIRCUIT_OPENED: "ERROR by the first process of a node that cannot use MongoDB, and why; DEBUG by "
     "the others. Said once per outage.",
     Event.CIRCUIT_CAUSE: "ERROR. An outage turns out to be one that a person has to end: the login is "

@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
+import pymongo
 from pymongo.errors import PyMongoError
 from redis import RedisError
 
-from . import client_options, events, memory, records, redis_words
+from . import client_options, events, memory, records, redis_words, uris
 from .app_redis import address
 from .board import Board
 from .board_row import Predecessor, PrivateRow, Row
@@ -33,6 +34,7 @@ from .mongo.company import Alone, Company
 from .mongo.flight import Kind
 from .mongo.guard import ClientGuard, Sighting, sightings
 from .mongo.holder import Client, ClientHolder
+from .mongo.lacking import lacking, looks_up_when_made
 from .mongo.link import Link
 from .mongo.monitor import PoolMonitor
 from .mongo.pool import keep_open, read_gauges
@@ -279,9 +281,15 @@ class Mongo:
         self._main_pid = os.getpid()
 
     def enter_process(self, place: Place) -> None:
-        """Take the part of a process that runs tasks, and make its client; no I/O. Idempotent."""
+        """Take the part of a process that runs tasks, and make its client; no I/O. Idempotent.
+
+        Where making it would ask the DNS the first use makes it: the reporter's, in a thread of its own.
+        """
         self.place = place
-        self.holder.open()
+        if looks_up_when_made() and uris.is_srv(self.settings.mongodb_uri.get_secret_value()):
+            self.holder.allow()
+        else:
+            self.holder.open()
 
     def close(self, budget_seconds: float = 2.0) -> bool:
         """Close this process's client; False where none was open. Never raises: it runs in shutdowns.
@@ -323,10 +331,16 @@ class Mongo:
                 is_away=self._is_away,
                 options={**({"minPoolSize": 0} if self.keeps_minimum else {}), **self.options},
             )
+        self._say_lacking(client)
         background.watch(lambda: not self.link.circuit.is_closed)
         self._record(Kind.CLIENT_OPENED, 0.0, appname)
         events.say(logger, logging.INFO, Event.CLIENT_OPENED, "opened as %s", appname, appname=appname)
         return client
+
+    def _say_lacking(self, client: Client) -> None:
+        for what in lacking(client):
+            message = "this PyMongo (%s) is not as we know it: %s"
+            events.say(logger, logging.WARNING, Event.CLIENT_LACKING, message, pymongo.version, what)
 
     def _is_away(self) -> bool:
         """Whether MongoDB has been away for longer than an operation waits for a server."""

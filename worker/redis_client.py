@@ -4,6 +4,7 @@ kombu's and Celery's connections wait as long as the broker's settings say; moni
 """
 
 import re
+import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -76,6 +77,9 @@ def connect_url(
     own = _own(seconds)
     options = {**(tls or {}), **_parsed(parts[0]), **own}
     is_tls = tls is not None or url.startswith("rediss://")
+    if is_tls and _verifies(options):
+        # redis-py's default since 6.0.
+        options.setdefault("ssl_check_hostname", True)
     if not url.startswith("sentinel://"):
         kind = redis.SSLConnection if is_tls else redis.Connection
         return redis.Redis(connection_pool=redis.ConnectionPool(connection_class=kind, **options))
@@ -94,6 +98,10 @@ def _parsed(url: str) -> dict[str, Any]:
         options["ssl_cert_reqs"] = options["ssl_cert_reqs"].lower().removeprefix("cert_")
     unused = {"connection_class"} | ({"host", "port"} if is_sentinel else set())
     return {name: value for name, value in options.items() if name not in unused}
+
+
+def _verifies(options: Mapping[str, Any]) -> bool:
+    return options.get("ssl_cert_reqs") not in ("none", ssl.CERT_NONE)
 
 
 def _own(seconds: float) -> dict[str, Any]:

@@ -15,10 +15,11 @@ import time
 import weakref
 from typing import Any
 
+import celery
 from celery import Celery, signals
 from celery.concurrency import get_implementation
 
-from . import addressed, app_redis, broker, events, node_record, own_queues, receivers
+from . import addressed, app_redis, broker, events, node_record, own_queues, receivers, versions
 from .advice import advise
 from .attribution import Attribution
 from .board import RECORD_BYTES, Board, NoBoardError
@@ -138,6 +139,8 @@ class Lifecycle:
         risks = advise(self._app.conf, self._longest_time_limit(), broker=kind, prefetch=prefetch)
         place = app_redis.difference(self._mongo.settings, self._app.conf)
         warnings = [*self._mongo.settings_warnings(), *filter(None, [place]), *self._inverted_limits()]
+        start_method = self._app.conf.get("worker_pool_start_method")
+        warnings += versions.doubts(celery.__version__, start_method=start_method)
         self._say_no_redis()
         for warning in [*warnings, *risks]:
             events.say(logger, logging.WARNING, Event.SETTINGS_WARNING, "%s", warning)
@@ -172,15 +175,24 @@ class Lifecycle:
         """In MAIN, for each message that is not run."""
         self._expired.heard(sender, has_expired=expired)
 
-    def worker_process_init(self, sender: str, **_kwargs: Any) -> None:
+    def worker_process_init(self, sender: str | None, **_kwargs: Any) -> None:
         """In a new child of a prefork pool, and in MAIN under solo. Constructor only, no I/O."""
         self._is_prefork_main = False
-        self._agent.enter(sender)
         if _is_spawned_child():
             self._attach_board()
+        node = sender or self._node()
+        self._agent.enter(node)
         # A spawned child has heard no worker_init.
         kind = "prefork" if _is_spawned_child() else self._kind
-        self._enter(Place(sender, kind=kind))
+        self._enter(Place(node, kind=kind))
+
+    def _node(self) -> str:
+        """Return the node where Celery does not say it, as before 5.7: from the worker that this process was
+        forked of, or from the board of a spawned one.
+        """
+        if self._worker is not None:
+            return str(self._worker.hostname)
+        return self._mongo.place.node if self._mongo.board is None else self._mongo.board.node
 
     def worker_process_shutdown(self, **_kwargs: Any) -> None:
         """In a child that ends, but not by SIGKILL."""
@@ -297,11 +309,13 @@ class Lifecycle:
 
     def _inverted_limits(self) -> list[str]:
         """Return a line per task whose hard limit Celery would not keep: it counts from the soft one on."""
+        hard, soft = self._mongo.time_limits
+        limits = [(t.name, t.time_limit or hard, t.soft_time_limit or soft) for t in self._tasks()]
         return [
-            f"task {task.name}: its time limit of {task.time_limit:g} s is not above its soft one of "
-            f"{task.soft_time_limit:g} s and would not be kept; give it a shorter soft_time_limit too"
-            for task in self._tasks()
-            if task.time_limit and task.soft_time_limit and task.time_limit <= task.soft_time_limit
+            f"task {name}: its time limit of {hard:g} s is not above its soft one of "
+            f"{soft:g} s and would not be kept; give it a shorter soft_time_limit too"
+            for name, hard, soft in limits
+            if hard and soft and hard <= soft
         ]
 
     def _say_no_redis(self) -> None:

@@ -555,8 +555,10 @@ def test_threads_are_busy_once_as_many_tasks_run_as_may() -> None:
         ({"pymongo": "4.16.0"}, "eventlet", 1),
         ({"pymongo": "4.20.0.dev1"}, "gevent", 0),
         ({"pymongo": None}, "gevent", 0),
-        ({"celery": "5.6.2"}, "prefork", 1),
-        ({"redis": "5.3.0"}, "prefork", 1),
+        ({"celery": "5.5.3"}, "prefork", 1),
+        ({"celery": "5.6.0"}, "prefork", 0),
+        ({"redis": "5.1.1"}, "prefork", 1),
+        ({"redis": "5.2.0"}, "prefork", 0),
     ],
 )
 def test_the_version_advisor(versions: dict[str, Any], kind: str, count: int) -> None:

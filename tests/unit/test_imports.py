@@ -45,7 +45,7 @@ LEVELS: list[set[str]] = [
     {"failures"},
     {"redis_server", "records", "record_shapes"},
     {"redis_client", "registry", "publisher", "history", "drill_notes", "past", "queues", "attempts"},
-    {"message", "amqp_queues"},
+    {"message", "amqp_queues", "versions"},
     {"dead_letters"},
     {
         "fleet",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import celery
 import pytest
 from celery import Celery, Task
 from celery.app.trace import build_tracer
@@ -12,7 +13,7 @@ from celery.exceptions import Reject
 from celery.worker.request import Request
 from pymongo import MongoClient, errors
 
-from worker import process, recovery
+from worker import process, recovery, versions
 from worker.installer import install
 from worker.mongo.work import current_work
 from worker.overrides import REQUEST
@@ -247,6 +248,8 @@ def test_a_retry_whose_hook_fails_is_still_a_retry(app: Celery) -> None:
 
 
 def test_a_hook_may_reject_its_message(app: Celery) -> None:
+    if versions.parsed(celery.__version__) < (5, 7):
+        pytest.skip("this Celery takes no rejection of a hook's")
     with pytest.raises(Reject):
         trace(make(app, Hooked, lambda self: None, error=Reject("x", requeue=True)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -304,7 +305,9 @@ def test_what_dump_writes_is_read_with_every_type(opened: Make):
 
 
 def test_extended_json_that_is_none_is_rejected(opened: Make):
-    assert read(opened("a.jsonl", '{"a": {"$date": "x"}}\n')) == ["not Extended JSON (ValueError)"]
+    (rejected,) = read(opened("a.jsonl", '{"a": {"$date": "x"}}\n'))
+    # The driver's own error, which is another from version to version.
+    assert re.fullmatch(r"not Extended JSON \(\w+Error\)", rejected)
 
 
 def test_types_convert_the_strings_of_json_fields(opened: Make):

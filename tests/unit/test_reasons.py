@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import pytest
 from pymongo import errors
-from pymongo.pool_shared import _PoolClosedError
 from pymongo.server_description import ServerDescription
 from pymongo.synchronous.settings import TopologySettings
 from pymongo.topology_description import TOPOLOGY_TYPE, TopologyDescription
 
+from tests.unit.driver_names import moved
 from worker.mongo.reasons import LONGEST, public_name, reason, reason_of_server
 
+_PoolClosedError = moved("_PoolClosedError", "pool_shared", "synchronous.pool")
 TIMEOUTS = " (configured timeouts: socketTimeoutMS: 20000.0ms, connectTimeoutMS: 10000.0ms)"
 REFUSED_LOGIN = (
     "Authentication failed., full error: {'ok': 0.0, 'errmsg': 'Authentication failed.', 'code': 18, "

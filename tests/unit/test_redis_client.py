@@ -22,7 +22,7 @@ def test_it_waits_a_second_and_tries_once_whatever_the_settings_and_the_url_say(
     url = "redis://localhost/0?socket_timeout=77&socket_connect_timeout=77&retry_on_timeout=yes"
     found = options(connect(settings(REDIS_URL=url, REDIS_SOCKET_TIMEOUT_SECONDS="99")))
     assert (found["socket_timeout"], found["socket_connect_timeout"]) == (1.0, 1.0)
-    assert found["retry"].get_retries() == 0
+    assert found["retry"]._retries == 0
 
 
 def test_a_hasty_client_waits_less() -> None:

@@ -109,9 +109,13 @@ class World:
 
         monkeypatch.setattr(self.mongo, "close", told_close)
 
-    def worker(self, pool: str, concurrency: Any = 4) -> Any:
+    def worker(self, pool: str, concurrency: Any = 4, soft_time_limit: float = 10) -> Any:
         return SimpleNamespace(
-            pool_cls=pool, hostname=NODE, concurrency=concurrency, time_limit=20, soft_time_limit=10
+            pool_cls=pool,
+            hostname=NODE,
+            concurrency=concurrency,
+            time_limit=20,
+            soft_time_limit=soft_time_limit,
         )
 
 
@@ -447,9 +451,10 @@ def test_every_pool_learns_the_time_limits_of_its_node(world: World) -> None:
 def test_a_hard_limit_below_the_soft_one_is_named(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """Celery counts the hard limit from the soft one on, so it would come far too late."""
     world.app.conf.task_soft_time_limit = 270
+    worker = world.worker("prefork", soft_time_limit=270)
     world.app.task(do_nothing, name="x.inverted", time_limit=60, shared=False)
     world.app.task(do_nothing, name="x.fine", time_limit=60, soft_time_limit=50, shared=False)
-    world.lifecycle.worker_init(sender=world.worker("prefork"))
+    world.lifecycle.worker_init(sender=worker)
     world.lifecycle.celeryd_after_setup()
     (line,) = [record.getMessage() for record in caplog.records if "its time limit" in record.getMessage()]
     assert line.startswith(

@@ -668,6 +668,8 @@ def test_the_limit_of_the_message_comes_before_the_tasks_and_that_before_the_app
 ) -> None:
     """A tenth of it, one second at most, is left for the task to fail by its own error."""
     app.conf.task_time_limit, app.conf.task_soft_time_limit = of_app
+    # A worker has them, too; before Celery 5.7 a task has not.
+    app.mongo.time_limits = of_app
     hard, soft = of_task
     task = make(app, lambda self: self.seconds_left(), time_limit=hard, soft_time_limit=soft)
     assert traced(task, timelimit=header) == (None if seconds is None else pytest.approx(seconds))

@@ -19,6 +19,8 @@ from kombu.utils.eventio import READ
 
 logger = logging.getLogger(__name__)
 
+_INTERVAL_SECONDS = 10
+
 
 def needed() -> bool:
     """Whether a drain that ends with an empty reply still does not look."""
@@ -67,7 +69,8 @@ class ReturnMessagesOfTheDead(bootsteps.StartStopStep):
         self.stop(c)
         transport = c.connection.transport
         if isinstance(transport, redis.Transport):
-            default = redis.Channel.unacked_restore_interval
+            # Fixed before kombu 5.7.
+            default = getattr(redis.Channel, "unacked_restore_interval", _INTERVAL_SECONDS)
             seconds = c.connection.transport_options.get("unacked_restore_interval", default)
             self._entry = c.timer.call_repeatedly(
                 seconds if seconds > 0 else default, self._look, (transport.cycle,)

@@ -24,12 +24,15 @@ from enum import Enum
 from hashlib import sha1
 from typing import Any
 
+import redis as redis_py
 from celery import bootsteps
 from kombu.transport import redis, virtual
 from kombu.transport.virtual import Empty
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 from redis.exceptions import NoPermissionError, NoScriptError, ResponseError
+
+from ..versions import parsed
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +142,7 @@ class Taker:
 
     def begin(self) -> None:
         """Take the place of the channel's own way."""
-        _speak_resp3(self._channel.client)
+        _speak_resp3(self._channel)
         self._replace(self.start, self.read, self.append)
 
     def start(self) -> None:
@@ -170,7 +173,8 @@ class Taker:
             raise
         finally:
             channel._in_poll = None
-            channel._flush_brpop_reauth()
+            # A login that was renewed meanwhile, which kombu has known since 5.7.
+            getattr(channel, "_flush_brpop_reauth", bool)()
         if taken is None:
             raise Empty
         self._deliver(*map(bytes_to_str, taken))
@@ -287,7 +291,7 @@ class Taker:
         """Give back what the script took where the connection was lost with its reply."""
         qos = self._channel.qos
         with self._channel.conn_or_acquire() as client:
-            for tag in client.zrange(qos.unacked_index_key, self.unread, self.unread, byscore=True):
+            for tag in _noted_at(client, qos.unacked_index_key, self.unread):
                 qos.restore_by_tag(tag, client)
         self.unread = None
 
@@ -297,6 +301,13 @@ class Taker:
         channel = self._channel
         channel._brpop_start, channel._brpop_read, channel.qos.append = start, read, append
         channel.handlers["BRPOP"] = read
+
+
+def _noted_at(client: Any, index: str, at: float | None) -> Any:
+    """Return the tags noted at this time, by a command that this kombu gives its keys' prefix."""
+    if "ZRANGE" in redis.GlobalKeyPrefixMixin.PREFIXED_SIMPLE_COMMANDS:
+        return client.zrange(index, at, at, byscore=True)
+    return client.zrevrangebyscore(index, at, at)  # before kombu 5.7
 
 
 def _reply(connection: Any) -> Any:
@@ -311,10 +322,27 @@ def _is_error(reply: Any) -> bool:
     return isinstance(reply, ResponseError)
 
 
-def _speak_resp3(client: Any) -> None:
+def _speak_resp3(channel: Any) -> None:
     """Have the client's connection speak RESP3, in which Redis may report unasked; redis-py 8 does anyway."""
+    client = channel.client
     if client.connection is None:
-        client.connection = client.connection_pool.get_connection()
+        # redis-py asks for a command's name before 5.3, and warns of one since.
+        name = ("CLIENT",) if parsed(redis_py.__version__) < (5, 3) else ()
+        client.connection = client.connection_pool.get_connection(*name)
     if str(client.connection.get_protocol()) != "3":
-        client.connection.disconnect()
+        _hang_up(channel, client.connection)
         client.connection.protocol = 3
+
+
+def _hang_up(channel: Any, connection: Any) -> None:
+    """End a connection that kombu's poller may know already.
+
+    Before kombu 5.7 its own way would take the poller out of the event loop for good.
+    """
+    cycle = channel.connection.cycle
+    sock = cycle._chan_to_sock.pop((channel, channel.client, "BRPOP"), None)
+    if sock is not None:
+        cycle._fd_to_chan.pop(sock.fileno(), None)
+        cycle.poller.unregister(sock)
+    super(type(connection), connection).disconnect()
+    channel._in_poll = None

@@ -268,10 +268,11 @@ def _by_cause(error: errors.PyMongoError) -> ErrorClass | None:
     if isinstance(error, errors.EncryptionError):
         return _by_encryption(error.cause)
     cause = error.__cause__
+    # PyMongo below 4.12 raises what the DNS met `from None`.
+    if isinstance(error, errors.ConfigurationError) and _is_dns_away(cause or error.__context__):
+        return ErrorClass.OUTAGE
     if cause is None or getattr(error, "code", None) is not None:
         return None
-    if isinstance(error, errors.ConfigurationError) and _is_dns_away(cause):
-        return ErrorClass.OUTAGE
     found = classify(cause)
     return found if found.is_transient else None
 
@@ -285,7 +286,7 @@ def _by_encryption(cause: BaseException) -> ErrorClass | None:
     return ErrorClass.FAILOVER if found is ErrorClass.OUTAGE else found
 
 
-def _is_dns_away(cause: BaseException) -> bool:
+def _is_dns_away(cause: BaseException | None) -> bool:
     """Say whether the DNS did not answer the lookup that `mongodb+srv` begins with.
 
     By names: PyMongo imports dnspython where such a URI is used, and it would cost all others their start.

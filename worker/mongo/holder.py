@@ -79,6 +79,11 @@ class ClientHolder:
                 self._client = self._build()
             return self._client
 
+    def allow(self) -> None:
+        """Let the first use make the client, after `close()` too."""
+        with self._lock:
+            self._closed = False
+
     def close(self) -> bool:
         """Close the client and end its sessions; False where nothing was open."""
         with self._lock:

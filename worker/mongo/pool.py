@@ -155,7 +155,8 @@ class TrackedPool(Pool):
         for connection in [reference() for reference in self._made.valuerefs()]:
             if connection is not None:
                 with suppress(OSError):
-                    _hang_up(connection.conn.sock)
+                    # Before PyMongo 4.12 the socket itself.
+                    _hang_up(getattr(connection.conn, "sock", connection.conn))
 
 
 def _hang_up(connected: Any) -> None:

@@ -30,19 +30,19 @@ def advisor(facts: Facts) -> Iterator[Finding]:
 
 def _advice(node: Node) -> Iterator[tuple[str, str, str]]:
     versions, kind = node.record.get("versions") or {}, node.record.get("kind")
-    pymongo, redis = _parsed(versions.get("pymongo")), _parsed(versions.get("redis"))
+    pymongo, redis, celery = (_parsed(versions.get(name)) for name in ("pymongo", "redis", "celery"))
     if pymongo and pymongo < (4, 15, 5):
         yield (
             f"PyMongo {versions['pymongo']} raises 'connection pool paused' from cursors.",
             "An operation fails after a failover that the driver should have retried (mended in 4.15.5).",
-            "pip install 'pymongo>=4.20,<5'",
+            "pip install 'pymongo>=4.15.5,<5'",
         )
     if pymongo and kind == "gevent" and pymongo < (4, 19):
         yield (
             f"PyMongo {versions['pymongo']} can deadlock its pool for good under gevent.",
             "A greenlet that is killed in a checkout leaves a lock behind; all others wait for ever "
             "(mended in 4.19).",
-            "pip install 'pymongo>=4.20,<5'",
+            "pip install 'pymongo>=4.19,<5'",
         )
     if pymongo and kind == "eventlet" and pymongo >= (4, 16):
         yield (
@@ -50,17 +50,18 @@ def _advice(node: Node) -> Iterator[tuple[str, str, str]]:
             "Support was taken out in 4.16: locks and sockets block the whole process.",
             "use --pool gevent, or threads",
         )
-    if redis and redis < (6, 4):
+    if redis and redis < (5, 2):
         yield (
             f"redis-py {versions['redis']} is older than what this project is tested with.",
             "Timeouts and retries of its clients differ.",
-            "pip install 'redis>=6.4,<9'",
+            "pip install 'redis>=5.2'",
         )
-    if _parsed(versions.get("celery")) and _parsed(versions.get("celery")) < (5, 7):
+    if celery and celery < (5, 6):
         yield (
-            f"Celery {versions['celery']} forgets tasks of a prefork pool over a reconnection to the broker.",
-            "A worker that lost its connection waits for results that it has, and takes no more messages.",
-            "pip install 'celery>=5.7'",
+            f"Celery {versions['celery']} has defects where the connection to the broker is lost.",
+            "After a restart of Redis messages may stay unacknowledged until their visibility timeout "
+            "(mended in 5.6).",
+            "pip install 'celery>=5.6,<6'",
         )
 
 
