@@ -39,20 +39,28 @@ def expire_before(  # noqa: PLR0913 - a task's arguments are its message
     further run would find any.
     """
     moment = _past(before)
-    if not 1 <= limit <= DELETE_LIMIT:
-        raise Refused(f"limit must be 1 to {DELETE_LIMIT}, not {limit}")
+    most = _bounded(limit)
     target = collection_of(self, collection, database)
     expired = {field: {"$lt": moment}}
-    deleted = guarded(lambda: _delete(target, expired, limit))
+    deleted = guarded(lambda: _delete(target, expired, most))
     more = target.find_one(expired, {"_id": 1}) is not None
     return {"collection": collection, "before": moment.isoformat(), "deleted": deleted, "more": more}
+
+
+def _bounded(limit: object) -> int:
+    if not isinstance(limit, int) or not 1 <= limit <= DELETE_LIMIT:
+        raise Refused(f"limit must be a whole number from 1 to {DELETE_LIMIT}")
+    return limit
 
 
 def _past(before: str | datetime) -> datetime:
     try:
         moment = datetime.fromisoformat(before) if isinstance(before, str) else before
     except ValueError:
-        raise Refused(f"before must be an ISO 8601 date or time, not {before!r}") from None
+        moment = None
+    if not isinstance(moment, datetime):
+        # What came may be a part of a document, in a wrong place.
+        raise Refused("before must be an ISO 8601 date or time")
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     if moment > datetime.now(UTC):

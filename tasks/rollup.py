@@ -80,7 +80,7 @@ def _read_stages(text: str, target: CodecOptions[Document]) -> list[Any]:
 
 def _merge(into: str, fields: list[str], when_matched: str) -> Document:
     if when_matched not in ("replace", "merge"):
-        raise Refused(f"when_matched must be replace or merge, not {when_matched}")
+        raise Refused("when_matched must be replace or merge")
     return {"$merge": {"into": into, "on": fields, "whenMatched": when_matched, "whenNotMatched": "insert"}}
 
 

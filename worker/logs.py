@@ -85,8 +85,7 @@ def set_up(*, as_json: bool) -> None:
     nothing that a terminal obeys."""
 
     def on_setup(logger: logging.Logger, **_kwargs: Any) -> None:
-        # At DEBUG the driver logs whole commands, and documents with them.
-        logging.getLogger("pymongo").setLevel(logging.INFO)
+        keep_documents_out()
         for handler in logger.handlers:
             if as_json:
                 handler.setFormatter(JsonFormatter())
@@ -94,6 +93,12 @@ def set_up(*, as_json: bool) -> None:
                 handler.setFormatter(PlainFormatter(handler.formatter))
 
     _on_setup(on_setup, "celery_pymongo.logs")
+
+
+def keep_documents_out() -> None:
+    """Quiet what quotes documents at DEBUG: the driver whole commands, Celery's pool the tasks' arguments."""
+    for name in ("pymongo", "celery.pool"):
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 def _on_setup(act: Callable[..., None], uid: str) -> None:

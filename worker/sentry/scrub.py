@@ -138,8 +138,8 @@ class Scrubber:
                     one[name] = self._clean(one[name], quoted)
                 if part == "exception":
                     one["value"] = self._said(one, error, quoted)
-                _strip_frames(one)
-        _strip_frames(event)
+                _strip_frames(one, quoted)
+        _strip_frames(event, quoted)
         if "logentry" in event:
             event["logentry"] = self._entry(event["logentry"], hint.get("log_record"), quoted)
         self._contexts(event, quoted)
@@ -264,14 +264,22 @@ def _shown(value: object, quoted: tuple[str, ...]) -> object:
     return words.clean(str(value), quoted)
 
 
-def _strip_frames(holder: Mapping[str, Any]) -> None:
-    """Leave of each frame where it is in the code: no variables."""
+def _strip_frames(holder: Mapping[str, Any], quoted: tuple[str, ...]) -> None:
+    """Leave of each frame where it is in the code: no variables, and no secret that stands in the source."""
     stack = holder.get("stacktrace")
     if stack:
         frames = stack.get("frames") or ()
         stack["frames"] = [
-            {name: frame[name] for name in frame.keys() & _OF_A_FRAME} for frame in frames if frame
+            {name: _of_source(frame[name], quoted) for name in frame.keys() & _OF_A_FRAME}
+            for frame in frames
+            if frame
         ]
+
+
+def _of_source(value: Any, quoted: tuple[str, ...]) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_of_source(line, quoted) for line in value]
+    return words.clean(value, quoted) if isinstance(value, str) else value
 
 
 def _bare(event: Mapping[str, Any], error: Exception) -> dict[str, Any]:
