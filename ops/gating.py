@@ -24,7 +24,7 @@ def gate(call: Call, queue: str | None, node: str | None, *, pause: bool) -> Ans
         raise Unseen("no node reports" if node is None else f"no node {node} reports")
     command, seconds = "mongo_pause" if pause else "mongo_resume", min(_ASK_SECONDS, call.deadline.left)
     replies = view.ask(command, nodes=nodes, seconds=seconds, queue=queue, everywhere=node is None)
-    told = {name: reply["queues"] for name, reply in replies.items() if "ok" in reply}
+    told = {name: reply.get("queues", []) for name, reply in replies.items() if "ok" in reply}
     gates: dict[str, Any] = {}
     while True:
         seconds = min(_ASK_SECONDS, call.deadline.left)
@@ -53,7 +53,7 @@ def row(
         why = "it did not answer"
     elif "ok" not in reply:
         why = str(reply.get("error", "it did not understand"))
-    elif not is_so(gate, reply["queues"], pause=pause):
+    elif not is_so(gate, reply.get("queues", []), pause=pause):
         why = f"not seen {'paused' if pause else 'resumed'}: {late}"
     closed = {queue: told["why"] for queue, told in (gate or {}).items()}
     return {"node": name, "done": why is None, "why": why, "closed": closed}

@@ -33,12 +33,24 @@ def mongo_health(state: Any, **_kwargs: Any) -> dict[str, Any]:
     return _NO_BOARD if board is None else node_view.health(board, _now())
 
 
-@inspect_command(args=[("slot", int)], signature="[slot]")
+def _number(text: str) -> int:
+    """Return the number that a command line says; one that says none ends with one line."""
+    try:
+        return int(text)
+    except ValueError:
+        import click
+
+        raise click.UsageError(f"slot is a whole number, not {text!r}") from None
+
+
+@inspect_command(args=[("slot", _number)], signature="[slot]")
 def mongo_flight(state: Any, slot: int | None = None, **_kwargs: Any) -> dict[str, Any]:
     """Last events of a process's pool (of every one: the newest of each)."""
     board = _board(state)
     if board is None:
         return _NO_BOARD
+    if slot is not None and type(slot) is not int:
+        return {"error": "slot is a whole number"}
     try:
         return node_view.flights(board, slot)
     except LookupError as error:
@@ -78,7 +90,7 @@ def mongo_reconnect(state: Any, replace: str | bool = False, **_kwargs: Any) -> 
     """Make each process probe MongoDB, or open a new client first, spread over 2 s."""
     try:
         command = Command.REPLACE if _is_true(replace) else Command.PROBE
-    except KeyError:
+    except (KeyError, AttributeError):
         return {"error": "replace is true or false"}
     return _request(state, command, when="within 2 s of its next tick")
 
@@ -88,6 +100,8 @@ def _pause(state: Any, queue: str | None, *, pause: bool, everywhere: bool) -> d
     board, gated = _board(state), state.app.mongo.settings.gated_queues
     if board is None:
         return _NO_BOARD
+    if queue is not None and not isinstance(queue, str):
+        return {"error": "queue is the name of a gated queue"}
     if not gated or (queue is not None and queue not in gated):
         names = ", ".join(gated) or "none"
         return {"error": f"no gated queue of this node (CELERY_PYMONGO_GATED_QUEUES: {names})"}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import process_identity
+from . import process_identity, records
 from .fleet import STALE_SECONDS, node_of, silence_of
 
 if TYPE_CHECKING:
@@ -87,4 +87,7 @@ def ask(
             timeout=seconds,
             connection=connection,
         )
-    return {node: told for reply in replies or [] for node, told in reply.items()}
+    found = (
+        (node, told) for reply in replies or [] if isinstance(reply, dict) for node, told in reply.items()
+    )
+    return {str(node): records.answer(command, told) for node, told in found}

@@ -447,3 +447,75 @@ CronWindow = tuple[Name, Count, Annotated[int, Field(ge=1, le=10_000_000)], Docu
 
 Entry = dict[str, Any]
 """A snapshot in the history; who reads a number of it bounds it."""
+
+
+# --- answers of remote control -------------------------------------------------------------------------
+
+
+@with_config(RULES)
+class Answer(TypedDict, total=False):
+    """What a command of control answers, or why it did nothing."""
+
+    ok: Line
+    error: Line
+    queues: Names
+
+
+@with_config(RULES)
+class PoolOf(TypedDict):
+    """A slot of a node's board: which process, and whether it lives."""
+
+    slot: Slot
+    pid: Count | None
+    alive: bool
+
+
+@with_config(RULES)
+class Pools(TypedDict, total=False):
+    """The slots of a node."""
+
+    error: Line
+    slots: Annotated[list[PoolOf], Field(max_length=MOST_SLOTS)]
+
+
+@with_config(RULES)
+class FlightOf(TypedDict):
+    """The flight recorder of a slot."""
+
+    slot: Slot
+    pid: Count | None
+    records: Annotated[list[FlightEvent], Field(max_length=10_000)]
+
+
+@with_config(RULES)
+class Flights(TypedDict, total=False):
+    """The flight recorders of a node."""
+
+    error: Line
+    slots: Annotated[list[FlightOf], Field(max_length=MOST_SLOTS)]
+
+
+@with_config(RULES)
+class Closed(TypedDict):
+    """Why a queue is left alone, and since when."""
+
+    why: Name
+    since: Moment
+
+
+@with_config(RULES)
+class Health(TypedDict, total=False):
+    """What a node says of its gates."""
+
+    error: Line
+    gate: Annotated[dict[Name, Closed], Field(max_length=1000)]
+
+
+@with_config(RULES)
+class ActiveQueue(TypedDict):
+    """A queue that a worker consumes."""
+
+    name: Name
+
+
+ActiveQueues = Annotated[list[ActiveQueue], Field(max_length=10_000)]

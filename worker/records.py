@@ -32,7 +32,8 @@ class UnreadableError(ValueError):
 
     def __init__(self, record: "Unreadable") -> None:
         self.record = record
-        super().__init__(f"{record.kind} in Redis is not readable: {record.key}")
+        where = f" in Redis is not readable: {record.key}" if record.key else " is not readable"
+        super().__init__(f"{record.kind}{where}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -91,6 +92,14 @@ class Kind(Generic[T]):
             if not _HALF.search(text):
                 raise
             return self._adapter.validate_json(_whole(text))
+
+    def check(self, told: Any) -> T:
+        """Return what was told by a message, decoded already. Raises UnreadableError for anything else."""
+        try:
+            record: T = self._adapter.validate_python(told)
+        except (ValueError, RecursionError) as error:
+            raise UnreadableError(Unreadable(self.name, "")) from error
+        return record
 
     def at(self, key: str, *within: str | bytes) -> Unreadable:
         """Return the record of this kind that stands there, as one that cannot be read."""
@@ -153,6 +162,15 @@ def shown(key: str, *within: str | bytes) -> str:
     return " ".join(plain)
 
 
+def answer(command: str, told: Any) -> Any:
+    """Return what a node answered to a command of remote control, where that is what it should be."""
+    kind = _ANSWERS.get(command, _ANSWER)
+    try:
+        return kind.check(told)
+    except UnreadableError as error:
+        return {"error": str(error)}
+
+
 def words(unreadable: Collection[Unreadable]) -> str:
     """Return how many records cannot be read, and the keys of the first."""
     keys: Sequence[str] = sorted({record.key for record in unreadable})
@@ -193,3 +211,12 @@ OUTAGE: Kind[dict[str, Any]] = Kind("the last outage", "Outage")
 COUNT = "what an outage cost"
 CRON_WINDOW: Kind[tuple[str, int, int, dict[str, Any]]] = Kind("a window of runs", "CronWindow")
 QUEUE = "a queue"
+
+_ANSWER: Kind[Any] = Kind("its answer", "Answer")
+_ANSWERS: dict[str, Kind[Any]] = {
+    "mongo_pools": Kind("its answer", "Pools"),
+    "mongo_flight": Kind("its answer", "Flights"),
+    "mongo_health": Kind("its answer", "Health"),
+    "active_queues": Kind("its answer", "ActiveQueues"),
+}
+"""What nodes answer, by the command; all others say that it is done, or why not."""

@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import fields
+from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import NoPermissionError, ResponseError
 
-from ops import output
+from ops import gating, output, rounds
 from ops.commands import processes, snapshot, status
 from ops.doctor import gather
 from ops.doctor.facts import Facts
 from ops.doctor.judging import diagnose
 from ops.sizing import size
-from tests.hostile.crafted import LETTER, POST_MORTEM, REPORT, SAMPLES, TEXTS, VERDICT, mutants, newer, text
+from tests.hostile.crafted import (
+    LETTER,
+    ODD,
+    POST_MORTEM,
+    REPORT,
+    SAMPLES,
+    TEXTS,
+    VERDICT,
+    mutants,
+    newer,
+    text,
+)
 from tests.unit.doctor_facts import RECORD
 from tests.unit.fleet_reports import NOW, node, reading
 from tests.unit.fleet_reports import fleet as fleet_of
-from worker import record_shapes, records, survey, verdicts
+from worker import control, record_shapes, records, survey, verdicts
 from worker.attempts import Attempt
 from worker.beat_pulse import Pulse
+from worker.board import Board
 from worker.dead_letters import Letter
 from worker.fleet import assess
 from worker.post_mortem import PostMortem
@@ -218,3 +233,55 @@ def diagnosed(nodes: Any, **known: Any) -> None:
 
 def shown(renderable: Any) -> str:
     return output.render(renderable, on_terminal=False, has_color=False)
+
+
+# --- remote control ---
+
+
+ANSWERS: dict[str, Any] = {
+    "mongo_pools": {"slots": [{"slot": 0, "pid": 7, "alive": True}]},
+    "mongo_flight": {"slots": [{"slot": 0, "pid": 7, "records": POST_MORTEM["flight"]}]},
+    "mongo_health": {"gate": {"mongo.data": {"why": "operator", "since": NOW}}},
+    "mongo_pause": {"ok": "paused", "queues": ["mongo.data"]},
+    "active_queues": [{"name": "celery"}],
+}
+
+
+@pytest.mark.parametrize("command", ANSWERS)
+def test_an_answer_is_as_it_should_be_or_says_that_it_is_not(command: str) -> None:
+    assert records.answer(command, ANSWERS[command]) == ANSWERS[command]
+    assert records.answer(command, newer(ANSWERS[command])) is not None
+    for mutant in [*mutants(ANSWERS[command]), *ODD]:
+        told = records.answer(command, mutant)
+        if isinstance(told, list):
+            assert all(isinstance(queue["name"], str) for queue in told)
+            continue
+        assert told.get("error", "") is not None
+        replies = {"w1@h": told}
+        gating.row("w1@h", told, (told or {}).get("gate"), pause=True, late="late")
+        rounds._refusal(told)
+        assert all({"slot", "records"} <= one.keys() for one in told.get("slots", ()) if "records" in one)
+        gather._with({}, replies)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_a_command_of_remote_control_is_given_ends_it_with_one_line(odd: Any) -> None:
+    board = Board.create(node="w1@h", deployment=f"hostile-{os.getpid()}", slots=2)
+    settings = SimpleNamespace(gated_queues=("mongo.data",))
+    state = SimpleNamespace(app=SimpleNamespace(mongo=SimpleNamespace(board=board, settings=settings)))
+    try:
+        for told in (
+            control.mongo_flight(state, slot=odd),
+            control.mongo_pause(state, queue=odd),
+            control.mongo_resume(state, queue=odd),
+            control.mongo_reconnect(state, replace=odd),
+        ):
+            assert "\n" not in str(told.get("error", ""))
+            json.dumps(told)
+    finally:
+        board.unlink()
+
+
+def test_a_slot_that_is_no_number_is_refused_in_one_line() -> None:
+    with pytest.raises(click.UsageError, match="slot is a whole number, not 'x'"):
+        control._number("x")

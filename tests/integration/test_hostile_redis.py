@@ -15,8 +15,11 @@ import redis as redis_py
 from celery import Celery
 from celery.bin.base import CLIContext
 from click.testing import CliRunner, Result
+from kombu.exceptions import OperationalError
+from pydantic import SecretStr
 
 from ops.cli import mongo as commands
+from ops.frame import problem_of
 from ops.local.servers import LocalServer
 from tests.hostile.crafted import LETTER, TEXTS, newer
 from tests.hostile.plants import HEALTH, NODE, PLANTS, others
@@ -28,8 +31,10 @@ from worker.beat_pulse import BeatPulse
 from worker.copies import Copies
 from worker.dead_letters import Letter
 from worker.deliveries import Deliveries
+from worker.mongo.backoff import Backoff
 from worker.process import Mongo, Place
 from worker.process_identity import boot_id, born
+from worker.publisher import Publisher
 from worker.sentry import Ledger
 from worker.settings import Settings, load_settings
 from worker.stores import Stores
@@ -239,6 +244,70 @@ def test_records_of_a_later_version_are_read(site: Site) -> None:
         "records-unreadable"
     ) == 0
     assert len(list(site.mongo.deliveries.letters.letters())) == 1
+
+
+@pytest.fixture
+def full(site: Site) -> Iterator[None]:
+    """Redis has no memory left."""
+    site.fill()
+    site.redis.config_set("maxmemory", 1)
+    yield
+    site.redis.config_set("maxmemory", 0)
+
+
+def test_a_full_redis_is_degraded_at_once_and_nobody_is_blamed_for_his_silence(
+    site: Site, full: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As if all had been silent for long, for nobody can report.
+    site.redis.config_set("maxmemory", 0)
+    site.redis.delete(site.key("post-mortems"))
+    for name in (f"{NODE}/0", f"{NODE}/1"):
+        site.redis.zincrby(site.key("members"), -300, name)
+    tick = f'1 {time.time() - 300} {{"host": "h", "pid": 7, "scheduler": "S"}}'
+    site.redis.hset(site.key("beats"), "h:7", tick)
+    site.redis.config_set("maxmemory", 1)
+    checked = site.watch.check()
+    assert (checked["verdict"], checked["layers"]["redis"]) == ("degraded", "degraded")
+    assert checked["reasons"] == ["Redis is full and refuses writes (OOM): nothing is sent or reported"]
+    told = validated(site.run("status", "--json").stdout)
+    assert (told["verdict"], told["reasons"]) == ("degraded", checked["reasons"])
+    found = validated(site.run("doctor", "--json").stdout)
+    assert found["findings"][0]["id"] == "redis-full"
+    blamed = {"process-silent", "process-lost", "node-lost", "beat-silent", "beat-absent", "redis-down"}
+    assert not {one["id"] for one in found["findings"]} & blamed
+    publisher = Publisher(site.stores.registry, Backoff(1, 2))
+    assert publisher.publish(0.0, f"{NODE}/0", b'{"pid":1}') is None
+    assert "Redis does not take this process's reports (OOM)" in caplog.text
+    line = site.run("dead", "drop", "7", "--yes").output
+    assert "does not answer" not in line
+    with pytest.raises(OperationalError) as met:
+        site.app.send_task("x", retry=False)
+    problem = problem_of(site.app, met.value)
+    assert problem is not None
+    assert problem.message == "the broker is full and refuses writes (OOM)"
+
+
+def test_what_the_user_may_not_do_is_no_redis_that_is_away(site: Site) -> None:
+    site.fill()
+    commands = ["+@all", "-zrange"]
+    site.redis.acl_setuser("poor", enabled=True, nopass=True, reset=True, keys=["*"], commands=commands)
+    url = site.mongo.settings.redis_url.get_secret_value().replace("//", "//poor:x@")
+    settings = site.mongo.settings.model_copy(update={"redis_url": SecretStr(url)})
+    poor, rich = Stores.of(settings), site.mongo.view.stores
+    site.mongo.view = View(site.app, site.mongo, poor)
+    try:
+        told = validated(site.run("status", "--json").stdout)
+        assert told["verdict"] == "unknown"
+        assert told["reasons"][0].startswith("Redis does not let this user do it (NOPERM): nothing is known")
+        line = site.run("processes").output
+        assert "does not let this user do it (NOPERM)" in line
+        assert "does not answer" not in line
+        found = validated(site.run("doctor", "--json").stdout)
+        assert "redis-refused" in [one["id"] for one in found["findings"]]
+        assert "redis-down" not in [one["id"] for one in found["findings"]]
+        assert Watch(site.mongo.view).check()["verdict"] == "unknown"
+    finally:
+        site.mongo.view = View(site.app, site.mongo, rich)
 
 
 def test_a_run_that_cannot_be_read_counts_as_one_that_was_ended_by_force(site: Site) -> None:
