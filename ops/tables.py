@@ -1,11 +1,14 @@
 """The words, numbers and tables of every command: one voice. It imports rich: import it in what renders."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -41,11 +44,23 @@ _NARROW = 24
 """Columns that a text needs at least before it is folded."""
 
 
+@dataclass(frozen=True)
+class Width:
+    """How wide a column is: `least` for its longest word, `usual` for lines that read well, `most` for all of
+    it.
+    """
+
+    least: int
+    usual: int
+    most: int
+
+
 class Listing:
     """A table without lines, which reads the same in a terminal and in a file.
 
     Where it is wider than the screen, columns that can be `spare`d go, the first named first, and a line
-    below says which.
+    below says which. Where the longest words of the others do not fit beside each other either, each row
+    stands below the one before, a line for each column: no word is cut.
     """
 
     def __init__(
@@ -63,34 +78,66 @@ class Listing:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Print the columns that there is room for."""
-        needs = {name: self._need(place, console, options) for place, name in enumerate(self._head)}
+        kept = {name: self._width(place, console, options) for place, name in enumerate(self._head)}
         left_out: list[str] = []
         for name in self._spare:
-            if sum(needs.values()) + _GAP * (len(needs) - 1) <= options.max_width:
+            if _total(width.usual for width in kept.values()) <= options.max_width:
                 break
             left_out.append(name)
-            del needs[name]
-        yield self._table(needs)
+            del kept[name]
+        if _total(width.least for width in kept.values()) > options.max_width:
+            yield from self._stacked()
+            return
+        yield self._table(fitted(kept, options.max_width))
         if left_out:
             yield Text(f"not shown for want of room: {', '.join(left_out)}", style="dim")
 
-    def _need(self, place: int, console: Console, options: ConsoleOptions) -> int:
+    def _width(self, place: int, console: Console, options: ConsoleOptions) -> Width:
         name = self._head[place]
         wide = options.update(width=10_000)
-        widths = [Measurement.get(console, wide, row[place]).maximum for row in self._rows]
-        most = max([cell_len(name), *widths])
-        return most if name in self._right else min(most, max(_NARROW, cell_len(name)))
+        cells = [Measurement.get(console, wide, row[place]) for row in self._rows]
+        most = max([cell_len(name), *(each.maximum for each in cells)])
+        least = max([cell_len(name), *(each.minimum for each in cells)])
+        if name in self._right:
+            return Width(most, most, most)
+        return Width(least, max(least, min(most, _NARROW)), most)
 
-    def _table(self, kept: Iterable[str]) -> Table:
+    def _table(self, widths: Mapping[str, int]) -> Table:
         made = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-        places = [self._head.index(name) for name in kept]
-        for place in places:
-            name = self._head[place]
+        places = [self._head.index(name) for name in widths]
+        for name, width in widths.items():
             is_right = name in self._right
-            made.add_column(name, justify="right" if is_right else "left", no_wrap=is_right, overflow="fold")
+            justify: Literal["left", "right"] = "right" if is_right else "left"
+            made.add_column(name, justify=justify, no_wrap=is_right, overflow="fold", width=width)
         for row in self._rows:
             made.add_row(*(row[place] for place in places))
         return made
+
+    def _stacked(self) -> Iterator[RenderableType]:
+        for number, row in enumerate(self._rows):
+            if number:
+                yield Text("")
+            told = zip(self._head, row, strict=True)
+            yield Facts({name: value for name, value in told if value not in ("", Text(""))})
+
+
+def fitted(columns: Mapping[str, Width], room: int) -> dict[str, int]:
+    """Return the width of each column: what it needs at least, and an even share of the room that is left to
+    those that can use it.
+    """
+    found = {name: width.least for name, width in columns.items()}
+    left = room - _total(found.values())
+    wanting = sorted(columns, key=lambda name: columns[name].most - columns[name].least)
+    for place, name in enumerate(wanting):
+        more = min(columns[name].most - columns[name].least, left // (len(wanting) - place))
+        found[name] += more
+        left -= more
+    return found
+
+
+def _total(widths: Iterable[int]) -> int:
+    found = list(widths)
+    return sum(found) + _GAP * (len(found) - 1)
 
 
 _GAP = 2
@@ -131,14 +178,45 @@ def cell(value: Cell) -> RenderableType:
     return f"{value:.1f}" if isinstance(value, float) else value
 
 
-def facts(pairs: Mapping[str, Cell]) -> Table:
+class Facts:
+    """A line for each fact: its name and what it is. What has a word that is too long for the room beside the
+    names stands below its name.
+    """
+
+    def __init__(self, pairs: Mapping[str, Cell]) -> None:
+        self._pairs = {name: cell(value) for name, value in pairs.items()}
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Print the lines."""
+        label = max(map(cell_len, self._pairs), default=0)
+        room = options.max_width - label - _GAP
+        beside: list[tuple[str, RenderableType]] = []
+        for name, value in self._pairs.items():
+            longest = Measurement.get(console, options.update(width=10_000), value).minimum
+            if longest <= room:
+                beside.append((name, value))
+                continue
+            yield from _grid(beside, label)
+            beside = []
+            yield Text(name, style="bold")
+            yield Padding(value, (0, 0, 0, _GAP if longest + _GAP <= options.max_width else 0))
+        yield from _grid(beside, label)
+
+
+def _grid(rows: Sequence[tuple[str, RenderableType]], label: int) -> Iterator[Table]:
+    if not rows:
+        return
+    made = Table.grid(padding=(0, _GAP, 0, 0))
+    made.add_column(style="bold", no_wrap=True, width=label)
+    made.add_column(overflow="fold")
+    for name, value in rows:
+        made.add_row(name, value)
+    yield made
+
+
+def facts(pairs: Mapping[str, Cell]) -> Facts:
     """Return a line for each fact: its name and what it is."""
-    made = Table.grid(padding=(0, 2, 0, 0))
-    made.add_column(style="bold", no_wrap=True)
-    made.add_column()
-    for name, value in pairs.items():
-        made.add_row(name, cell(value))
-    return made
+    return Facts(pairs)
 
 
 def sections(*parts: RenderableType | None) -> Group:

@@ -107,7 +107,7 @@ def _level(share: float, height: int) -> int:
 
 
 def _title(series: Mapping[str, Any]) -> Text:
-    title = Text(series["metric"], style="bold", no_wrap=True, overflow="ellipsis")
+    title = Text(series["metric"], style="bold")
     if series["last"] is None:
         return title.append("  nothing is known of it", style="not bold dim")
     unit = series["unit"]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ops import output, tables
 
@@ -96,3 +100,56 @@ def test_colour_is_for_terminals_and_for_those_who_want_it() -> None:
     assert "\x1b[1;31m" in output.render(word, on_terminal=True, has_color=True)
     assert output.render(word, on_terminal=True, has_color=False) == "down"
     assert output.render(word, on_terminal=False, has_color=True) == "down"
+
+
+# --- whole words ---
+
+WORDS = st.text("abcdefghijklmnopqrstuvwxyz.@/-_0123456789", min_size=1, max_size=44)
+TEXTS = st.lists(WORDS, max_size=8).map(" ".join)
+HEADS = ("NODE", "TASK", "WHY NOT", "MS")
+
+
+def words(renderable: Any, width: int) -> list[str]:
+    text = plain(renderable, width)
+    assert max(map(len, text.splitlines()), default=0) <= width
+    return text.split()
+
+
+@given(rows=st.lists(st.tuples(TEXTS, TEXTS, TEXTS, st.integers(0, 10**9)), max_size=4))
+@pytest.mark.parametrize("spare", [(), ("TASK", "WHY NOT")])
+def test_no_word_of_a_table_is_cut_at_60_columns(rows: list[Any], spare: tuple[str, ...]) -> None:
+    made = tables.table(HEADS, rows, spare=spare)
+    told = {word for row in rows for each in row for word in str(tables.cell(each)).split()}
+    names = {word for head in HEADS for word in head.split()}
+    note = {"not", "shown", "for", "want", "of", "room:", "TASK,", "WHY", "NOT"}
+    found = words(made, 60)
+    assert set(found) <= told | names | note
+    if not spare:
+        assert told <= set(found)
+
+
+@given(st.dictionaries(WORDS.map(lambda name: name[:14]), TEXTS, max_size=6))
+def test_no_word_of_a_fact_is_cut_at_60_columns(pairs: dict[str, str]) -> None:
+    told = {word for name, text in pairs.items() for word in f"{name} {text}".split()}
+    assert set(words(tables.facts(pairs), 60)) == told
+
+
+def test_rows_that_do_not_fit_stand_below_each_other() -> None:
+    rows = [("worker-1-7f9c@localhost", "shop.tasks.reckon_the_day", "x" * 20, ""), ("b", "c", "d", "e")]
+    shown = plain(tables.table(("NODE", "TASK", "ID", "ERROR"), rows), 60)
+    assert shown.splitlines() == [
+        "NODE  worker-1-7f9c@localhost",
+        "TASK  shop.tasks.reckon_the_day",
+        f"ID    {'x' * 20}",
+        "",
+        "NODE   b",
+        "TASK   c",
+        "ID     d",
+        "ERROR  e",
+    ]
+
+
+def test_the_room_that_is_left_goes_to_those_that_can_use_it() -> None:
+    columns = {"a": tables.Width(5, 5, 5), "b": tables.Width(5, 24, 100), "c": tables.Width(5, 10, 10)}
+    assert tables.fitted(columns, 60) == {"a": 5, "b": 41, "c": 10}
+    assert tables.fitted(columns, 19) == {"a": 5, "b": 5, "c": 5}
