@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from .text import printable
+
 
 class SettingsError(Exception):
     """One or more settings are wrong: `str()` is one line per problem, without any secret."""
@@ -11,7 +13,8 @@ class SettingsError(Exception):
     exit_code = os.EX_CONFIG
 
     def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
+        # Names of variables are anybody's.
+        self.problems = tuple(map(printable, problems))
         super().__init__("\n".join(self.problems))
 
 

@@ -26,8 +26,10 @@ from ops.history import picture
 from ops.loading.progress import Screen
 from ops.problems import Problem
 from worker import events
+from worker.errors import SettingsError
 from worker.log_text import Lines
 from worker.logs import JsonFormatter, PlainFormatter
+from worker.settings import load_settings
 from worker.text import printable
 
 EVIL = "a\x1b[2J\x1b]0;owned\x07\r\nok  forged\x9b31m\u202egnp\u2066\x00\ud800z\x7f\u2028"
@@ -126,6 +128,15 @@ def test_wrong_usage_is_told_in_clean_lines_and_shows_no_login() -> None:
         assert done.exit_code == 64, done.output
         assert is_clean(done.output), arguments
         assert "s3cret" not in done.output
+
+
+def test_a_variables_name_is_told_in_a_clean_line() -> None:
+    environ = {"CELERY_PYMONGO_STRICT": "true", f"CELERY_PYMONGO_{EVIL}": "1", f"MONGODB_URL{EVIL}": "1"}
+    with pytest.raises(SettingsError) as caught:
+        load_settings(environ, env_file=None)
+    assert caught.value.problems
+    assert is_clean(str(caught.value))
+    assert len(str(caught.value).splitlines()) == len(caught.value.problems)
 
 
 def test_a_problem_shows_no_login(capsys: pytest.CaptureFixture[str]) -> None:
