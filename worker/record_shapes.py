@@ -445,6 +445,9 @@ class Drill(TypedDict):
 CronWindow = tuple[Name, Count, Annotated[int, Field(ge=1, le=10_000_000)], Document]
 """Slug, window, seconds, configuration."""
 
+Consumer = tuple[Name, Name]
+"""A deployment, and a queue that it consumes."""
+
 Entry = dict[str, Any]
 """A snapshot in the history; who reads a number of it bounds it."""
 

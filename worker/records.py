@@ -211,6 +211,7 @@ OUTAGE: Kind[dict[str, Any]] = Kind("the last outage", "Outage")
 COUNT = "what an outage cost"
 CRON_WINDOW: Kind[tuple[str, int, int, dict[str, Any]]] = Kind("a window of runs", "CronWindow")
 QUEUE = "a queue"
+CONSUMER: Kind[tuple[str, str]] = Kind("who consumes a queue", "Consumer")
 
 _ANSWER: Kind[Any] = Kind("its answer", "Answer")
 _ANSWERS: dict[str, Kind[Any]] = {

@@ -8,11 +8,11 @@ the broker a digest is kept: of its address without a login, its database or vir
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from . import app_redis, process_identity
+from . import app_redis, process_identity, records
+from .records import Unreadable, UnreadableError
 
 if TYPE_CHECKING:
     import redis
@@ -53,15 +53,26 @@ class SharedQueues:
             pipe.expire(self._name, int(FRESH_SECONDS))
             pipe.execute()
 
-    def others(self, deployment: str) -> Mapping[str, tuple[str, ...]]:
-        """Return the queues that other deployments consume, with their names."""
+    def others(self, deployment: str, bad: list[Unreadable] | None = None) -> Mapping[str, tuple[str, ...]]:
+        """Return the queues that other deployments consume, with their names; what cannot be read is added to
+        `bad`.
+        """
+        unreadable = [] if bad is None else bad
         seconds, _ = self._redis.time()
         found: dict[str, set[str]] = {}
-        for member in self._redis.zrangebyscore(self._name, seconds - FRESH_SECONDS, "+inf", 0, _MOST):
-            with suppress(ValueError, TypeError):
-                name, queue = json.loads(member)
-                if name != deployment:
-                    found.setdefault(str(queue), set()).add(str(name))
+        first, last = seconds - FRESH_SECONDS, seconds + FRESH_SECONDS
+        members = records.replied(lambda: self._redis.zrangebyscore(self._name, first, last, 0, _MOST))
+        if records.is_other(members):
+            unreadable.append(records.CONSUMER.at(self._name))
+            return {}
+        for member in members:
+            try:
+                name, queue = records.CONSUMER.read(member, self._name, member)
+            except UnreadableError as error:
+                unreadable.append(error.record)
+                continue
+            if name != deployment:
+                found.setdefault(queue, set()).add(name)
         return {queue: tuple(sorted(names)) for queue, names in found.items()}
 
 

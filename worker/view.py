@@ -126,7 +126,10 @@ class View:
 
     def unreadable(self, nodes: Sequence[str]) -> tuple[Unreadable, ...]:
         """Return the records that cannot be read, of the kinds that no other question is about."""
-        return audit.unreadable(self.stores, self.mongo, nodes)
+        bad: list[Unreadable] = []
+        if (shared := self.shared_queues()) is not None:
+            shared.others(self.mongo.settings.deployment, bad)
+        return (*bad, *audit.unreadable(self.stores, self.mongo, nodes))
 
     def redis(self) -> dict[str, Any]:
         """Return what Redis tells of its clients, memory and persistence."""

@@ -119,6 +119,7 @@ SAMPLES: dict[str, tuple[Kind[Any], Any]] = {
             "pending": {"kind": "opened", "by": "x"},
         },
     ),
+    "consumer": (records.CONSUMER, ["shop", "celery"]),
     "window": (records.CRON_WINDOW, ["nightly", 7, 60, {"schedule": {"value": 1}}]),
     "snapshot": (records.ENTRY, {"at": NOW, "totals": {"pool": {"size": 1}}}),
 }

@@ -57,6 +57,17 @@ def message(odd: bytes) -> Plant:
     return lambda client, key: client.hset(key("dead-letter", "7"), mapping={"body": odd, "message": odd})
 
 
+def consumers(kind: str, odd: bytes) -> Plant:
+    """In place of who consumes the broker's queues: its key is not of the deployment, so it is the last."""
+
+    def put(client: Any, _key: Callable[..., str]) -> None:
+        for name in client.scan_iter("*:consumers:*"):
+            client.delete(name)
+            client.sadd(name, odd) if kind == "set" else client.zadd(name, {odd: time.time()})
+
+    return put
+
+
 SOON = time.time() + 10**6
 BEAT = b'{"host": "h", "pid": 7, "scheduler": "S"}'
 
@@ -107,6 +118,9 @@ PLANTS: dict[str, list[Plant]] = {
         lambda client, key: client.zadd(key("dead-letters"), {b"\xff": 1}),
     ],
     "outage": texts("outage"),
+    "consumers": [
+        consumers(kind, odd) for kind, odd in [("set", b"x"), *(("zset", odd) for odd in TEXTS if odd)]
+    ],
 }
 """By kind of record what is put in its place."""
 

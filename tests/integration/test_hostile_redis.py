@@ -6,7 +6,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -36,11 +38,13 @@ from worker.process import Mongo, Place
 from worker.process_identity import boot_id, born
 from worker.publisher import Publisher
 from worker.sentry import Ledger
+from worker.sentry.windows import Ended
 from worker.settings import Settings, load_settings
 from worker.stores import Stores
 from worker.view import View
 from worker.watch import Watch
 
+ROOT = Path(__file__).resolve().parents[2]
 EXITS = {0, 1, 2, 3, 64}
 
 
@@ -58,6 +62,10 @@ class Site:
     def fill(self) -> None:
         """Put a record of each kind into an empty Redis, as processes do."""
         self.redis.flushdb()
+        self.fill_as_processes()
+
+    def fill_as_processes(self) -> None:
+        """Likewise, into what is there."""
         stores, now = self.stores, time.time()
         for slot in range(2):
             self.publish(slot)
@@ -71,6 +79,9 @@ class Site:
         self.redis.set(
             self.key("outage"), json.dumps(OUTAGE | {"since": now, "last_down": now, "told_at": now})
         )
+        shared = self.mongo.view.shared_queues()
+        assert shared is not None
+        shared.note("shop", ["celery"], now=now)
         self.watch.check()
 
     def publish(self, slot: int, **changes: Any) -> None:
@@ -285,6 +296,34 @@ def test_a_full_redis_is_degraded_at_once_and_nobody_is_blamed_for_his_silence(
     problem = problem_of(site.app, met.value)
     assert problem is not None
     assert problem.message == "the broker is full and refuses writes (OOM)"
+
+
+def test_the_rules_of_the_readme_are_enough(site: Site) -> None:
+    """Keys, commands and channels; a worker, beat and remote control were tried by hand."""
+    block = (ROOT / "README.md").read_text().partition("## Permissions in Redis")[2].partition("```text\n")[2]
+    rules = block.partition("```")[0].replace("default:", f"{site.mongo.settings.deployment}:").split()
+    site.redis.flushdb()
+    site.redis.execute_command("ACL", "SETUSER", "shop", *[rule.replace("PASSWORD", "pw") for rule in rules])
+    url = site.mongo.settings.redis_url.get_secret_value().replace("//", "//shop:pw@")
+    stores = Stores.of(site.mongo.settings.model_copy(update={"redis_url": SecretStr(url)}))
+    site.redis.execute_command("ACL", "LOG", "RESET")
+    mine = replace(site, stores=stores, watch=Watch(View(site.app, site.mongo, stores)))
+    mine.mongo = SimpleNamespace(
+        deliveries=Deliveries.of(site.mongo, stores), view=View(site.app, site.mongo, stores)
+    )
+    mine.redis = stores.client
+    mine.fill_as_processes()
+    stores.windows.ended([Ended("nightly", 7, "ok")])
+    stores.ledger.take("me")
+    assert stores.registry.refusal() is None
+    assert stores.registry.server()["save"] is not None
+    channels = [rule[1:] for rule in rules if rule.startswith("&")]
+    client: Any = stores.client
+    with client.pubsub() as heard:
+        for channel in channels:
+            heard.psubscribe(channel)
+            assert heard.get_message(timeout=2)
+    assert site.redis.execute_command("ACL", "LOG") == []
 
 
 def test_what_the_user_may_not_do_is_no_redis_that_is_away(site: Site) -> None:
