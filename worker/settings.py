@@ -273,7 +273,7 @@ class Settings(BaseModel):
             "REDIS_URL",
             "URL",
             "Broker, results, registry and locks. Several Sentinels are joined by semicolons. Not set, in an "
-            "app of your own: the Redis of its broker, else of its result backend.",
+            "app of your own: the Redis of its broker, else of its result backend, else none.",
             "a redis://, rediss:// or sentinel:// URL",
         ),
     ] = SecretUri("redis://localhost:6379/0")

@@ -6,14 +6,21 @@ import json
 import re
 from collections.abc import Callable
 
+from ops.local.servers import LocalServer
 from tests.e2e.shops import Shop
 from tests.e2e.workers import wait_until
 
-SOON = {"CELERY_PYMONGO_HEALTH_INTERVAL_SECONDS": "2"}
+SOON = {
+    "CELERY_PYMONGO_HEALTH_INTERVAL_SECONDS": "2",
+    "CELERY_PYMONGO_GATED_QUEUES": "shop",
+    "MONGODB_HEARTBEAT_FREQUENCY_MS": "500",
+}
 NO_REDIS = "no Redis is named"
 
 
-def test_tasks_run_and_a_worker_says_once_what_it_is_without(shop: Callable[..., Shop], rabbit: str) -> None:
+def test_tasks_run_and_a_worker_says_once_what_it_is_without(
+    shop: Callable[..., Shop], rabbit: str, mongo: LocalServer
+) -> None:
     alone = shop(rabbit, has_redis=False)
     alone.env |= SOON
     beat = alone.beat()
@@ -35,6 +42,15 @@ def test_tasks_run_and_a_worker_says_once_what_it_is_without(shop: Callable[...,
     status = json.loads(alone.celery("mongo", "status", "--json").stdout)
     assert (status["verdict"], status["mongodb"]["verdict"]) == ("unknown", "ok")
     assert status["unseen"]["Redis"] == NO_REDIS
+
+    mongo.kill()
+    try:
+        worker.wait_for_log("gate.closed: shop")
+        alone.send("save", 2)
+        assert alone.celery("inspect", "mongo_health").returncode == 0
+    finally:
+        mongo.start()
+    wait_until(lambda: alone.orders() == {1: 1, 2: 1}, what="the order of the outage", seconds=20)
 
     assert worker.terminate() == 0
     assert beat.terminate() == 0
