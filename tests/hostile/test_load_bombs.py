@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from celery import Celery
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ops.loading import load as load_module
+from ops.loading import window
+from ops.loading.csv_rows import CsvRows
+from ops.loading.json_rows import JsonLines, JsonValues
 from ops.loading.load import load
 from ops.loading.outcome import LoadOptions
 from ops.loading.progress import Screen
 from ops.loading.rows import ROW_LIMIT, TOO_LONG
 from ops.loading.source import CHUNK
+from ops.problems import InputProblem
 
 ROOT = Path(__file__).resolve().parents[2]
 MEGABYTES = 1024
@@ -107,6 +114,61 @@ def read(path: Path) -> dict[str, Any]:
     assert done.returncode == 0, done
     told: dict[str, Any] = json.loads(done.stdout)
     return told
+
+
+PIECES = [
+    b"a",
+    b"1",
+    b",",
+    b"\n",
+    b"\r\n",
+    b"\r",
+    b'"',
+    b'""',
+    b" ",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b":",
+    b"\\",
+    b'\\"',
+]
+PIECES += [
+    b'"a"',
+    b'{"a":1}',
+    b"[1,2]",
+    b"\xff",
+    b"null",
+    b'"q\nz"',
+    b'{"k":"v\\n"}',
+    b"[]",
+    b"[ ]",
+    b"AAAAAAAA",
+]
+READERS: list[Callable[[io.BytesIO], Any]] = [
+    CsvRows,
+    lambda stream: JsonLines(stream, {}),
+    lambda stream: JsonValues(stream, {}),
+]
+
+
+def rows_of(content: bytes, make: Callable[[io.BytesIO], Any], chunk: int) -> list[Any]:
+    """Return the rows of a content that is read in pieces of this size, and what is wrong with the file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(window, "CHUNK", chunk)
+        found: list[Any] = []
+        try:
+            found.extend(make(io.BytesIO(content)).rows())
+        except InputProblem as problem:
+            found.append(problem.message)
+        return found
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=25).map(b"".join), st.sampled_from(READERS))
+def test_no_piece_of_a_file_is_read_otherwise_for_where_it_is_cut(content: bytes, make: Any) -> None:
+    whole = rows_of(content, make, 1 << 20)
+    assert all(rows_of(content, make, chunk) == whole for chunk in (1, 2, 7))
 
 
 class Watched(Screen):
