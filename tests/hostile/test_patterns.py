@@ -109,6 +109,37 @@ def test_the_trap_notices_what_it_is_for() -> None:
     assert seconds(cubic.search, "pwd" * 160) > MOST_TIMES * max(1e-6, seconds(cubic.search, "pwd" * 40))
 
 
+def bulk(number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The event of a bulk write of which so many were refused, in a program that says a lot."""
+    refused = [
+        {
+            "index": n,
+            "code": 11_000,
+            "errmsg": f"E11000 x {n}",
+            "op": {"_id": f"id-{n}", "mail": f"c{n}@e.org"},
+        }
+        for n in range(number)
+    ]
+    error = errors.BulkWriteError({"writeErrors": refused, "nInserted": 0})
+    said = [{"message": f"order {n} of id-{n} is done", "data": {"a": "b" * 50}} for n in range(200)]
+    return {"breadcrumbs": {"values": said}}, {"exc_info": (type(error), error, None)}
+
+
+def test_what_an_error_quotes_is_looked_for_by_its_beginning() -> None:
+    """Each of thousands of quotations was looked for in each of hundreds of texts."""
+
+    def took(number: int) -> float:
+        event, hint = bulk(number)
+        began = time.process_time()
+        kept = Scrubber().event(event, hint)["breadcrumbs"]["values"]
+        assert kept[7]["message"] == "order 7 of [withheld] is done"
+        return time.process_time() - began
+
+    quick = min(took(500) for _ in range(3))
+    assert took(2000) <= MOST_TIMES * max(quick, SLOW_SECONDS)
+    assert took(2000) < 1.0
+
+
 @pytest.mark.parametrize("word", ["pwd", "password", "pwd-", "token_", "secret.", "pwd: "])
 def test_a_text_of_sensitive_words_is_scrubbed_at_once(word: str) -> None:
     """It kept a worker's main process for a minute, with the interpreter's lock."""

@@ -10,7 +10,7 @@ from logging import LogRecord
 from typing import Any
 
 from . import words
-from .words import WITHHELD
+from .words import WITHHELD, Quoted
 
 # Whatever stands under these names is of a task's, a command's or a server's: all of it may be a document.
 _HIDDEN = frozenset(
@@ -131,7 +131,8 @@ class Scrubber:
 
     def _event(self, event: dict[str, Any], hint: Mapping[str, Any]) -> dict[str, Any]:
         error = (hint.get("exc_info") or (None, None))[1]
-        quoted = self._secrets + words.quotations(error)
+        quotations = words.quotations(error)
+        quoted = words.Quotes((*self._secrets, *quotations)) if quotations else self._secrets
         for part in ("exception", "threads"):
             for one in (event.get(part) or {}).get("values") or ():
                 for name in one.keys() - _OF_AN_ERROR:
@@ -147,7 +148,7 @@ class Scrubber:
             event[name] = self._clean(event[name], quoted)
         return event
 
-    def _contexts(self, event: dict[str, Any], quoted: tuple[str, ...]) -> None:
+    def _contexts(self, event: dict[str, Any], quoted: Quoted) -> None:
         for name, context in (event.get("contexts") or {}).items():
             if name == "trace" and isinstance(context, dict):
                 for part in ("data", "description"):
@@ -171,7 +172,7 @@ class Scrubber:
             crumb[name] = self._clean(crumb[name])
         return crumb
 
-    def _said(self, one: Mapping[str, Any], error: BaseException | None, quoted: tuple[str, ...]) -> Any:
+    def _said(self, one: Mapping[str, Any], error: BaseException | None, quoted: Quoted) -> Any:
         value = one.get("value")
         kind = one.get("type")
         behind = next((found for found in words.chain(error) if type(found).__name__ == kind), None)
@@ -179,7 +180,7 @@ class Scrubber:
             return words.told(behind, str(value))
         return self._clean(value, quoted)
 
-    def _entry(self, entry: Any, record: LogRecord | None, quoted: tuple[str, ...]) -> Any:
+    def _entry(self, entry: Any, record: LogRecord | None, quoted: Quoted) -> Any:
         if record is None or not isinstance(entry, dict):
             return self._clean(entry, quoted)
         # The template is the program's, its parameters are anybody's.
@@ -189,7 +190,7 @@ class Scrubber:
             "params": [],
         }
 
-    def _clean(self, value: Any, quoted: tuple[str, ...] | None = None) -> Any:
+    def _clean(self, value: Any, quoted: Quoted | None = None) -> Any:
         quoted = self._secrets if quoted is None else quoted
         # Names are few, but for those that an error quotes: not kept beyond its event.
         clean_name = _name if quoted is self._secrets else _name.__wrapped__
@@ -211,7 +212,7 @@ class Scrubber:
 
 
 @lru_cache(maxsize=1024)
-def _name(name: Any, quoted: tuple[str, ...]) -> Any:
+def _name(name: Any, quoted: Quoted) -> Any:
     return words.clean(name, quoted) if isinstance(name, str) else name
 
 
@@ -239,7 +240,7 @@ def _operation(data: Mapping[str, Any]) -> str | None:
     return f"{name} {collection}" if is_known else name
 
 
-def _rebuilt(record: LogRecord, quoted: tuple[str, ...]) -> str:
+def _rebuilt(record: LogRecord, quoted: Quoted) -> str:
     """Return a log line's text with each of its parameters cleaned; containers and errors are not quoted."""
     args = record.args
     try:
@@ -254,7 +255,7 @@ def _rebuilt(record: LogRecord, quoted: tuple[str, ...]) -> str:
     return words.clean(text, quoted)
 
 
-def _shown(value: object, quoted: tuple[str, ...]) -> object:
+def _shown(value: object, quoted: Quoted) -> object:
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, BaseException) and words.is_driver_error(value):
@@ -264,7 +265,7 @@ def _shown(value: object, quoted: tuple[str, ...]) -> object:
     return words.clean(str(value), quoted)
 
 
-def _strip_frames(holder: Mapping[str, Any], quoted: tuple[str, ...]) -> None:
+def _strip_frames(holder: Mapping[str, Any], quoted: Quoted) -> None:
     """Leave of each frame where it is in the code: no variables, and no secret that stands in the source."""
     stack = holder.get("stacktrace")
     if stack:
@@ -276,7 +277,7 @@ def _strip_frames(holder: Mapping[str, Any], quoted: tuple[str, ...]) -> None:
         ]
 
 
-def _of_source(value: Any, quoted: tuple[str, ...]) -> Any:
+def _of_source(value: Any, quoted: Quoted) -> Any:
     if isinstance(value, (list, tuple)):
         return [_of_source(line, quoted) for line in value]
     return words.clean(value, quoted) if isinstance(value, str) else value

@@ -84,6 +84,8 @@ _SENSITIVE = re.compile(
     r"passw|pwd|secret|token|api_?key|credential|authorization|private_?key", re.IGNORECASE
 )
 _BRACE = re.compile(r"\{\s*(?:b?(?:'[^']*'|\"[^\"]*\")|[\w$.-]+)\s*:")
+# Characters by which a text is known: as many as it has of these.
+_STARTS = (12, 4, 1)
 _CLOSE = {"{": "}", "(": ")", "[": "]"}
 
 
@@ -121,10 +123,31 @@ def told(error: BaseException | None, text: str) -> str:
     return "; ".join([*said, "the rest may quote documents and is withheld"])
 
 
-def clean(text: str, quoted: Iterable[str] = ()) -> str:
+class Quotes:
+    """Texts to be withheld, found in another by how they begin: one error of a bulk write quotes thousands,
+    and an event has hundreds of texts.
+    """
+
+    def __init__(self, parts: Iterable[str]) -> None:
+        self._by_start: dict[str, list[str]] = {}
+        for part in set(parts):
+            length = next((length for length in _STARTS if len(part) >= length), 0)
+            self._by_start.setdefault(part[:length], []).append(part)
+
+    def within(self, text: str) -> list[str]:
+        """Return those that may be in the text, the longest first."""
+        starts = {text[at : at + length] for length in _STARTS for at in range(len(text) - length + 1)}
+        known = {*(starts & self._by_start.keys()), *self._by_start.keys() & {""}}
+        return sorted((part for start in known for part in self._by_start[start]), key=len, reverse=True)
+
+
+Quoted = tuple[str, ...] | Quotes
+
+
+def clean(text: str, quoted: Quoted = ()) -> str:
     """Return a text of anybody's without what has the look of a secret, and without all that is `quoted`."""
     text = shorten(text, MOST)
-    for part in quoted:
+    for part in quoted.within(text) if isinstance(quoted, Quotes) else quoted:
         if part in text:
             text = text.replace(part, WITHHELD)
     if _TRIGGER.search(text) is None:
