@@ -85,6 +85,23 @@ def test_a_bomb_is_read_in_seconds_and_in_little_memory(name: str, tmp_path: Pat
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("name", "head", "tail", "words"),
+    [
+        ("small values.jsonl", b'{"a":[', b"1]}\n" + b'{"a":1}', "its values take more memory than there is"),
+        ("small values.csv", b'a\n"[', b'1]"', "too large for a message"),
+    ],
+)
+def test_a_row_that_takes_more_memory_than_there_is_costs_itself_alone(
+    name: str, head: bytes, tail: bytes, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(head + b"[]," * 5_000_000 + tail)
+    rows = read(path, megabytes=320)["rows"]
+    assert any(words in reason for reason in rows), rows
+
+
+@pytest.mark.timeout(60)
 def test_two_hundred_thousand_columns_are_columns(tmp_path: Path) -> None:
     """In time that grows with them, not with their square."""
     path = tmp_path / "wide.csv"
@@ -105,11 +122,11 @@ def test_what_only_looks_like_a_file_is_one_line(tmp_path: Path) -> None:
         assert (told["code"], words in str(told["problem"])) == (os.EX_DATAERR, True), told
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, megabytes: int = MEGABYTES) -> dict[str, Any]:
     """Read a file in a process with little memory and little time."""
     command = ["prlimit", f"--cpu={CPU_SECONDS}", sys.executable, "-m", "tests.hostile.reading"]
     done = subprocess.run(
-        [*command, str(path), str(MEGABYTES)], cwd=ROOT, capture_output=True, text=True, check=False
+        [*command, str(path), str(megabytes)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done
     told: dict[str, Any] = json.loads(done.stdout)
