@@ -14,7 +14,7 @@ from redbeat import RedBeatScheduler
 from redbeat.schedulers import LUA_EXTEND_TO_SCRIPT, acquire_distributed_beat_lock, get_redis
 from redis.exceptions import LockError
 
-from . import events, redis_server
+from . import events, redis_server, redis_words
 from .events import Event
 
 logger = logging.getLogger("celery_pymongo.beat")
@@ -132,12 +132,15 @@ class Scheduler(RedBeatScheduler):
         """Act, and say whether Redis answered; that it does not, and that it does again, is said once."""
         try:
             act()
-        except _AWAY as error:
+        except Exception as error:
+            met = _away(error)
+            if met is None:
+                raise
             self.__dict__.pop("producer", None)  # a cached property: it holds a channel that may be broken
             if self._away_since is None:
                 self._away_since = time.monotonic()
-                message = "Redis does not answer (%s); beat waits and goes on"
-                events.say(logger, logging.WARNING, Event.BEAT_WAITING, message, type(error).__name__)
+                message = "Redis %s; beat waits and goes on"
+                events.say(logger, logging.WARNING, Event.BEAT_WAITING, message, _what_redis_does(met))
             return False
         if self._away_since is not None:
             seconds = time.monotonic() - self._away_since
@@ -155,7 +158,17 @@ class Scheduler(RedBeatScheduler):
 
 
 def _away(error: BaseException | None) -> BaseException | None:
-    """Return the error in this chain that says that Redis is away, if there is one."""
+    """Return the error in this chain that says that Redis is away, or full, if there is one."""
     while error is not None and not isinstance(error, _AWAY):
+        if redis_words.code(error) in redis_words.WRITES_REFUSED:
+            break
         error = error.__cause__ or error.__context__
     return error
+
+
+def _what_redis_does(error: BaseException) -> str:
+    """Return a predicate: kombu's own error stands for what its transport met."""
+    met = error.__cause__ if isinstance(error, kombu.exceptions.OperationalError) else error
+    if not isinstance(met, (redis.exceptions.RedisError, OSError)):
+        return f"does not answer ({type(error).__name__})"
+    return redis_words.what_it_does(met)

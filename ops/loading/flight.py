@@ -260,7 +260,16 @@ class Flight:
     def _say_away(self, error: Exception) -> None:
         if self.away is None:
             logger.info("Redis is away (%s)", error)
-        self.away = f"Redis is away ({type(error).__name__}); waiting for it"
+        self.away = f"Redis {self._what_it_does(error)}; waiting for it"
+
+    def _what_it_does(self, error: Exception) -> str:
+        """Return what Redis does, as a predicate; kombu's own error stands for what its transport met."""
+        met, mongo = error.__cause__ or error, self._app.mongo
+        if isinstance(error, (RedisError, OSError)):
+            met = error
+        is_refusal = isinstance(met, RedisError) and not mongo.is_redis_away(met)
+        does: str = mongo.redis_reason(met) if is_refusal else f"is away ({type(error).__name__})"
+        return does
 
     def _say_back(self) -> None:
         if self.away is None:

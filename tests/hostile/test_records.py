@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import fields
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -48,6 +51,8 @@ from worker.sentry.outage import Outage
 from worker.snapshot import aggregate
 from worker.snapshot import snapshot as taken
 from worker.survey import Found
+
+ROOT = Path(__file__).resolve().parents[2]
 
 KINDS = pytest.mark.parametrize("name", SAMPLES)
 
@@ -285,3 +290,21 @@ def test_what_a_command_of_remote_control_is_given_ends_it_with_one_line(odd: An
 def test_a_slot_that_is_no_number_is_refused_in_one_line() -> None:
     with pytest.raises(click.UsageError, match="slot is a whole number, not 'x'"):
         control._number("x")
+
+
+HOG = """
+import resource, sys
+from tests.unit.fleet_reports import report, seen
+from worker.fleet import MOST_MISSING, assess
+from worker.registry import Reading
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+told = [seen(report(f"w{number}@h", 0, slots=4096)) for number in range(1000)]
+fleet = assess(Reading(1_000_000.0, 0.0, told), is_alive=lambda _seen: None)
+print(len(fleet.missing) == MOST_MISSING, fleet.nodes["w1@h"].slots)
+"""
+
+
+@pytest.mark.timeout(60)
+def test_a_fleet_that_claims_millions_of_slots_takes_bounded_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", HOG], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "True 4096\n"), done.stderr
