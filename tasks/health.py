@@ -18,4 +18,5 @@ def check(self: Any) -> dict[str, Any]:
 def register(app: Any) -> None:
     """Make the functions of this module tasks of `app`."""
     options = {"bind": True, "shared": False, "max_retries": 0, "waits_out_outages": False}
-    app.task(name="mongo.health.check", base=app.mongo.Task, **options)(check)
+    expires = app.mongo.expiries["mongo.health.check"]
+    app.task(name="mongo.health.check", base=app.mongo.Task, expires=expires, **options)(check)

@@ -16,4 +16,5 @@ def snapshot(self: Any) -> dict[str, Any]:
 def register(app: Any) -> None:
     """Make the functions of this module tasks of `app`."""
     options = {"bind": True, "shared": False, "max_retries": 0, "waits_out_outages": False}
-    app.task(name="mongo.pool.snapshot", base=app.mongo.Task, **options)(snapshot)
+    expires = app.mongo.expiries["mongo.pool.snapshot"]
+    app.task(name="mongo.pool.snapshot", base=app.mongo.Task, expires=expires, **options)(snapshot)

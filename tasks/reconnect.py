@@ -29,5 +29,6 @@ def run(self: Any, attempts: int = 3) -> dict[str, Any]:
 def register(app: Any) -> None:
     """Make the functions of this module tasks of `app`."""
     options = {"bind": True, "shared": False, "waits_out_outages": False, "base": app.mongo.Task}
-    app.task(name="mongo.reconnect.attempt", max_retries=0, **options)(attempt)
+    expires = app.mongo.expiries["mongo.reconnect.attempt"]
+    app.task(name="mongo.reconnect.attempt", max_retries=0, expires=expires, **options)(attempt)
     app.task(name="mongo.reconnect.run", **options)(run)

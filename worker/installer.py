@@ -4,12 +4,11 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
 
 from celery import Celery
 
 from . import control as control  # noqa: PLC0414 - importing it registers its commands
-from . import failures, fixes, logs, message, own_queues, queues, requeue, schedule
+from . import failures, fixes, logs, merging, message, own_queues, queues, requeue, schedule
 from .copies import Copies
 from .deliveries import Deliveries
 from .drills import Drills
@@ -53,7 +52,7 @@ def install(app: Celery, settings: Settings | None = None) -> Mongo:
         raise
     # Celery runs fixups wherever it rebuilds the app: in the children of a spawning pool, too.
     app.fixups = {*app.fixups, Fixup(settings)}
-    _when_configured(app, lambda: _merge(app, mongo.settings))
+    merging.connect(app, mongo.settings)
     _when_configured(app, lambda: mongo.view.stores.follow(app.conf, mongo))
     return mongo
 
@@ -61,6 +60,7 @@ def install(app: Celery, settings: Settings | None = None) -> Mongo:
 def _equip(app: Celery, settings: Settings | None) -> Mongo:
     mongo = _shared(settings) or _first(app, settings)
     app.mongo = mongo
+    mongo.expiries = schedule.expiries(mongo.settings)
     app.steps["consumer"].update({Headcount, Gate, KnowConsumer})
     fixes.install(app)
     own_queues.declare(app)
@@ -123,16 +123,3 @@ def _when_configured(app: Celery, act: Callable[[], None]) -> None:
         act()
     else:
         app.on_after_configure.connect(lambda **_kwargs: act(), weak=False)
-
-
-def _merge(app: Celery, settings: Settings) -> None:
-    app.conf.beat_schedule = schedule.entries(settings) | (app.conf.beat_schedule or {})
-    routes: Any = app.conf.task_routes
-    if not routes:
-        app.conf.task_routes = schedule.routes()
-    elif isinstance(routes, dict):
-        app.conf.task_routes = schedule.routes() | routes
-    else:
-        # Celery takes one router, a function or its name, as well as several.
-        several = routes if isinstance(routes, (list, tuple)) else [routes]
-        app.conf.task_routes = [*several, schedule.routes()]

@@ -111,6 +111,7 @@ class Mongo:
         # Made by MAIN before its pool; a process outside a worker has none.
         self.board: Board | None = None
         # The node's hard and soft limit of a task, in seconds: its command line may set them.
+        self.expiries: Mapping[str, float] = {}
         self.time_limits: tuple[float | None, float | None] = (None, None)
         self._reload = reload
         self._main_pid: int | None = None

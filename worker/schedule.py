@@ -36,6 +36,14 @@ def entries(settings: "Settings") -> dict[str, dict[str, Any]]:
     return {name: _entry(name, seconds) for name, seconds in intervals.items()}
 
 
+def expiries(settings: "Settings") -> dict[str, float]:
+    """Return by task the seconds after which a message of it tells nothing any more.
+
+    The tasks carry it themselves: a scheduler that keeps its entries elsewhere may send them without.
+    """
+    return {name: entry["options"]["expires"] for name, entry in entries(settings).items()}
+
+
 def _entry(task: str, seconds: float) -> dict[str, Any]:
     return {
         "task": task,

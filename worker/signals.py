@@ -19,7 +19,7 @@ import celery
 from celery import Celery, signals
 from celery.concurrency import get_implementation
 
-from . import addressed, app_redis, broker, events, node_record, own_queues, receivers, versions
+from . import addressed, app_redis, broker, events, merging, node_record, own_queues, receivers, versions
 from .advice import advise
 from .attribution import Attribution
 from .board import RECORD_BYTES, Board, NoBoardError
@@ -96,6 +96,7 @@ class Lifecycle:
     def celeryd_init(self, sender: str, instance: Any, **_kwargs: Any) -> None:
         """In MAIN, before anything of the worker exists: -Q and -X still have their say on our queues."""
         self._agent.start(sender)
+        merging.again(instance.app)
         own_queues.consume(instance.app)
         addressed.note(instance.app)
 
@@ -111,8 +112,10 @@ class Lifecycle:
         self._pulse.attach(sender.scheduler)
         self._agent.attach_beat(sender.scheduler)
 
-    def import_modules(self, **_kwargs: Any) -> None:
-        """In a spawned child, which hears no celeryd_init, before Celery builds its tracers."""
+    def import_modules(self, sender: Any = None, **_kwargs: Any) -> None:
+        """In a worker, a beat, and a spawned child, which hears no celeryd_init. No tracer is built yet."""
+        if sender is not None:
+            merging.again(sender)
         if _is_spawned_child():
             self._agent.start(self._mongo.place.node)
 

@@ -62,7 +62,7 @@ LEVELS: list[set[str]] = [
     {"process_identity", "double_buffer", "board_file", "board_row", "board", "siblings", "node_view"},
     {"inquiry", "burial", "expired"},
     {"process"},
-    {"advice", "schedule", "sentry", "logs", "config", "fixes", "node_record", "own_collections"},
+    {"advice", "schedule", "merging", "sentry", "logs", "config", "fixes", "node_record", "own_collections"},
     {"shared_queues"},
     {"stores", "deliveries", "survey", "own_queues", "copies", "request"},
     {"audit"},

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, Task, signals
 from pymongo import MongoClient
 
 from worker import celery as service
@@ -102,7 +102,7 @@ def test_routes_may_be_written_in_every_way_that_celery_takes(routes: Any, queue
     app = app_of_a_shop(task_routes=routes)
     install(app, SETTINGS)
     if queue is None:
-        assert app.conf.task_routes == [routes, schedule.routes()]
+        assert app.conf.task_routes == [schedule.routes(), routes]
     else:
         assert queue_of(app, "shop.x") == queue
         assert queue_of(app, "mongo.data.upsert_many") == schedule.DATA_QUEUE
@@ -123,6 +123,60 @@ def test_a_configuration_that_has_been_read_is_merged_at_once() -> None:
     assert app.configured
     install(app, SETTINGS)
     assert app.conf.beat_schedule.keys() == schedule.entries(SETTINGS).keys()
+
+
+class OwnTask(Task):
+    """A shop's class of tasks, which its router asks for a route."""
+
+    route = "shop"
+
+
+def by_attribute(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **_kw: Any) -> Any:
+    return {"queue": task.route}
+
+
+def test_a_router_that_knows_the_apps_own_tasks_alone_is_not_asked_of_ours() -> None:
+    app = app_of_a_shop(task_routes=[by_attribute])
+    install(app, SETTINGS)
+    task = app.tasks["mongo.health.check"]
+    assert app.amqp.router.route({}, task.name, task_type=task)["queue"].name == schedule.HEALTH_QUEUE
+
+
+def test_a_route_of_the_same_name_among_several_stays_the_apps() -> None:
+    app = app_of_a_shop(task_routes=[{"mongo.data.*": {"queue": "theirs"}}, by_function])
+    install(app, SETTINGS)
+    assert queue_of(app, "mongo.data.upsert_many") == "theirs"
+    assert queue_of(app, "mongo.health.check") == schedule.HEALTH_QUEUE
+
+
+@pytest.mark.parametrize("moment", ["worker", "beat"])
+def test_what_the_app_sets_after_install_is_merged_again(moment: str) -> None:
+    app = app_of_a_shop()
+    install(app, SETTINGS)
+    assert queue_of(app, "mongo.health.check") == schedule.HEALTH_QUEUE
+    entry = {"task": "shop.x", "schedule": 1.0}
+    app.conf.update(beat_schedule={"shop.x": entry}, task_routes={"shop.*": {"queue": "shop"}})
+    if moment == "worker":
+        signals.celeryd_init.send(sender="w1@h", instance=SimpleNamespace(app=app), conf=app.conf)
+    else:
+        signals.import_modules.send(sender=app)
+    assert app.conf.beat_schedule == schedule.entries(SETTINGS) | {"shop.x": entry}
+    assert [queue_of(app, name) for name in ("mongo.health.check", "shop.x")] == ["mongo.health", "shop"]
+
+
+def test_a_configuration_that_is_read_anew_is_merged_again() -> None:
+    app = app_of_a_shop()
+    install(app, SETTINGS)
+    app.config_from_object({"task_routes": {"shop.*": {"queue": "shop"}}}, force=True)
+    assert queue_of(app, "mongo.health.check") == schedule.HEALTH_QUEUE
+
+
+def test_our_tasks_expire_whoever_sends_them() -> None:
+    """A scheduler with a database of its own may drop what the entry says."""
+    app = app_of_a_shop()
+    install(app, SETTINGS)
+    for name, entry in schedule.entries(SETTINGS).items():
+        assert app.tasks[name].expires == entry["options"]["expires"]
 
 
 def test_wrong_settings_leave_the_app_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
