@@ -333,6 +333,7 @@ class Verdict(TypedDict):
     verdict: Name
     since: NotRequired[Moment]
     judged_at: NotRequired[Moment]
+    arrived_at: NotRequired[Moment | None]
     cut_off: NotRequired[bool]
     reasons: NotRequired[Annotated[list[Line], Field(max_length=10_000)]]
     layers: NotRequired[Annotated[dict[Name, Name], Field(max_length=100)]]

@@ -80,6 +80,7 @@ VERDICT: dict[str, Any] = {
     "verdict": "degraded",
     "since": NOW - 60,
     "judged_at": NOW - 5,
+    "arrived_at": NOW - 5,
     "reasons": ["x"],
     "layers": {"beat": "ok"},
     "lasting": {"missing": {"w1@h/1": NOW - 60}, "counted": {"w1@h/0": 3.0}},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -38,15 +40,18 @@ from tests.hostile.crafted import (
 from tests.unit.doctor_facts import RECORD
 from tests.unit.fleet_reports import NOW, node, reading
 from tests.unit.fleet_reports import fleet as fleet_of
-from worker import control, record_shapes, records, survey, verdicts
+from worker import control, node_record, presence, record_shapes, records, survey, verdicts
 from worker.attempts import Attempt
 from worker.beat_pulse import Pulse
 from worker.board import Board
 from worker.dead_letters import Letter
 from worker.fleet import assess
+from worker.mongo import stats
+from worker.mongo.stats import Totals
 from worker.post_mortem import PostMortem
 from worker.records import Kind, Read, UnreadableError
 from worker.registry import Seen
+from worker.report import Moment, Origin
 from worker.sentry.outage import Outage
 from worker.snapshot import aggregate
 from worker.snapshot import snapshot as taken
@@ -92,6 +97,36 @@ def test_no_field_that_we_write_is_forgotten_by_the_reader(shape: Any, written: 
     beside = {"member"} if written is PostMortem else set()
     own = {"silence", "age"} if written is Pulse else set()
     assert {field.name for field in fields(written)} - own == shape.__annotations__.keys() - beside
+
+
+def test_what_a_report_and_a_nodes_record_say_is_not_forgotten_by_the_reader() -> None:
+    shape = record_shapes.Report.__annotations__.keys()
+    of_moment = {field.name for field in fields(Moment)} - {"totals", "counts", "uss", "trouble"}
+    said = {field.name for field in fields(Origin)} | of_moment | {field.name for field in fields(Totals)}
+    trouble = _keys(presence.Presence._trouble)
+    assert {"hung", "denied"} <= trouble
+    assert said | trouble | {"v", "memory"} <= shape
+    counted = _keys(presence.Presence._counts) | {*presence._FINDINGS, *stats._COUNTS}
+    assert counted <= record_shapes.Counters.__annotations__.keys()
+    assert set(stats._RATES) <= record_shapes.Rates.__annotations__.keys()
+    of_node = _keys(node_record.build) - {"python"}
+    assert of_node <= record_shapes.NodeRecord.__annotations__.keys()
+
+
+def _keys(function: Any) -> set[str]:
+    """Return the names that a function gives to what it puts into a mapping."""
+    return set(re.findall(r"""[{\s]"(\w+)":""", inspect.getsource(function)))
+
+
+def test_what_is_asked_of_the_last_verdict_is_not_forgotten_by_the_reader() -> None:
+    """What a check leaves for the next one: a field that the reader does not know would never arrive."""
+    asked = set()
+    for path in ("worker/watch.py", "worker/survey.py", "worker/verdicts.py", "ops/doctor/gather.py"):
+        written = (ROOT / path).read_text()
+        asked |= set(re.findall(r"""(?:before|previous|\bone)(?: or \{\}\))?\.get\("(\w+)\"""", written))
+    assert {"verdict", "since", "lasting", "arrived_at"} <= asked
+    of_lasting = {"counted", "timeouts", "missing", "waiting", "full"}
+    assert asked - of_lasting <= record_shapes.Verdict.__annotations__.keys()
 
 
 @KINDS
