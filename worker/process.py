@@ -36,6 +36,7 @@ from .mongo.guard import ClientGuard, Sighting, sightings
 from .mongo.holder import Client, ClientHolder
 from .mongo.lacking import lacking, looks_up_when_made
 from .mongo.link import Link
+from .mongo.makers import instead
 from .mongo.monitor import PoolMonitor
 from .mongo.pool import keep_open, read_gauges
 from .mongo.reasons import summary
@@ -493,9 +494,8 @@ class Mongo:
         if is_main:
             message = "a MongoClient from before the fork is copied into every child. It was made by %s"
         else:
-            message = (
-                "a second MongoClient doubles this process's connections; use get_client(). It was made by %s"
-            )
+            advice = instead(sighting.site).replace("%", "%%")
+            message = f"a second MongoClient doubles this process's connections; {advice}. It was made by %s"
         fields = {"site": sighting.site, "is_before_fork": is_main}
         events.say(logger, logging.WARNING, Event.CLIENT_FOREIGN, message, Lines(sighting), **fields)
 

@@ -672,3 +672,19 @@ def test_a_finding_names_fifty_places_and_counts_all() -> None:
     (found,) = diagnose(facts(*(node(f"w{n:03}@h", foreign="/a.py:1 in f") for n in range(40)))).findings
     told = found.to_dict()
     assert (len(told["where"]), told["places"]) == (50, 80)
+
+
+@pytest.mark.parametrize(
+    ("site", "severity", "fix"),
+    [
+        ("/lib/celery/backends/mongodb.py:150 in _get_connection", Severity.NOTE, "leave it"),
+        ("/lib/mongoengine/connection.py:300 in _create_connection", Severity.DEGRADED, "mongo_client_class"),
+        ("/lib/pymodm/connection.py:90 in connect", Severity.DEGRADED, "leave it"),
+        ("/app/cache.py:9 in load", Severity.DEGRADED, "use get_client()"),
+    ],
+)
+def test_the_advice_on_a_second_client_fits_who_made_it(site: str, severity: Severity, fix: str) -> None:
+    findings = diagnose(facts(node(foreign=site))).findings
+    (found,) = [each for each in findings if each.id == "second-client"]
+    assert found.severity is severity
+    assert fix in found.fix[0]

@@ -45,7 +45,7 @@ def second_client(facts: Facts) -> Iterator[Finding]:
     for site, members in by_site.items():
         yield Finding(
             "second-client",
-            Severity.DEGRADED,
+            Severity.NOTE if _is_needed(site) else Severity.DEGRADED,
             f"A second MongoClient is open beside the process's own: made by {site}.",
             (
                 f"in {count_of(len(members), len(facts.present), 'process')}: {names(members)}",
@@ -53,7 +53,7 @@ def second_client(facts: Facts) -> Iterator[Finding]:
             ),
             "It doubles the process's connections, is watched by nobody, and is not closed when the "
             "process ends.",
-            (f"use get_client() or self.client in place of the client made at {site}",),
+            (_instead(site),),
             where=frozenset(members),
         )
 
@@ -76,6 +76,21 @@ def result_backend(facts: Facts) -> Iterator[Finding]:
 def _is_same(shown: str, known: str) -> bool:
     # A report has less room for it than a node's record, and keeps its end.
     return known.endswith(shown.lstrip("…")) or shown.endswith(known)
+
+
+def _is_needed(site: str) -> bool:
+    return "celery/backends/mongodb.py:" in site
+
+
+def _instead(site: str) -> str:
+    """Return what to do, by the library that made the client; the log's `client.foreign` says the same."""
+    if _is_needed(site):
+        return "leave it: Celery's own MongoDB result backend needs it; count its connections in"
+    if "/mongoengine/" in site:
+        return "register_connection(alias, db, mongo_client_class=lambda **options: get_client())"
+    if "/pymodm/" in site:
+        return "leave it: PyMODM takes no other client; count its connections in"
+    return f"use get_client() or self.client in place of the client made at {site}"
 
 
 CHECKS = (
