@@ -36,7 +36,10 @@ Name = Annotated[str, Field(max_length=_LONGEST_NAME)]
 Line = Annotated[str, Field(max_length=10_000)]
 Rate = Annotated[float, Field(ge=0, le=1e7)]
 """Per second."""
-Milliseconds = Annotated[float, Field(ge=0, le=1e12, strict=False)]
+Milliseconds = Annotated[
+    Annotated[int, Field(ge=0, le=10**12)] | Annotated[float, Field(ge=0, le=1e12, strict=False)],
+    Field(union_mode="left_to_right"),
+]
 """Of an option of the client; a URI may have written it as a text."""
 Names = Annotated[list[Name], Field(max_length=MOST_SLOTS)]
 
@@ -279,6 +282,7 @@ class NodeRecord(TypedDict, total=False):
 
     v: Count
     kind: Name
+    node: Name
     broker: Name
     concurrency: Annotated[int, Field(ge=0, le=100_000)] | None
     prefetch: Count | None

@@ -184,6 +184,18 @@ def test_a_number_has_a_bound() -> None:
             assert read(records.REPORT, text(REPORT | {name: odd})) is None, (name, odd)
 
 
+def test_an_option_that_a_uri_wrote_as_a_text_is_a_number() -> None:
+    options = {"waitQueueTimeoutMS": "5000.5", "socketTimeoutMS": 20_000, "maxIdleTimeMS": None}
+    found = read(records.NODE, text(RECORD | {"options": options}))
+    assert found["options"] == {
+        "waitQueueTimeoutMS": 5000.5,
+        "socketTimeoutMS": 20_000,
+        "maxIdleTimeMS": None,
+    }
+    assert type(found["options"]["socketTimeoutMS"]) is int
+    assert read(records.NODE, text(RECORD | {"options": {"socketTimeoutMS": "x"}})) is None
+
+
 def test_half_a_character_is_replaced() -> None:
     found = read(records.LETTER, text(LETTER | {"task": "shop.\ud800"}))
     assert found["task"] == "shop.?"
