@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ops.local import rabbit as rabbitmq
 from ops.local.servers import LocalServer
 from tests.e2e.shops import APP, Shop
 from tests.e2e.workers import wait_until
@@ -49,6 +50,23 @@ def test_a_retry_that_rabbitmq_refuses_is_not_lost(shop: Callable[..., Shop], ra
     assert (first.get(timeout=60), second.get(timeout=60)) == ("a", "b")
     assert small.orders() == {"a": 2, "b": 1}
     assert worker.terminate() == 0
+
+
+@pytest.mark.usefixtures("rabbit_node")  # which says what to do where there is none
+def test_rabbitmq_is_killed_with_tasks_in_flight(shop: Callable[..., Shop], tmp_path: Path) -> None:
+    """What it had confirmed is done, and the worker lives. A node of its own: others use the shared one."""
+    with rabbitmq.RabbitServer(tmp_path / "node") as node:
+        confirmed = {"confirm_publish": True}
+        own = shop(node.uri, broker_transport_options=confirmed, worker_prefetch_multiplier=1)
+        worker = own.worker("threads")
+        worker.wait_ready()
+        for number in range(8):
+            own.send("nap", number, 1)
+        worker.wait_for_log(r"nap\[\S+\] received", count=4)
+        node.kill()
+        node.start()
+        wait_until(lambda: len(own.orders()) == 8, what="all tasks", seconds=40)
+        assert worker.terminate() == 0
 
 
 @pytest.mark.parametrize("pool", ["prefork", "gevent"])

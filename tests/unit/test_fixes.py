@@ -18,12 +18,12 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
 from worker import fixes
-from worker.fixes import gevent_stall, gevent_sweep, redis_restart, replacement_hole
+from worker.fixes import gevent_stall, gevent_sweep, prefetch_restore, redis_restart, replacement_hole
 
 
 def test_every_fix_says_what_it_mends_and_where() -> None:
     """The table is complete, and no name is used twice."""
-    assert len({fix.name for fix in fixes.FIXES}) == len(fixes.FIXES) == 5
+    assert len({fix.name for fix in fixes.FIXES}) == len(fixes.FIXES) == 6
     for fix in fixes.FIXES:
         assert fix.mends
         assert fix.upstream
@@ -90,15 +90,37 @@ def test_active_fixes_are_named_once_per_worker(caplog: pytest.LogCaptureFixture
     assert [record.message for record in caplog.records] == ["fix.active: gevent-stall"]
 
 
-@pytest.mark.parametrize("broker", ["amqp://", "memory://", "filesystem://"])
-def test_fixes_of_the_redis_transport_are_not_named_with_another_broker(
-    broker: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("broker", "named"),
+    [
+        ("amqp://", "replacement-hole, prefetch-restore"),
+        ("memory://", "replacement-hole"),
+        ("filesystem://", "replacement-hole"),
+    ],
+)
+def test_fixes_for_one_broker_are_not_named_with_another(
+    broker: str, named: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     steps: list[Any] = [object.__new__(fix.step) for fix in fixes.FIXES]
     say = fixes.SayWhatIsMended(SimpleNamespace())
     say.start(SimpleNamespace(restart_count=0, steps=steps, connection=Connection(broker)))
-    assert [record.message for record in caplog.records] == ["fix.active: replacement-hole"]
+    assert [record.message for record in caplog.records] == [f"fix.active: {named}"]
+
+
+@pytest.mark.parametrize(("broker", "in_loop"), [("amqp://", True), ("memory://", False)])
+def test_the_prefetch_is_restored_in_the_consumers_loop(broker: str, in_loop: bool) -> None:
+    """Whichever thread acknowledges; it would wait for an answer that the loop reads."""
+    soon: list[Any] = []
+    consumer = SimpleNamespace(
+        connection=Connection(broker),
+        call_soon=lambda *args: soon.append(args),
+        _restore_prefetch_count_after_connection_restart=lambda _promise: None,
+    )
+    step: Any = object.__new__(prefetch_restore.RestorePrefetchInLoop)
+    step.start(consumer)
+    consumer._restore_prefetch_count_after_connection_restart("promise")
+    assert [args[1:] for args in soon] == ([(consumer, "promise")] if in_loop else [])
 
 
 def test_every_step_starts_once_there_is_a_connection() -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import bootsteps
-from kombu.transport import redis
 
+from ..broker import AMQP, REDIS
 from ..events import Event, say
-from . import gevent_stall, gevent_sweep, redis_restart, replacement_hole, take_and_note
+from . import gevent_stall, gevent_sweep, prefetch_restore, redis_restart, replacement_hole, take_and_note
 
 __all__ = ["FIXES", "Fix", "active", "install"]
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 class Fix:
     """One bug and the consumer bootstep that mends it; `needed()` looks whether the bug is still there.
 
-    `is_of_redis`: the bug is of kombu's Redis transport, and the step leaves every other broker alone.
+    `broker`: the kind of broker that the bug shows with, None where with any; the step leaves others alone.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Fix:
     upstream: str
     step: type
     needed: Callable[[], bool]
-    is_of_redis: bool = True
+    broker: str | None = REDIS
 
 
 FIXES = (
@@ -40,7 +40,7 @@ FIXES = (
         upstream="celery#9588; celery.concurrency.asynpool.AsynPool.timers",
         step=replacement_hole.ReplaceExitedChildren,
         needed=replacement_hole.needed,
-        is_of_redis=False,
+        broker=None,
     ),
     Fix(
         name="redis-restart",
@@ -70,6 +70,14 @@ FIXES = (
         step=take_and_note.TakeAndNote,
         needed=take_and_note.needed,
     ),
+    Fix(
+        name="prefetch-restore",
+        mends="RabbitMQ, threads, gevent, eventlet: a connection lost with tasks in flight hangs the worker",
+        upstream="celery.worker.consumer.Consumer._restore_prefetch_count_after_connection_restart",
+        step=prefetch_restore.RestorePrefetchInLoop,
+        needed=prefetch_restore.needed,
+        broker=AMQP,
+    ),
 )
 
 
@@ -85,8 +93,7 @@ class SayWhatIsMended(bootsteps.StartStopStep):
 
     def start(self, c: Any) -> None:
         if c.restart_count == 0:
-            is_redis = isinstance(c.connection.transport, redis.Transport)
-            fits = [fix for fix in FIXES if is_redis or not fix.is_of_redis]
+            fits = [fix for fix in FIXES if fix.broker in (None, c.connection.transport.driver_type)]
             names = [fix.name for fix in fits if any(type(step) is fix.step for step in c.steps)]
             say(logger, logging.INFO, Event.FIX_ACTIVE, "%s", ", ".join(names) or "none")
 

@@ -1,0 +1,44 @@
+"""Restore the prefetch in the consumer's own loop (threads, gevent and eventlet, on AMQP).
+
+After a lost connection Celery takes as many messages fewer as tasks run on, and asks for one more as each of
+them is acknowledged: in the thread that ran the task, which then waits for the broker's answer on the very
+connection that the consumer's loop reads. The loop takes the answer, or a piece of it, and both wait for
+ever: a worker that consumes nothing and does not end. Quorum queues are spared: Celery takes no fewer there.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from celery import bootsteps
+from celery.concurrency import prefork, solo
+from celery.worker.consumer import Consumer
+
+from ..broker import AMQP
+
+
+def needed() -> bool:
+    """Whether Celery still asks from whichever thread acknowledges."""
+    return "call_soon" not in inspect.getsource(Consumer._restore_prefetch_count_after_connection_restart)
+
+
+class RestorePrefetchInLoop(bootsteps.StartStopStep):
+    """Hand it to the loop, where acknowledgements are made, too."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def include_if(self, c: Any) -> bool:
+        """Only where other threads or greenlets acknowledge than the loop's own."""
+        return not isinstance(c.pool, (prefork.TaskPool, solo.TaskPool))
+
+    def start(self, c: Any) -> None:
+        """Leave kombu's own transports alone: there the prefetch is a number in this process."""
+        if c.connection.transport.driver_type != AMQP:
+            return
+        restore = Consumer._restore_prefetch_count_after_connection_restart
+
+        def restore_in_loop(promise: Any, *args: Any) -> None:
+            c.call_soon(restore, c, promise, *args)
+
+        c._restore_prefetch_count_after_connection_restart = restore_in_loop
