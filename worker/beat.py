@@ -16,6 +16,7 @@ from redis.exceptions import LockError
 
 from . import events, redis_server, redis_words
 from .events import Event
+from .text import printable
 
 logger = logging.getLogger("celery_pymongo.beat")
 # Where people look for what beat sends.
@@ -68,15 +69,17 @@ class Scheduler(RedBeatScheduler):
         """
         is_due, next_in = entry.is_due()
         if is_due:
-            _sent.info("Scheduler: Sending due task %s (%s)", entry.name, entry.task)
+            # RedBeat has its entries in Redis: their names are anybody's.
+            name, task = printable(str(entry.name)), printable(str(entry.task))
+            _sent.info("Scheduler: Sending due task %s (%s)", name, task)
             try:
                 result = self.apply_async(entry, **kwargs)
             except SchedulingError as error:
                 if away := _away(error):
                     raise away from None
-                logger.exception("%s cannot be sent", entry.name)
+                logger.exception("%s cannot be sent", name)
             else:
-                _sent.debug("Scheduler: %s sent. id->%s", entry.task, getattr(result, "id", None))
+                _sent.debug("Scheduler: %s sent. id->%s", task, getattr(result, "id", None))
         return next_in
 
     def _ensure_connected(self) -> Any:

@@ -18,6 +18,7 @@ from kombu.exceptions import OperationalError
 from . import broker
 from .original import Original
 from .requeue import BackToBroker
+from .text import printable
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -66,7 +67,7 @@ class Copies:
                     text = (
                         "a message of %s goes back as it is, and its queue counts that: no copy was sent (%s)"
                     )
-                    logger.warning(text, message.queue, type(failure).__name__)
+                    logger.warning(text, printable(message.queue), type(failure).__name__)
                     return error
             else:
                 ignored: Exception = Ignore(str(error.reason))
