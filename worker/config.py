@@ -5,6 +5,7 @@ For the service only: `install(app)` leaves the settings of an app that exists a
 
 import re
 import ssl
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -110,7 +111,7 @@ def _sentinel_options(settings: "Settings") -> dict[str, Any]:
 
 
 def _beat(settings: "Settings") -> dict[str, Any]:
-    if settings.scheduler == "plain":
+    if settings.scheduler == "plain" or not has_redbeat():
         return {}
     timeout = settings.redis_socket_timeout_seconds
     options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
@@ -128,6 +129,11 @@ def _beat(settings: "Settings") -> dict[str, Any]:
         "redbeat_lock_key": settings.key("redbeat", "lock"),
         "redbeat_lock_timeout": _BEAT_LOCK_SECONDS,
     }
+
+
+def has_redbeat() -> bool:
+    """Say whether RedBeat is installed: it is an extra, `celery-pymongo[redbeat]`."""
+    return find_spec("redbeat") is not None
 
 
 def _without_login(url: str) -> tuple[str, dict[str, str]]:

@@ -19,7 +19,18 @@ import celery
 from celery import Celery, signals
 from celery.concurrency import get_implementation
 
-from . import addressed, app_redis, broker, events, merging, node_record, own_queues, receivers, versions
+from . import (
+    addressed,
+    app_redis,
+    broker,
+    config,
+    events,
+    merging,
+    node_record,
+    own_queues,
+    receivers,
+    versions,
+)
 from .advice import advise
 from .attribution import Attribution
 from .board import RECORD_BYTES, Board, NoBoardError
@@ -102,6 +113,13 @@ class Lifecycle:
 
     def beat_init(self, sender: Any, **_kwargs: Any) -> None:
         """In a process of beat's own."""
+        settings = self._mongo.settings
+        if self._mongo.is_service and settings.scheduler == "redbeat" and not config.has_redbeat():
+            message = (
+                "celery-redbeat is not installed: this is Celery's own scheduler, of which one may run; "
+                "pip install 'celery-pymongo[redbeat]', or set CELERY_PYMONGO_SCHEDULER=plain"
+            )
+            events.say(logger, logging.WARNING, Event.SETTINGS_WARNING, "%s", message)
         self._agent.start("beat")
         self._pulse.attach(sender.scheduler)
         self._agent.attach_beat(sender.scheduler)

@@ -116,6 +116,12 @@ def test_a_stand_by_takes_over_within_twelve_seconds() -> None:
     assert made["redbeat_lock_timeout"] >= 3 * made["beat_max_loop_interval"]
 
 
+def test_without_redbeat_the_scheduler_is_celerys_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an extra, and nothing else of the service needs it."""
+    monkeypatch.setattr("worker.config.find_spec", lambda _name: None)
+    assert not any(name.startswith(("beat_", "redbeat_")) for name in config())
+
+
 def test_the_plain_scheduler_leaves_celerys_own() -> None:
     made = config(CELERY_PYMONGO_SCHEDULER="plain")
     assert not any(name.startswith(("beat_", "redbeat_")) for name in made)
