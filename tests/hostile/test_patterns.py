@@ -39,7 +39,7 @@ TOKENS = (
 ENDS = (("", ""), ("pwd", "!"), ("x://", " "), ("{", " :"), ("'code': ", "x"), ("", "="))
 FEW_ENDS = ENDS[:2]
 
-SIZES = ((2000, 8000), (16_000, 64_000))
+SIZES = ((2000, 8000), (8000, 32_000))
 """The scrubber looks at no more than the first of these; the second shows what is slow in a few places."""
 
 SLOW_SECONDS = 0.01
