@@ -44,6 +44,7 @@ class Scheduler(RedBeatScheduler):
     _away_since: float | None = None
     _has_led = False
     _is_standing_by = False
+    _is_closed = False
 
     def setup_schedule(self) -> None:
         """Store the entries, once Redis is there, and where it may be used; exit code 78 elsewhere."""
@@ -57,6 +58,7 @@ class Scheduler(RedBeatScheduler):
 
         A stand-by stays in here: what pulses or judges after each tick takes it for one that sends.
         """
+        self._end_if_closed()
         seconds: list[float] = []
         while not (self._tried(lambda: seconds.extend(self._tick(*args, **kwargs))) and seconds):
             time.sleep(RETRY_SECONDS)
@@ -75,6 +77,7 @@ class Scheduler(RedBeatScheduler):
             try:
                 result = self.apply_async(entry, **kwargs)
             except SchedulingError as error:
+                self._end_if_closed()
                 if away := _away(error):
                     raise away from None
                 logger.exception("%s cannot be sent", name)
@@ -136,6 +139,7 @@ class Scheduler(RedBeatScheduler):
         try:
             act()
         except Exception as error:
+            self._end_if_closed()
             met = _away(error)
             if met is None:
                 raise
@@ -152,8 +156,18 @@ class Scheduler(RedBeatScheduler):
             events.say(logger, logging.INFO, Event.BEAT_RESUMED, message, seconds, seconds=seconds)
         return True
 
+    def _end_if_closed(self) -> None:
+        """Raise SystemExit once this beat was told to end.
+
+        Celery's handler of SIGTERM closes the connection that the interrupted call may be reading from: then
+        an error of that call takes the place of the handler's SystemExit.
+        """
+        if self._is_closed:
+            raise SystemExit
+
     def close(self) -> None:
         """Release the lock, where Redis is there to be told; else it expires."""
+        self._is_closed = True
         try:
             super().close()
         except _AWAY as error:
