@@ -148,7 +148,8 @@ def test_what_an_outage_kept_out_is_inserted_after_it(
         ids.append(history.append(SNAPSHOT))
         assert history.backfill(collection, seconds=10) == 4
         assert kept(collection) == ids
-    assert [record for record in caplog.records if record.name.startswith("celery_pymongo")] == []
+    loud = [record for record in caplog.records if record.levelno > logging.DEBUG]
+    assert [record for record in loud if record.name.startswith("celery_pymongo")] == []
 
 
 def test_a_redis_that_lost_its_stream_goes_on_behind_what_was_kept(
