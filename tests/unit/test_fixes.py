@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -19,6 +22,8 @@ from kombu.transport import virtual
 
 from worker import fixes
 from worker.fixes import gevent_stall, gevent_sweep, prefetch_restore, redis_restart, replacement_hole
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_fix_says_what_it_mends_and_where() -> None:
@@ -609,3 +614,11 @@ def test_only_this_connections_channels_hand_over(handover: Any) -> None:
         assert connection.transport.Channel.QoS.handover is handover
     assert kombu_redis.Transport.Channel is kombu_redis.Channel
     assert not issubclass(kombu_redis.Channel.QoS, redis_restart.HandingOver)
+
+
+def test_no_fix_imports_celerys_consumer_which_would_trace_tasks_without_sentry() -> None:
+    code = (
+        "import sys; from worker import fixes; fixes.active(); print('celery.worker.consumer' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -8,19 +8,26 @@ ever: a worker that consumes nothing and does not end. Quorum queues are spared:
 
 from __future__ import annotations
 
-import inspect
+from pathlib import Path
 from typing import Any
 
-from celery import bootsteps
+from celery import bootsteps, worker
 from celery.concurrency import prefork, solo
-from celery.worker.consumer import Consumer
 
 from ..broker import AMQP
 
+_METHOD = "def _restore_prefetch_count_after_connection_restart("
+
 
 def needed() -> bool:
-    """Whether Celery still asks from whichever thread acknowledges."""
-    return "call_soon" not in inspect.getsource(Consumer._restore_prefetch_count_after_connection_restart)
+    """Whether Celery still asks from whichever thread acknowledges.
+
+    Its consumer is read and not imported: that takes Celery's tracer of tasks as it is, before Sentry has put
+    its own in the place.
+    """
+    source = Path(worker.__file__).with_name("consumer") / "consumer.py"
+    _, _, rest = source.read_text().partition(_METHOD)
+    return bool(rest) and "call_soon" not in rest.partition("\n    def ")[0]
 
 
 class RestorePrefetchInLoop(bootsteps.StartStopStep):
@@ -36,6 +43,8 @@ class RestorePrefetchInLoop(bootsteps.StartStopStep):
         """Leave kombu's own transports alone: there the prefetch is a number in this process."""
         if c.connection.transport.driver_type != AMQP:
             return
+        from celery.worker.consumer import Consumer
+
         restore = Consumer._restore_prefetch_count_after_connection_restart
 
         def restore_in_loop(promise: Any, *args: Any) -> None:
