@@ -170,7 +170,7 @@ def test_a_beat_waits_for_its_redis_in_one_line_and_goes_on(
         said = [line for line in errors(sender) if "beat.lock_lost" not in line]
         assert len(said) == 1, said
         assert said[0].startswith("beat.waiting: Redis does not answer (")
-        # Before the signal: one that arrives while Python clears a result away prints a stack of Python's own.
+        # Before the signal: while Python clears a result away it prints a stack of Python's own.
         assert "Traceback" not in sender.text
         assert sender.terminate() == 0
 
