@@ -203,6 +203,7 @@ def test_a_beat_that_is_told_to_end_while_its_redis_is_away_ends_without_a_stack
 # --- the way back, as beat sends it ---
 
 
+@pytest.mark.full
 def test_reconnection_tasks_do_nothing_while_healthy_and_add_nothing_to_the_nudging_in_an_outage(
     redis: LocalServer, client: redis_py.Redis, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 from ops.local import rabbit as rabbitmq
 from ops.local.servers import LocalServer
 from tests.e2e.shops import APP, Shop
+from tests.e2e.site import kinds
 from tests.e2e.workers import wait_until
 
 POOLS = ("prefork", "threads", "solo", "gevent")
@@ -32,7 +33,7 @@ def hold_that_it_works(shop: Shop, pool: str) -> None:
     assert not COMPLAINTS.search(worker.text), worker.text
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", kinds("prefork", "gevent", full=POOLS))
 def test_a_worker_runs_on_rabbitmq(pool: str, shop: Callable[..., Shop], rabbit: str) -> None:
     hold_that_it_works(shop(rabbit), pool)
 
@@ -53,6 +54,7 @@ def test_a_retry_that_rabbitmq_refuses_is_not_lost(shop: Callable[..., Shop], ra
 
 
 @pytest.mark.usefixtures("rabbit_node")  # which says what to do where there is none
+@pytest.mark.full
 def test_rabbitmq_is_killed_with_tasks_in_flight(shop: Callable[..., Shop], tmp_path: Path) -> None:
     """What it had confirmed is done, and the worker lives. A node of its own: others use the shared one."""
     with rabbitmq.RabbitServer(tmp_path / "node") as node:

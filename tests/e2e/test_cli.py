@@ -398,6 +398,7 @@ def test_a_beat_that_died_is_told(fleet: Fleet) -> None:
     assert told["layers"]["beat"] == "degraded"
 
 
+@pytest.mark.full
 def test_without_redis_nothing_is_known_and_every_command_says_so_in_a_line(fleet: Fleet) -> None:
     """The last test: the fleet loses its broker."""
     fleet.redis.kill()

@@ -83,6 +83,7 @@ def test_a_message_that_kills_its_process_three_times_is_kept_and_not_run_again(
     assert runs(node, "poisoned: ") == 3
 
 
+@pytest.mark.full
 def test_a_letter_is_sent_again_or_dropped_by_a_person(node: Node) -> None:
     (letter,) = letters(node)
     shown = dead(node, "show", letter["id"], "--body")

@@ -87,7 +87,9 @@ def ask(redis: LocalServer) -> Iterator[redis_client.Redis]:
         yield client
 
 
-@pytest.mark.parametrize(("kind", "recycles"), [("prefork", 40), ("spawn", 4)])
+@pytest.mark.parametrize(
+    ("kind", "recycles"), [("prefork", 40), pytest.param("spawn", 4, marks=pytest.mark.full)]
+)
 def test_an_exited_child_is_replaced_at_once(
     kind: str, recycles: int, start: Start, send: Any, result_of: Any
 ) -> None:
@@ -141,7 +143,10 @@ def kill_and_restart(redis: LocalServer, ask: redis_client.Redis) -> None:
     redis.start()
 
 
-@pytest.fixture(params=[reset_sockets, kill_and_restart], ids=lambda lose: lose.__name__)
+@pytest.fixture(
+    params=[kill_and_restart, pytest.param(reset_sockets, marks=pytest.mark.full)],
+    ids=lambda lose: lose.__name__,
+)
 def lose_connections(
     request: pytest.FixtureRequest, redis: LocalServer, ask: redis_client.Redis
 ) -> Callable[[], None]:

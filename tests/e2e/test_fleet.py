@@ -130,6 +130,7 @@ def test_a_process_that_works_for_long_is_live_and_its_task_is_named(fleet: Flee
     assert result.get(timeout=30) in fleet.prefork.children()
 
 
+@pytest.mark.full
 def test_a_process_that_cannot_report_for_a_long_call_is_busy_and_not_lost(fleet: Fleet) -> None:
     result = fleet.run("hog", HOGGED_SECONDS, node=fleet.prefork, wait=False)
     found = fleet.wait_for("one busy process", lost=[], stale=[], seen=5, counts=BUSY)

@@ -86,6 +86,7 @@ def fleet(
         yield Fleet(ward, w1, w2, mongo, route)
 
 
+@pytest.mark.full
 def test_a_queue_that_nobody_consumes(fleet: Fleet, redis: LocalServer) -> None:
     fleet.clinic.send("nothing", to="nowhere", times=3)
     fleet.clinic.expect("queue-unconsumed", "nowhere", "3 messages")
@@ -93,24 +94,28 @@ def test_a_queue_that_nobody_consumes(fleet: Fleet, redis: LocalServer) -> None:
         assert client.delete(f"celery-pymongo:{fleet.clinic.env['CELERY_PYMONGO_DEPLOYMENT']}:nowhere")
 
 
+@pytest.mark.full
 def test_a_leaked_session(fleet: Fleet) -> None:
     fleet.clinic.send("forget_session", to="w1")
     fleet.clinic.expect("leak", "clinic.forget_session left a session", "w1@localhost")
     fleet.renew()
 
 
+@pytest.mark.full
 def test_a_pool_that_is_too_small(fleet: Fleet) -> None:
     with fleet.failing("alwaysOn", failCommands=["find"], blockConnection=True, blockTimeMS=200):
         fleet.clinic.send("read", 25, to="w2", times=8)
         fleet.clinic.expect("pool-too-small", "maxPoolSize 4", "concurrency 8", "w2@localhost/0")
 
 
+@pytest.mark.full
 def test_long_holds(fleet: Fleet) -> None:
     with fleet.failing("alwaysOn", failCommands=["distinct"], blockConnection=True, blockTimeMS=15_000):
         fleet.clinic.send("report", to="w2", times=8)
         fleet.clinic.expect("long-holds", "clinic.report holds a connection", "4 of 4 connections in use")
 
 
+@pytest.mark.full
 def test_overload_is_no_outage(fleet: Fleet) -> None:
     labels = ["SystemOverloadedError", "RetryableError"]
     with fleet.failing("alwaysOn", failCommands=["find"], errorCode=462, errorLabels=labels):
@@ -141,6 +146,7 @@ def test_mongodb_is_down(fleet: Fleet) -> None:
     wait_until(lambda: fleet.clinic.ask()["verdict"] != "down", what="the end of the outage", seconds=20)
 
 
+@pytest.mark.full
 def test_a_nodes_main_is_killed(fleet: Fleet) -> None:
     """The last one of this fleet."""
     fleet.w1.send_signal(signal.SIGKILL)

@@ -99,6 +99,7 @@ def test_a_login_that_is_refused_on_this_machine_alone(
         assert REFUSED in told["unseen"]["MongoDB"]
 
 
+@pytest.mark.full
 def test_a_worker_whose_login_is_refused_says_so_in_one_line(
     secured: LocalServer, redis: LocalServer, folder: Path
 ) -> None:
@@ -168,6 +169,7 @@ def front(port: int, certificate: Path, target: int, log: Path) -> Iterator[None
         child.kill()
 
 
+@pytest.mark.full
 def test_a_certificate_that_has_expired(
     mongo: LocalServer, redis: LocalServer, folder: Path, authority: Authority
 ) -> None:
@@ -203,6 +205,7 @@ def test_a_certificate_that_has_expired(
         assert "task.retry" not in node.text
 
 
+@pytest.mark.full
 def test_a_client_certificate_that_is_renewed_where_it_lies(
     redis: LocalServer, folder: Path, authority: Authority
 ) -> None:

@@ -12,6 +12,7 @@ from kombu.connection import Connection
 
 from ops.local.servers import LocalServer
 from tests.e2e.shops import Shop
+from tests.e2e.site import kinds
 from tests.e2e.workers import Worker, wait_until
 
 LIMIT = 1
@@ -37,7 +38,7 @@ def waiting(broker: str) -> int:
     return count
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", kinds("prefork", full=POOLS))
 def test_no_task_is_lost_however_often_it_goes_back(
     pool: str, shop: Callable[..., Shop], rabbit: str, mongo: LocalServer
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from ops.local.servers import LocalServer
 from tests.e2e.shops import Shop
+from tests.e2e.site import kinds
 from tests.e2e.workers import wait_until
 
 TASKS = 20
@@ -24,7 +25,7 @@ QUEUES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", QUEUES)
+@pytest.mark.parametrize("kind", kinds("quorum", full=list(QUEUES)))
 def test_nothing_is_lost_with_a_worker_that_is_killed_in_an_outage(
     kind: str, shop: Callable[..., Shop], rabbit: str, mongo: LocalServer
 ) -> None:

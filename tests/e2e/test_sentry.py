@@ -219,6 +219,7 @@ def endure(env: Mapping[str, str | None], folder: Path, name: str) -> tuple[floa
         return tasks, time.monotonic() - started
 
 
+@pytest.mark.full
 def test_no_sentry_however_bad_delays_tasks_or_the_shutdown(
     mongo: LocalServer, redis: LocalServer, tmp_path: Path
 ) -> None:

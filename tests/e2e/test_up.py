@@ -170,6 +170,7 @@ def test_it_loads_the_data_and_a_second_start_is_refused_until_sigterm_ends_all(
     assert first.output.endswith("all is stopped\n")
 
 
+@pytest.mark.full
 def test_where_no_mongod_can_be_had_secantusdb_is_started_and_the_line_says_why(
     checkout_without_mongod: Path,
 ) -> None:

@@ -195,6 +195,7 @@ def test_an_operation_that_waits_is_reason_enough_to_ask(mongo: LocalServer) -> 
         wait_closed(here)
 
 
+@pytest.mark.full
 def test_a_server_behind_a_network_that_delivers_no_reply_hangs(mongo: LocalServer) -> None:
     with FaultProxy() as proxy:
         route = proxy.route(mongo.uri)
@@ -220,6 +221,7 @@ def test_what_takes_connections_and_never_says_hello_hangs_from_the_start() -> N
 
 
 @needs_mongod
+@pytest.mark.full
 def test_a_server_that_hangs_behind_tls_is_interrupted(tmp_path: Path) -> None:
     """An SSL socket is read by other means."""
     with (
@@ -353,6 +355,7 @@ def heartbeat_port(mongo: Mongo) -> int:
 
 
 @needs_mongod
+@pytest.mark.full
 def test_the_heartbeats_connection_alone_falls_silent_and_nothing_is_cut(
     mongo: LocalServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -75,6 +75,7 @@ def test_a_main_tells_of_its_processes_and_one_that_is_gone_does_not_keep_us(
         node.terminate()
 
 
+@pytest.mark.full
 def test_the_beat_that_leads_has_a_pulse_and_a_stand_by_has_none(
     env: dict[str, str | None], stores: Stores, tmp_path: Path
 ) -> None:
@@ -100,6 +101,7 @@ def is_of(stores: Stores, pid: int) -> bool:
     return pulse is not None and pulse.pid == pid
 
 
+@pytest.mark.full
 def test_a_warm_shutdown_that_waits_for_a_long_task_is_no_reason(
     env: dict[str, str | None], stores: Stores, tmp_path: Path
 ) -> None:
