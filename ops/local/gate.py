@@ -73,8 +73,8 @@ def steps(*, quick: bool = False, full: bool = False, pytest: Sequence[str] = ()
         Step("types", ["mypy"]),
         Step("unit tests", ["pytest", "-q", "-n", "2", *FAST_TESTS]),
     ]
-    # A file's tests share its servers, so files are spread over the processes: more than cores, since tests wait
-    # for what workers and servers do.
+    # A file's tests share its servers, so files are what is spread over the processes: these are more than
+    # cores, since tests wait for what workers and servers do.
     servers = ["pytest", "-q", "-n", "4", "--dist", "loadfile", "tests/integration", "tests/e2e"]
     servers += [] if full else ["-m", "not full"]
     lowest = ["pytest", "-q", "-n", "2", "--dist", "loadfile", *LOWEST_TESTS]
