@@ -71,7 +71,7 @@ def test_beat_waits_for_a_redis_that_is_full_and_says_so(
 ) -> None:
     """It ended with a stack where Redis was full."""
     caplog.set_level(logging.INFO, logger="celery_pymongo")
-    waiting: Any = SimpleNamespace(_away_since=None)
+    waiting: Any = SimpleNamespace(_away_since=None, _end_if_closed=lambda: None)
     errors = [error, error]
 
     def act() -> None:
@@ -85,7 +85,7 @@ def test_beat_waits_for_a_redis_that_is_full_and_says_so(
 
 
 def test_beat_ends_with_what_it_cannot_wait_for() -> None:
-    waiting: Any = SimpleNamespace(_away_since=None)
+    waiting: Any = SimpleNamespace(_away_since=None, _end_if_closed=lambda: None)
 
     def act() -> None:
         raise exceptions.ResponseError("WRONGTYPE x")
