@@ -74,7 +74,8 @@ def _to_a_word(text: str, end: int) -> str:
 
 
 def _from_a_word(text: str, start: int) -> str:
-    gap = _GAP.search(text, start - 1)
+    # One between a comma and what follows has no length, and may lie before what there is room for.
+    gap = next((found for found in _GAP.finditer(text, start - 1) if found.end() >= start), None)
     return text[gap.end() if gap else start :].lstrip()
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.text import ELLIPSIS, agree, count, count_of, names, shorten, shorten_bytes
@@ -41,6 +41,7 @@ def test_the_end_may_be_what_is_kept() -> None:
 
 
 @given(st.text(), st.integers(1, 40), st.booleans())
+@example(",000000", 6, True)
 def test_it_keeps_to_the_limit_and_to_the_text(text: str, limit: int, keep_end: bool) -> None:
     shown = shorten(text, limit, keep_end=keep_end)
     assert len(shown) <= limit
