@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import pytest
 
+from ops.local import programs
 from ops.local.replica_set import ReplicaSet
 from ops.local.servers import LocalServer
 from tests.e2e.operator import Operator
@@ -20,7 +20,7 @@ from tests.schemas import validated
 
 pytestmark = [
     pytest.mark.timeout(300),
-    pytest.mark.skipif(which("mongod") is None, reason="a replica set of three takes a mongod"),
+    pytest.mark.skipif(programs.mongod() is None, reason="a replica set of three takes a mongod"),
 ]
 
 SETTINGS = {

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import pytest
 from pymongo import MongoClient
 
+from ops.local import programs
 from ops.local.replica_set import ReplicaSet
 from worker.mongo.monitor import PoolMonitor
 from worker.mongo.pool import keep_open, read_gauges
 
-pytestmark = pytest.mark.skipif(which("mongod") is None, reason="a replica set takes a mongod")
+pytestmark = pytest.mark.skipif(programs.mongod() is None, reason="a replica set takes a mongod")
 
 NUMBER, IDLE_SECONDS = 3, 2.0
 
