@@ -89,10 +89,11 @@ def test_every_task_of_an_outage_ends_well_and_spends_no_retry(
     """On a queue that is not gated: the gate has tests of its own."""
     server.app.lifecycle.drop()
     opened, retried = (node.worker.text.count(event) for event in ("circuit.opened", "task.retry"))
-    results = [node.send(task, key) for key in range(100)]
+    results = [node.send(task, key) for key in range(80)]
     wait_until(lambda: any(result.ready() for result in results), what="the first task's end")
     site.mongo.kill()
-    assert sum(result.ready() for result in results) < 100
+    # The others may have been done before that.
+    results += [node.send(task, key) for key in range(80, 100)]
     node.worker.wait_for_log(rf"task\.requeued: .*\.{task}\[")
     site.mongo.start()
     assert [result.get(timeout=30) for result in results] == list(range(100))

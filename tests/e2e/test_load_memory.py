@@ -85,6 +85,7 @@ def peaks_of(path: Path, settings: dict[str, str], server: LocalServer) -> Peaks
     return Peaks(loader / MIB, redis_most / MIB)
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("swallowing")
 def test_neither_the_loader_nor_redis_grows_with_the_file(
     settings: dict[str, str], redis: LocalServer, tmp_path: Path
