@@ -4,7 +4,6 @@ import errno
 import io
 import json
 import os
-import re
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
@@ -27,13 +26,11 @@ _CLOSED = (errno.EPIPE, errno.EBADF)
 
 _MOST_LEVELS = 100
 
-_PLAIN = re.compile(r"[^\n -~]")
-
 
 def to_json(document: Any, *, indent: int | None = None) -> str:
     """Return a document as JSON, as one line where there is no indent; what cannot be seen is escaped."""
     text = json.dumps(document, ensure_ascii=False, indent=indent, default=str)
-    return _PLAIN.sub(lambda found: found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1], text)
+    return printable(text, keep="\n", as_json=True)
 
 
 def shown(value: Any, levels: int = _MOST_LEVELS) -> Any:

@@ -1,5 +1,6 @@
 """Text for people: cut between words, counted nouns, names in a row, nothing that a terminal obeys. Pure."""
 
+import json
 import re
 from collections.abc import Collection
 
@@ -12,16 +13,19 @@ _GAP = re.compile(r"\s|(?<=[,;])(?=\S)")
 _PLAIN = re.compile(r"[^ -~]")
 
 
-def printable(text: str, *, keep: str = "") -> str:
+def printable(text: str, *, keep: str = "", as_json: bool = False) -> str:
     """Return a text with an escape in place of each character that cannot be seen: of those a terminal obeys
-    some, and a lone surrogate cannot be written at all. `keep` are left as they are.
+    some, and a lone surrogate cannot be written at all. `keep` are left as they are. `as_json`: the escapes
+    are those of JSON, which the text is.
     """
     if text.isprintable():
         return text
 
     def shown(found: re.Match[str]) -> str:
         one = found[0]
-        return one if one.isprintable() or one in keep else one.encode("unicode_escape").decode()
+        if one.isprintable() or one in keep:
+            return one
+        return json.dumps(one)[1:-1] if as_json else one.encode("unicode_escape").decode()
 
     return _PLAIN.sub(shown, text)
 

@@ -1,13 +1,10 @@
 """What a log line shows of values from elsewhere: names may hold what a terminal obeys, or a forged line."""
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from .text import printable
-
-_PLAIN = re.compile(r"[^ -~]")
 
 
 class Lines(str):
@@ -45,5 +42,4 @@ def _shown(value: Any) -> Any:
 
 def in_json(line: Mapping[str, Any]) -> str:
     """Return one line of JSON in which what cannot be seen is escaped."""
-    text = json.dumps(line, default=str, ensure_ascii=False)
-    return _PLAIN.sub(lambda found: found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1], text)
+    return printable(json.dumps(line, default=str, ensure_ascii=False), as_json=True)

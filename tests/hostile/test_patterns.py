@@ -212,8 +212,6 @@ OWN = {
     "ops/history/span.py",  # options of a command, by fullmatch
     "ops/loading/csv_rows.py",  # possessive throughout; its own tests time it
     "ops/loading/json_rows.py",  # likewise
-    "ops/output.py",  # single characters
-    "worker/log_text.py",  # likewise
     "worker/config.py",  # two words in a setting
     "ops/text.py",  # as worker/text.py, and of texts of ours
     "worker/board_file.py",  # names of ours, by fullmatch
