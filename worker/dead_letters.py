@@ -108,10 +108,7 @@ class DeadLetters:
 
     def _ids(self, bad: list[Unreadable]) -> Iterator[str]:
         names = records.replied(lambda: self._redis.zrange(self._index, 0, -1))
-        if isinstance(names, Exception):
-            bad.append(records.LETTER.at(self._index))
-            return
-        for name in names:
+        for name in records.listed(names, records.LETTER.at(self._index), bad):
             try:
                 yield name.decode()
             except ValueError:

@@ -56,7 +56,8 @@ class DrillNotes:
         What cannot be read is left out.
         """
         found: dict[str, Noted] = {}
-        for stream_id, members in self._entries(until):
+        reply = records.replied(lambda: self._redis.xrange(self._stream, "-", int(until * 1000)))
+        for stream_id, members in records.listed(reply, records.DRILL.at(self._stream), []):
             at = int(stream_id.partition(b"-")[0]) / 1000
             try:
                 told = records.DRILL.read(members.get(b"drill"), self._stream, stream_id)
@@ -66,7 +67,3 @@ class DrillNotes:
             first = at if begun is None else begun.since
             found[told["id"]] = Noted(told["name"], first, at + told["seconds"])
         return [noted for noted in found.values() if noted.until >= since]
-
-    def _entries(self, until: float) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        reply = records.replied(lambda: self._redis.xrange(self._stream, "-", int(until * 1000)))
-        return [] if isinstance(reply, Exception) else reply

@@ -6,7 +6,7 @@ meets an unreadable record does without it, notes it, and knows less: what it wo
 
 import json
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SHOWN, _KEY = 5, 120
+_MOST_COUNTED = 1e15
 _ODD = re.compile(r"[^\x20-\x7e]")
 # JSON may escape half a character, which no other program takes.
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -121,6 +122,23 @@ def is_other(reply: Any) -> bool:
     if isinstance(reply, Exception) and not is_of_another_type(reply):
         raise reply
     return isinstance(reply, Exception)
+
+
+def listed(reply: Any, record: Unreadable, bad: list[Unreadable]) -> Sequence[Any]:
+    """Return a reply that is a list; nothing where the key holds something else: then `record`, which stands
+    there, is added to `bad`. Raises what else Redis answered.
+    """
+    if is_other(reply):
+        bad.append(record)
+        return []
+    found: Sequence[Any] = reply
+    return found
+
+
+def counts_of(fields: Mapping[bytes, bytes]) -> dict[str, int | None]:
+    """Return the counts of a hash by their names; None for each that is none."""
+    read = {name.decode(errors="replace"): number_of(n, most=_MOST_COUNTED) for name, n in fields.items()}
+    return {name: None if number is None else int(number) for name, number in read.items()}
 
 
 def clock(reply: Any) -> float:

@@ -203,7 +203,8 @@ class Registry:
         now = records.clock(time)
         bad: list[Unreadable] = []
         silent_until = self._moment(silent, bad, now)
-        processes, unread = self._seen(_replied(members, bad, records.MEMBER, self._members), bad, now)
+        of_members = Unreadable(records.MEMBER, records.shown(self._members))
+        processes, unread = self._seen(records.listed(members, of_members, bad), bad, now)
         is_known = not records.is_other(members)
         return Reading(now, silent_until, processes, frozenset(unread), is_known, tuple(bad))
 
@@ -243,8 +244,8 @@ class Registry:
         bad: list[Unreadable] = []
         kind = records.POST_MORTEM
         reply = records.replied(lambda: self._redis.zrevrange(key, 0, count - 1))
-        texts = _replied(reply, bad, kind.name, key)
-        found = [_read(kind, text, bad, key, f"rank {place}") for place, text in enumerate(texts)]
+        texts = enumerate(records.listed(reply, kind.at(key), bad))
+        found = [_read(kind, text, bad, key, f"rank {place}") for place, text in texts]
         return Read([mortem for mortem in found if mortem is not None], tuple(bad))
 
     def refusal(self) -> str | None:
@@ -381,15 +382,6 @@ def _read(kind: Kind[T], reply: Any, bad: list[Unreadable], key: str, *within: s
     except UnreadableError as error:
         bad.append(error.record)
         return None
-
-
-def _replied(reply: Any, bad: list[Unreadable], kind: str, key: str) -> Sequence[Any]:
-    """Return a reply that is a list; nothing where the key holds something else, which is added to `bad`."""
-    if records.is_other(reply):
-        bad.append(Unreadable(kind, records.shown(key)))
-        return []
-    found: Sequence[Any] = reply
-    return found
 
 
 def _member(name: bytes) -> str | None:

@@ -62,10 +62,7 @@ class SharedQueues:
         found: dict[str, set[str]] = {}
         first, last = seconds - FRESH_SECONDS, seconds + FRESH_SECONDS
         members = records.replied(lambda: self._redis.zrangebyscore(self._name, first, last, 0, _MOST))
-        if records.is_other(members):
-            unreadable.append(records.CONSUMER.at(self._name))
-            return {}
-        for member in members:
+        for member in records.listed(members, records.CONSUMER.at(self._name), unreadable):
             try:
                 name, queue = records.CONSUMER.read(member, self._name, member)
             except UnreadableError as error:

@@ -20,7 +20,6 @@ LOCK_SECONDS = 10.0
 """How long the sender may be silent before another takes over: several ticks."""
 
 _KEPT_SECONDS = 30 * 86_400
-_MOST = 1e15
 # Seconds that Redis' clock may be ahead of a host's.
 _AHEAD = 3600.0
 
@@ -137,20 +136,13 @@ class Ledger:
             pipe.hgetall(self._key("outage", outage_id, "counts"))
             pipe.smembers(self._key("outage", outage_id, "members"))
             counted, members = pipe.execute(raise_on_error=False)
-        numbers = _numbers(counted)
+        # What is no count counts nothing.
+        read = records.counts_of(_whole(counted, dict) or {})
+        numbers = {name: number for name, number in read.items() if number is not None}
         requeued = numbers.pop("requeued", 0)
         errors = Counter({name.removeprefix("error:"): number for name, number in numbers.items()})
         cut_off = (member.decode(errors="replace") for member in _whole(members, (list, set)) or ())
         return Counts(requeued, dict(errors.most_common()), frozenset(cut_off))
-
-
-def _numbers(reply: Any) -> dict[str, int]:
-    """Return the counts of a hash; what is none counts nothing."""
-    read = {
-        name.decode(errors="replace"): records.number_of(number, most=_MOST)
-        for name, number in (_whole(reply, dict) or {}).items()
-    }
-    return {name: int(number) for name, number in read.items() if number is not None}
 
 
 def _whole(reply: Any, kind: type | tuple[type, ...]) -> Any:

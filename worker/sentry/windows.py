@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _KEPT_SECONDS = 86_400
 _AT_A_TIME = 100
-# Of a count, and of unix seconds.
-_MOST, _LATEST = 1e15, 1e11
+# Unix seconds.
+_LATEST = 1e11
 
 
 @dataclass(frozen=True)
@@ -95,18 +95,13 @@ class Windows:
             with self._redis.pipeline(transaction=True) as pipe:
                 pipe.zrem(self._open, told).hgetall(self._counts(slug, window))
                 is_ours, counts = pipe.execute(raise_on_error=False)
-            numbers = None if records.is_other(counts) else _numbers(counts)
+            is_hash = not records.is_other(counts)
+            read = records.counts_of(counts) if is_hash else {}
+            known = {name: number for name, number in read.items() if number is not None}
             # Of one whose counts cannot be read nothing is told: it is missed.
-            if is_ours and numbers is not None:
-                found.append(Window(slug, config, seconds, numbers))
+            if is_ours and is_hash and len(known) == len(read):
+                found.append(Window(slug, config, seconds, known))
         return found
 
     def _counts(self, slug: str, window: int) -> str:
         return self._key("crons", slug, window)
-
-
-def _numbers(counts: dict[bytes, bytes]) -> dict[str, int] | None:
-    """Return the counts of a window; None where one is no number."""
-    read = {name.decode(errors="replace"): records.number_of(n, most=_MOST) for name, n in counts.items()}
-    known = {name: int(number) for name, number in read.items() if number is not None}
-    return known if len(known) == len(read) else None
