@@ -118,7 +118,7 @@ class Listing:
             if number:
                 yield Text("")
             told = zip(self._head, row, strict=True)
-            yield Facts({name: value for name, value in told if value not in ("", Text(""))})
+            yield FactLines({name: value for name, value in told if value not in ("", Text(""))})
 
 
 def fitted(columns: Mapping[str, Width], room: int) -> dict[str, int]:
@@ -178,7 +178,7 @@ def cell(value: Cell) -> RenderableType:
     return f"{value:.1f}" if isinstance(value, float) else value
 
 
-class Facts:
+class FactLines:
     """A line for each fact: its name and what it is. What has a word that is too long for the room beside the
     names stands below its name.
     """
@@ -214,9 +214,9 @@ def _grid(rows: Sequence[tuple[str, RenderableType]], label: int) -> Iterator[Ta
     yield made
 
 
-def facts(pairs: Mapping[str, Cell]) -> Facts:
+def facts(pairs: Mapping[str, Cell]) -> FactLines:
     """Return a line for each fact: its name and what it is."""
-    return Facts(pairs)
+    return FactLines(pairs)
 
 
 def sections(*parts: RenderableType | None) -> Group:

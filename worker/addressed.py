@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 _is_addressed: ContextVar[bool] = ContextVar("is_addressed", default=False)
 
 
-class Node(pidbox.Node):
+class NotingNode(pidbox.Node):
     """kombu's receiver of commands, which notes meanwhile whom a command was for."""
 
     def dispatch(self, *args: Any, destination: Any = None, pattern: Any = None, **kwargs: Any) -> Any:
@@ -25,7 +25,7 @@ class Node(pidbox.Node):
 
 def note(app: "Celery") -> None:
     """Have the worker of this app note it; before it makes its mailbox."""
-    app.control.mailbox.node_cls = Node
+    app.control.mailbox.node_cls = NotingNode
 
 
 def is_addressed() -> bool:

@@ -17,7 +17,7 @@ LOGGER = "celery.app.trace"
 """Where Celery logs that a task failed."""
 
 
-class OneLine(logging.Filter):
+class OutageInOneLine(logging.Filter):
     """Takes the traceback from a failure that an outage explains; what else fails passes as it is."""
 
     def __init__(self, circuit: Callable[[], Circuit]) -> None:
@@ -47,6 +47,6 @@ class OneLine(logging.Filter):
 def shorten(circuit: Callable[[], Circuit]) -> None:
     """Have this process's failures told so, in place of an earlier filter; `circuit`: how it sees MongoDB."""
     logger = logging.getLogger(LOGGER)
-    for found in [one for one in logger.filters if isinstance(one, OneLine)]:
+    for found in [one for one in logger.filters if isinstance(one, OutageInOneLine)]:
         logger.removeFilter(found)
-    logger.addFilter(OneLine(circuit))
+    logger.addFilter(OutageInOneLine(circuit))

@@ -10,7 +10,7 @@ from redis import RedisError
 from . import events, redis_words
 from .events import Event
 from .mongo.backoff import Backoff
-from .records import Kind, UnreadableError
+from .records import RecordKind, UnreadableError
 from .redis_client import NoRedisError
 from .registry import Published, Registry, TooLargeError
 
@@ -83,7 +83,7 @@ class Publisher:
 
     def amend(
         self,
-        kind: Kind[dict[str, Any]],
+        kind: RecordKind[dict[str, Any]],
         name: str,
         change: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> dict[str, Any] | None:
@@ -104,7 +104,7 @@ class Publisher:
             return None
         return changed
 
-    def _stood(self, kind: Kind[dict[str, Any]], name: str) -> dict[str, Any] | None:
+    def _stood(self, kind: RecordKind[dict[str, Any]], name: str) -> dict[str, Any] | None:
         """Return the document, empty where there is none; None where it is unreadable."""
         try:
             return self._registry.load(kind, name) or {}

@@ -73,7 +73,7 @@ Document = Annotated[dict[str, Any], AfterValidator(plain)]
 
 
 @with_config(RULES)
-class Task(TypedDict, total=False):
+class TaskShape(TypedDict, total=False):
     """The task that a process runs, and how many it runs; `seconds` is for how long."""
 
     name: Name | None
@@ -83,7 +83,7 @@ class Task(TypedDict, total=False):
 
 
 @with_config(RULES)
-class Pool(TypedDict, total=False):
+class PoolShape(TypedDict, total=False):
     """Gauges: connections, and operations that wait for one."""
 
     size: Count
@@ -96,7 +96,7 @@ class Pool(TypedDict, total=False):
 
 
 @with_config(RULES)
-class Times(TypedDict, total=False):
+class TimesShape(TypedDict, total=False):
     """Times of the last minute: how many, and milliseconds."""
 
     n: Count
@@ -106,18 +106,18 @@ class Times(TypedDict, total=False):
     max: Amount | None
 
 
-def _whole(times: Times) -> Times:
+def _whole(times: TimesShape) -> TimesShape:
     """Return times that are whole: of some there is an average and a longest."""
     if times.get("n") and None in (times.get("avg"), times.get("max")):
         raise ValueError("times without an average")
     return times
 
 
-Minute = Annotated[Times, AfterValidator(_whole)]
+Minute = Annotated[TimesShape, AfterValidator(_whole)]
 
 
 @with_config(RULES)
-class Memory(TypedDict, total=False):
+class MemoryShape(TypedDict, total=False):
     """Bytes."""
 
     uss: Count | None
@@ -125,7 +125,7 @@ class Memory(TypedDict, total=False):
 
 
 @with_config(RULES)
-class Counters(TypedDict, total=False):
+class CountersShape(TypedDict, total=False):
     """What was counted since the process began."""
 
     created: Count
@@ -145,7 +145,7 @@ class Counters(TypedDict, total=False):
 
 
 @with_config(RULES)
-class Rates(TypedDict, total=False):
+class RatesShape(TypedDict, total=False):
     """Of the last minute, per second."""
 
     created: Rate
@@ -155,7 +155,7 @@ class Rates(TypedDict, total=False):
 
 
 @with_config(RULES)
-class Done(TypedDict):
+class DoneShape(TypedDict):
     """What came of what an operator asked for."""
 
     n: Count
@@ -165,15 +165,15 @@ class Done(TypedDict):
 
 
 @with_config(RULES)
-class Orders(TypedDict, total=False):
+class OrdersShape(TypedDict, total=False):
     """What came of each kind of order."""
 
-    ping: Done
-    reconnect: Done
+    ping: DoneShape
+    reconnect: DoneShape
 
 
 @with_config(RULES)
-class Held(TypedDict):
+class HeldShape(TypedDict):
     """Connections that are held for long."""
 
     n: Count
@@ -182,7 +182,7 @@ class Held(TypedDict):
 
 
 @with_config(RULES)
-class Leak(TypedDict):
+class LeakShape(TypedDict):
     """What a task left open."""
 
     what: Line
@@ -190,8 +190,8 @@ class Leak(TypedDict):
 
 
 _NamesOfDenials = Annotated[dict[Name, Line], Field(max_length=100)]
-Denied = TypedDict(
-    "Denied",
+DeniedShape = TypedDict(
+    "DeniedShape",
     {
         "n": Count,
         "code": Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)],
@@ -200,14 +200,14 @@ Denied = TypedDict(
         "tasks": _NamesOfDenials,
     },
 )
-Denied.__pydantic_config__ = RULES  # type: ignore[attr-defined] # where pydantic looks for it
+DeniedShape.__pydantic_config__ = RULES  # type: ignore[attr-defined] # where pydantic looks for it
 
 OfServer = Annotated[list[Count], Field(min_length=3, max_length=3)]
 """size, in_use, waiting."""
 
 
 @with_config(RULES)
-class Report(TypedDict):
+class ReportShape(TypedDict):
     """What a process says of itself, see `report`."""
 
     pid: Count
@@ -223,7 +223,7 @@ class Report(TypedDict):
     at: NotRequired[Moment]
     slots: NotRequired[Slots]
     queues: NotRequired[Names]
-    task: NotRequired[Task | None]
+    task: NotRequired[TaskShape | None]
     circuit: NotRequired[Name]
     outage: NotRequired[Seconds]
     ok: NotRequired[Seconds | None]
@@ -231,28 +231,28 @@ class Report(TypedDict):
     server: NotRequired[Name | None]
     busy: NotRequired[Annotated[list[Slot], Field(max_length=MOST_SLOTS)]]
     gate: NotRequired[Annotated[dict[Name, Name], Field(max_length=1000)]]
-    done: NotRequired[Orders]
+    done: NotRequired[OrdersShape]
     cause: NotRequired[Name]
     hung: NotRequired[Seconds]
     recovered: NotRequired[Seconds]
-    held: NotRequired[Held]
-    leak: NotRequired[Leak]
-    denied: NotRequired[Denied]
+    held: NotRequired[HeldShape]
+    leak: NotRequired[LeakShape]
+    denied: NotRequired[DeniedShape]
     foreign: NotRequired[Line]
     overload: NotRequired[Seconds]
-    pool: NotRequired[Pool]
-    count: NotRequired[Counters]
-    rate: NotRequired[Rates]
+    pool: NotRequired[PoolShape]
+    count: NotRequired[CountersShape]
+    rate: NotRequired[RatesShape]
     wait: NotRequired[Minute]
     use: NotRequired[Minute]
     rtt: NotRequired[Minute]
     wait_buckets: NotRequired[Annotated[list[Count], Field(max_length=10 * BUCKETS)]]
     servers: NotRequired[Annotated[dict[Name, OfServer], Field(max_length=1000)]]
-    memory: NotRequired[Memory]
+    memory: NotRequired[MemoryShape]
 
 
 @with_config(RULES)
-class Way(TypedDict, total=False):
+class WayShape(TypedDict, total=False):
     """How a node goes to a server."""
 
     local: bool
@@ -262,7 +262,7 @@ class Way(TypedDict, total=False):
 
 
 @with_config(_OPEN)
-class Options(TypedDict, total=False):
+class OptionsShape(TypedDict, total=False):
     """Options of the client: those that are reckoned with, and whatever others there are, to be compared."""
 
     maxPoolSize: Count | None
@@ -277,7 +277,7 @@ class Options(TypedDict, total=False):
 
 
 @with_config(RULES)
-class NodeRecord(TypedDict, total=False):
+class NodeShape(TypedDict, total=False):
     """What a node says of itself, see `node_record`."""
 
     v: Count
@@ -290,9 +290,9 @@ class NodeRecord(TypedDict, total=False):
     began: Moment
     init_handlers: Names
     versions: Annotated[dict[Name, Name | None], Field(max_length=100)]
-    options: Annotated[Options, AfterValidator(plain)]
-    mongodb: Way
-    redis: Way
+    options: Annotated[OptionsShape, AfterValidator(plain)]
+    mongodb: WayShape
+    redis: WayShape
     result_backend: Name | None
     longest_time_limit: Seconds | None
     shortest_time_limit: Seconds | None
@@ -306,7 +306,7 @@ class NodeRecord(TypedDict, total=False):
 
 
 @with_config(RULES)
-class FlightEvent(TypedDict):
+class FlightEventShape(TypedDict):
     """A record of a flight recorder."""
 
     at: Moment
@@ -316,7 +316,7 @@ class FlightEvent(TypedDict):
 
 
 @with_config(RULES)
-class PostMortem(TypedDict):
+class PostMortemShape(TypedDict):
     """What is known of a process that ended without a goodbye, see `post_mortem`."""
 
     member: Name
@@ -325,13 +325,13 @@ class PostMortem(TypedDict):
     pid: Count
     started: Moment
     seen: NotRequired[Moment | None]
-    task: NotRequired[Task | None]
-    report: NotRequired[Report | None]
-    flight: NotRequired[Annotated[list[FlightEvent], Field(max_length=10_000)]]
+    task: NotRequired[TaskShape | None]
+    report: NotRequired[ReportShape | None]
+    flight: NotRequired[Annotated[list[FlightEventShape], Field(max_length=10_000)]]
 
 
 @with_config(RULES)
-class Verdict(TypedDict):
+class VerdictShape(TypedDict):
     """What the last health check found, see `watch`."""
 
     verdict: Name
@@ -345,7 +345,7 @@ class Verdict(TypedDict):
 
 
 @with_config(RULES)
-class Beat(TypedDict):
+class BeatShape(TypedDict):
     """A beat that ticked."""
 
     host: Name
@@ -354,7 +354,7 @@ class Beat(TypedDict):
 
 
 @with_config(RULES)
-class Attempt(TypedDict):
+class AttemptShape(TypedDict):
     """A run that began, see `attempts`."""
 
     node: Name
@@ -368,7 +368,7 @@ class Attempt(TypedDict):
 
 
 @with_config(RULES)
-class Killed(TypedDict):
+class KilledShape(TypedDict):
     """The process that was killed in the middle of a run."""
 
     node: Name
@@ -377,7 +377,7 @@ class Killed(TypedDict):
 
 
 @with_config(RULES)
-class Letter(TypedDict):
+class LetterShape(TypedDict):
     """What is told of a dead letter, see `dead_letters`."""
 
     id: Line
@@ -390,7 +390,7 @@ class Letter(TypedDict):
     pid: Count
     forced: NotRequired[Count]
     error: NotRequired[Name | None]
-    killed: NotRequired[Killed | None]
+    killed: NotRequired[KilledShape | None]
     headers: NotRequired[Document]
     post_mortem: NotRequired[Document | None]
     task_id: NotRequired[Line]
@@ -398,7 +398,7 @@ class Letter(TypedDict):
 
 
 @with_config(RULES)
-class Message(TypedDict):
+class MessageShape(TypedDict):
     """A message beside its body, with the types that it came with, see `original`."""
 
     is_text: bool
@@ -414,7 +414,7 @@ class Message(TypedDict):
 
 
 @with_config(RULES)
-class Pending(TypedDict):
+class PendingShape(TypedDict):
     """What a sender was about to tell."""
 
     kind: Name
@@ -422,7 +422,7 @@ class Pending(TypedDict):
 
 
 @with_config(RULES)
-class Outage(TypedDict):
+class OutageShape(TypedDict):
     """The fleet's last outage, see `sentry.outage`."""
 
     since: Moment
@@ -431,7 +431,7 @@ class Outage(TypedDict):
     relapses: NotRequired[Annotated[int, Field(ge=0, le=1_000_000)]]
     given_up: NotRequired[bool]
     is_over: NotRequired[bool]
-    pending: NotRequired[Pending | None]
+    pending: NotRequired[PendingShape | None]
 
 
 Paused = Annotated[dict[Name, tuple[bool, Moment]], Field(max_length=1000)]
@@ -439,7 +439,7 @@ Paused = Annotated[dict[Name, tuple[bool, Moment]], Field(max_length=1000)]
 
 
 @with_config(RULES)
-class Drill(TypedDict):
+class DrillShape(TypedDict):
     """What a drill notes of itself."""
 
     id: Name
@@ -461,7 +461,7 @@ Entry = dict[str, Any]
 
 
 @with_config(RULES)
-class Answer(TypedDict, total=False):
+class AnswerShape(TypedDict, total=False):
     """What a command of control answers, or why it did nothing."""
 
     ok: Line
@@ -470,7 +470,7 @@ class Answer(TypedDict, total=False):
 
 
 @with_config(RULES)
-class PoolOf(TypedDict):
+class PoolOfShape(TypedDict):
     """A slot of a node's board: which process, and whether it lives."""
 
     slot: Slot
@@ -479,32 +479,32 @@ class PoolOf(TypedDict):
 
 
 @with_config(RULES)
-class Pools(TypedDict, total=False):
+class PoolsShape(TypedDict, total=False):
     """The slots of a node."""
 
     error: Line
-    slots: Annotated[list[PoolOf], Field(max_length=MOST_SLOTS)]
+    slots: Annotated[list[PoolOfShape], Field(max_length=MOST_SLOTS)]
 
 
 @with_config(RULES)
-class FlightOf(TypedDict):
+class FlightOfShape(TypedDict):
     """The flight recorder of a slot."""
 
     slot: Slot
     pid: Count | None
-    records: Annotated[list[FlightEvent], Field(max_length=10_000)]
+    records: Annotated[list[FlightEventShape], Field(max_length=10_000)]
 
 
 @with_config(RULES)
-class Flights(TypedDict, total=False):
+class FlightsShape(TypedDict, total=False):
     """The flight recorders of a node."""
 
     error: Line
-    slots: Annotated[list[FlightOf], Field(max_length=MOST_SLOTS)]
+    slots: Annotated[list[FlightOfShape], Field(max_length=MOST_SLOTS)]
 
 
 @with_config(RULES)
-class Closed(TypedDict):
+class ClosedShape(TypedDict):
     """Why a queue is left alone, and since when."""
 
     why: Name
@@ -512,18 +512,18 @@ class Closed(TypedDict):
 
 
 @with_config(RULES)
-class Health(TypedDict, total=False):
+class HealthShape(TypedDict, total=False):
     """What a node says of its gates."""
 
     error: Line
-    gate: Annotated[dict[Name, Closed], Field(max_length=1000)]
+    gate: Annotated[dict[Name, ClosedShape], Field(max_length=1000)]
 
 
 @with_config(RULES)
-class ActiveQueue(TypedDict):
+class ActiveQueueShape(TypedDict):
     """A queue that a worker consumes."""
 
     name: Name
 
 
-ActiveQueues = Annotated[list[ActiveQueue], Field(max_length=10_000)]
+ActiveQueues = Annotated[list[ActiveQueueShape], Field(max_length=10_000)]

@@ -53,7 +53,7 @@ class Read(Generic[T]):
     unreadable: tuple[Unreadable, ...] = ()
 
 
-class Kind(Generic[T]):
+class RecordKind(Generic[T]):
     """A kind of record: `name` for people, with an article, and in `record_shapes` what it has."""
 
     def __init__(self, name: str, shape: str, *, parse: Callable[[bytes], Any] | None = None) -> None:
@@ -212,30 +212,32 @@ def _whole(text: bytes) -> bytes:
     return json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace")
 
 
-REPORT: Kind[dict[str, Any]] = Kind("a process's report", "Report")
+REPORT: RecordKind[dict[str, Any]] = RecordKind("a process's report", "ReportShape")
 MEMBER = "a process's name"
 SILENT = "the end of the last silence"
-NODE: Kind[dict[str, Any]] = Kind("a node's record", "NodeRecord")
-POST_MORTEM: Kind[dict[str, Any]] = Kind("a post-mortem", "PostMortem")
-VERDICT: Kind[dict[str, Any]] = Kind("the last verdict", "Verdict")
-PAUSED: Kind[dict[str, Any]] = Kind("what operators paused", "Paused")
-BEAT: Kind[dict[str, Any]] = Kind("a beat's tick", "Beat")
-ENTRY: Kind[dict[str, Any]] = Kind("a snapshot of the history", "Entry")
-DRILL: Kind[dict[str, Any]] = Kind("a drill", "Drill")
-ATTEMPT: Kind[dict[str, Any]] = Kind("a run", "Attempt")
-LETTER: Kind[dict[str, Any]] = Kind("a dead letter", "Letter")
-MESSAGE: Kind[dict[str, Any]] = Kind("a dead letter's message", "Message", parse=exact_json.loads)
-OUTAGE: Kind[dict[str, Any]] = Kind("the last outage", "Outage")
+NODE: RecordKind[dict[str, Any]] = RecordKind("a node's record", "NodeShape")
+POST_MORTEM: RecordKind[dict[str, Any]] = RecordKind("a post-mortem", "PostMortemShape")
+VERDICT: RecordKind[dict[str, Any]] = RecordKind("the last verdict", "VerdictShape")
+PAUSED: RecordKind[dict[str, Any]] = RecordKind("what operators paused", "Paused")
+BEAT: RecordKind[dict[str, Any]] = RecordKind("a beat's tick", "BeatShape")
+ENTRY: RecordKind[dict[str, Any]] = RecordKind("a snapshot of the history", "Entry")
+DRILL: RecordKind[dict[str, Any]] = RecordKind("a drill", "DrillShape")
+ATTEMPT: RecordKind[dict[str, Any]] = RecordKind("a run", "AttemptShape")
+LETTER: RecordKind[dict[str, Any]] = RecordKind("a dead letter", "LetterShape")
+MESSAGE: RecordKind[dict[str, Any]] = RecordKind(
+    "a dead letter's message", "MessageShape", parse=exact_json.loads
+)
+OUTAGE: RecordKind[dict[str, Any]] = RecordKind("the last outage", "OutageShape")
 COUNT = "what an outage cost"
-CRON_WINDOW: Kind[tuple[str, int, int, dict[str, Any]]] = Kind("a window of runs", "CronWindow")
+CRON_WINDOW: RecordKind[tuple[str, int, int, dict[str, Any]]] = RecordKind("a window of runs", "CronWindow")
 QUEUE = "a queue"
-CONSUMER: Kind[tuple[str, str]] = Kind("who consumes a queue", "Consumer")
+CONSUMER: RecordKind[tuple[str, str]] = RecordKind("who consumes a queue", "Consumer")
 
-_ANSWER: Kind[Any] = Kind("its answer", "Answer")
-_ANSWERS: dict[str, Kind[Any]] = {
-    "mongo_pools": Kind("its answer", "Pools"),
-    "mongo_flight": Kind("its answer", "Flights"),
-    "mongo_health": Kind("its answer", "Health"),
-    "active_queues": Kind("its answer", "ActiveQueues"),
+_ANSWER: RecordKind[Any] = RecordKind("its answer", "AnswerShape")
+_ANSWERS: dict[str, RecordKind[Any]] = {
+    "mongo_pools": RecordKind("its answer", "PoolsShape"),
+    "mongo_flight": RecordKind("its answer", "FlightsShape"),
+    "mongo_health": RecordKind("its answer", "HealthShape"),
+    "active_queues": RecordKind("its answer", "ActiveQueues"),
 }
 """What nodes answer, by the command; all others say that it is done, or why not."""

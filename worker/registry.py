@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from redis import exceptions as redis_errors
 
 from . import records, redis_server, redis_words
-from .records import Kind, Read, Unreadable, UnreadableError
+from .records import Read, RecordKind, Unreadable, UnreadableError
 from .report import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ class Registry:
         """Return a line for each way in which this Redis may lose messages, see `redis_server`."""
         return redis_server.doubts(redis_server.describe(self._redis), is_broker=is_broker)
 
-    def load(self, kind: Kind[T], name: str) -> T | None:
+    def load(self, kind: RecordKind[T], name: str) -> T | None:
         """Return the document of this kind stored under this name.
 
         Raises UnreadableError where something else stands there.
@@ -298,7 +298,7 @@ class Registry:
         return self._key("report", member)
 
     def _by_name(
-        self, kind: Kind[dict[str, Any]], keys: Mapping[str, str]
+        self, kind: RecordKind[dict[str, Any]], keys: Mapping[str, str]
     ) -> Read[dict[str, dict[str, Any]]]:
         found: dict[str, dict[str, Any]] = {}
         bad: list[Unreadable] = []
@@ -373,7 +373,7 @@ def _limit(what: str, text: bytes, most: int) -> None:
         raise TooLargeError(f"{what} of {len(text)} bytes; {most} is the most")
 
 
-def _read(kind: Kind[T], reply: Any, bad: list[Unreadable], key: str, *within: str) -> T | None:
+def _read(kind: RecordKind[T], reply: Any, bad: list[Unreadable], key: str, *within: str) -> T | None:
     """Return a record; None where there is none, or where it is added to `bad`."""
     if reply is None:
         return None

@@ -27,7 +27,7 @@ class Row(Protocol):
         """What was then, by path."""
 
 
-class Noted(Protocol):
+class DrillSpan(Protocol):
     """A drill, unix seconds."""
 
     @property
@@ -98,7 +98,7 @@ def outages(rows: Sequence[Row]) -> list[Span]:
     return found
 
 
-def drills(noted: Iterable[Noted], *, now: float) -> list[Span]:
+def drills(noted: Iterable[DrillSpan], *, now: float) -> list[Span]:
     """Return the times in which drills ran."""
     return [Span(one.since, one.until if one.until <= now else None, "drill", one.name) for one in noted]
 

@@ -9,7 +9,7 @@ from ..problems import BadRow, InputProblem
 from .codec import Document
 from .columns import Convert
 from .rows import ROW_LIMIT, TOO_LONG, Row
-from .window import Stream, Window
+from .window import ByteWindow, Stream
 
 COLUMN_LIMIT = 250_000
 """Columns of a header: far more than fit into a document with names of any length."""
@@ -100,7 +100,7 @@ class _Lines:
     """
 
     def __init__(self, stream: Stream) -> None:
-        self._window = Window(stream, limit=ROW_LIMIT)
+        self._window = ByteWindow(stream, limit=ROW_LIMIT)
         self._row_bytes = 0
         self._quotes = 0
         self._first = 1

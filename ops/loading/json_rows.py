@@ -10,7 +10,7 @@ from ..problems import BadRow, InputProblem
 from .codec import CODEC_ERRORS, READ_OPTIONS, Document, read_back
 from .columns import Convert
 from .rows import ROW_LIMIT, TOO_LONG, Row
-from .window import CHUNK, Stream, Window
+from .window import CHUNK, ByteWindow, Stream
 
 DEPTH_LIMIT = 10_000
 """Levels of one value: a hundred times what MongoDB takes. Where there are more, this is no data at all."""
@@ -43,7 +43,7 @@ class JsonLines(JsonDocuments):
 
     def __init__(self, stream: Stream, converters: Mapping[str, Convert]) -> None:
         super().__init__(converters)
-        self._window = Window(stream, limit=ROW_LIMIT)
+        self._window = ByteWindow(stream, limit=ROW_LIMIT)
 
     def rows(self) -> Iterator[Row]:
         """Yield each line that is not blank."""
@@ -62,7 +62,7 @@ class JsonValues(JsonDocuments):
 
     def __init__(self, stream: Stream, converters: Mapping[str, Convert]) -> None:
         super().__init__(converters)
-        self._window = Window(stream, limit=ROW_LIMIT)
+        self._window = ByteWindow(stream, limit=ROW_LIMIT)
 
     def rows(self) -> Iterator[Row]:
         """Yield each element; InputProblem where the file ends inside the array or inside one of them, or

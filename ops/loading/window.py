@@ -19,7 +19,7 @@ class Stream(Protocol):
         """Return how many were read."""
 
 
-class Window:
+class ByteWindow:
     """`offset` and `line` (from 1) are where it stands."""
 
     def __init__(self, stream: Stream, *, limit: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from tests.unit.doctor_facts import RECORD
 from tests.unit.fleet_reports import NOW, report
 from worker import records
-from worker.records import Kind
+from worker.records import RecordKind
 
 REPORT: dict[str, Any] = report(
     task={"name": "shop.sell", "id": "7", "seconds": 1.0, "running": 1},
@@ -86,7 +86,7 @@ VERDICT: dict[str, Any] = {
     "lasting": {"missing": {"w1@h/1": NOW - 60}, "counted": {"w1@h/0": 3.0}},
 }
 
-SAMPLES: dict[str, tuple[Kind[Any], Any]] = {
+SAMPLES: dict[str, tuple[RecordKind[Any], Any]] = {
     "report": (records.REPORT, REPORT),
     "node": (records.NODE, RECORD),
     "post-mortem": (records.POST_MORTEM, POST_MORTEM),

@@ -49,7 +49,7 @@ from worker.fleet import assess
 from worker.mongo import stats
 from worker.mongo.stats import Totals
 from worker.post_mortem import PostMortem
-from worker.records import Kind, Read, UnreadableError
+from worker.records import Read, RecordKind, UnreadableError
 from worker.registry import Seen
 from worker.report import Moment, Origin
 from worker.sentry.outage import Outage
@@ -62,7 +62,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KINDS = pytest.mark.parametrize("name", SAMPLES)
 
 
-def read(kind: Kind[Any], written: bytes) -> Any:
+def read(kind: RecordKind[Any], written: bytes) -> Any:
     """Return the record, None where it is unreadable; anything else fails the test."""
     try:
         return kind.read(written, "cp:key")
@@ -86,11 +86,11 @@ def test_a_record_of_a_later_version_is_read_without_what_is_new(name: str) -> N
 @pytest.mark.parametrize(
     ("shape", "written"),
     [
-        (record_shapes.Letter, Letter),
-        (record_shapes.Attempt, Attempt),
-        (record_shapes.Outage, Outage),
-        (record_shapes.PostMortem, PostMortem),
-        (record_shapes.Beat, Pulse),
+        (record_shapes.LetterShape, Letter),
+        (record_shapes.AttemptShape, Attempt),
+        (record_shapes.OutageShape, Outage),
+        (record_shapes.PostMortemShape, PostMortem),
+        (record_shapes.BeatShape, Pulse),
     ],
 )
 def test_no_field_that_we_write_is_forgotten_by_the_reader(shape: Any, written: Any) -> None:
@@ -100,17 +100,17 @@ def test_no_field_that_we_write_is_forgotten_by_the_reader(shape: Any, written: 
 
 
 def test_what_a_report_and_a_nodes_record_say_is_not_forgotten_by_the_reader() -> None:
-    shape = record_shapes.Report.__annotations__.keys()
+    shape = record_shapes.ReportShape.__annotations__.keys()
     of_moment = {field.name for field in fields(Moment)} - {"totals", "counts", "uss", "trouble"}
     said = {field.name for field in fields(Origin)} | of_moment | {field.name for field in fields(Totals)}
     trouble = _keys(presence.Presence._trouble)
     assert {"hung", "denied"} <= trouble
     assert said | trouble | {"v", "memory"} <= shape
     counted = _keys(presence.Presence._counts) | {*presence._FINDINGS, *stats._COUNTS}
-    assert counted <= record_shapes.Counters.__annotations__.keys()
-    assert set(stats._RATES) <= record_shapes.Rates.__annotations__.keys()
+    assert counted <= record_shapes.CountersShape.__annotations__.keys()
+    assert set(stats._RATES) <= record_shapes.RatesShape.__annotations__.keys()
     of_node = _keys(node_record.build) - {"python"}
-    assert of_node <= record_shapes.NodeRecord.__annotations__.keys()
+    assert of_node <= record_shapes.NodeShape.__annotations__.keys()
 
 
 def _keys(function: Any) -> set[str]:
@@ -126,7 +126,7 @@ def test_what_is_asked_of_the_last_verdict_is_not_forgotten_by_the_reader() -> N
         asked |= set(re.findall(r"""(?:before|previous|\bone)(?: or \{\}\))?\.get\("(\w+)\"""", written))
     assert {"verdict", "since", "lasting", "arrived_at"} <= asked
     of_lasting = {"counted", "timeouts", "missing", "waiting", "full"}
-    assert asked - of_lasting <= record_shapes.Verdict.__annotations__.keys()
+    assert asked - of_lasting <= record_shapes.VerdictShape.__annotations__.keys()
 
 
 @KINDS

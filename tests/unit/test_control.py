@@ -140,7 +140,7 @@ def test_a_command_that_names_no_node_is_for_those_that_start_later_too(
 ):
     settings = SimpleNamespace(gated_queues=GATED)
     state = SimpleNamespace(app=SimpleNamespace(mongo=SimpleNamespace(board=board, settings=settings)))
-    make: Any = addressed.Node
+    make: Any = addressed.NotingNode
     node = make("w1@h", state=state, handlers=Panel.data, mailbox=Mailbox("celery"))
     node.adjust_clock = lambda _clock: None
     command = {"method": "mongo_pause", "arguments": {"queue": "bills", **arguments}}

@@ -38,7 +38,7 @@ def log(error: Exception, caplog: pytest.LogCaptureFixture) -> str:
     message = "Task %(name)s[%(id)s] %(description)s: %(exc)s"
     logger = logging.getLogger(failures.LOGGER)
     logger.error(message, told, exc_info=error, extra={"data": told})
-    assert len([one for one in logger.filters if isinstance(one, failures.OneLine)]) == 1
+    assert len([one for one in logger.filters if isinstance(one, failures.OutageInOneLine)]) == 1
     return logging.Formatter().format(caplog.records[-1])
 
 
