@@ -17,6 +17,7 @@ from celery import bootsteps
 from . import events, pauses, siblings
 from .board import Board
 from .board_row import Row
+from .broker import REDIS
 from .events import Event
 
 logger = logging.getLogger("celery_pymongo.gate")
@@ -100,7 +101,7 @@ class Gate(bootsteps.StartStopStep):
         """
         if c.connection is None:  # the worker ends, and this tick was on its way
             return
-        if c.hub is not None or c.connection.transport.driver_type == "redis":
+        if c.hub is not None or c.connection.transport.driver_type == REDIS:
             self._look(c)
         elif not self._is_asked:
             self._is_asked = True

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import process_identity, records
+from . import broker, process_identity, records
 from .fleet import STALE_SECONDS, node_of, silence_of
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def ask(
     as long as theirs.
     """
     # Redis' transport alone knows these; the other connections of an app may wait for ever.
-    is_redis = app.connection_for_write().transport.driver_type == "redis"
+    is_redis = broker.kind(app) == broker.REDIS
     timeouts = {"socket_timeout": seconds, "socket_connect_timeout": seconds} if is_redis else {}
     with app.connection_for_write(transport_options=timeouts, connect_timeout=seconds) as connection:
         replies = app.control.broadcast(

@@ -60,7 +60,6 @@ def install(app: Celery, settings: Settings | None = None) -> Mongo:
 def _equip(app: Celery, settings: Settings | None) -> Mongo:
     mongo = _shared(settings) or _first(app, settings)
     app.mongo = mongo
-    mongo.expiries = schedule.expiries(mongo.settings)
     app.steps["consumer"].update({Headcount, Gate, KnowConsumer})
     fixes.install(app)
     own_queues.declare(app)

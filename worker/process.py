@@ -19,7 +19,7 @@ import pymongo
 from pymongo.errors import PyMongoError
 from redis import RedisError
 
-from . import client_options, events, memory, records, redis_words, uris
+from . import client_options, events, memory, records, redis_words, schedule, uris
 from .app_redis import address
 from .board import Board
 from .board_row import Predecessor, PrivateRow, Row
@@ -112,7 +112,6 @@ class Mongo:
         # Made by MAIN before its pool; a process outside a worker has none.
         self.board: Board | None = None
         # The node's hard and soft limit of a task, in seconds: its command line may set them.
-        self.expiries: Mapping[str, float] = {}
         self.time_limits: tuple[float | None, float | None] = (None, None)
         self._reload = reload
         self._main_pid: int | None = None
@@ -146,6 +145,11 @@ class Mongo:
             waits=self.monitor.oldest,
             give_up_seconds=settings.give_up_seconds,
         )
+
+    @property
+    def expiries(self) -> Mapping[str, float]:
+        """Return by task the seconds after which a message of it tells nothing any more."""
+        return schedule.expiries(self.settings)
 
     def leads(self) -> bool:
         """Say whether this process speaks for its node of what each of them meets."""

@@ -152,8 +152,8 @@ class View:
     def shared_queues(self) -> SharedQueues | None:
         """Return who consumes which queue of the app's broker; None where that is no server."""
         settings = self.mongo.redis_settings
-        broker = broker_of(self.app.conf, settings)
-        return None if broker is None else SharedQueues(self.stores.client, settings.key_beside, broker)
+        place = broker_of(self.app.conf, settings)
+        return None if place is None else SharedQueues(self.stores.client, settings.key_beside, place)
 
     def queues_of_others(self) -> Mapping[str, tuple[str, ...]]:
         """Return the queues of the app's broker that other deployments consume, with their names."""
