@@ -69,6 +69,13 @@ class Child:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
+    def suspend(self) -> None:
+        """SIGSTOP, and wait until all of the program stands: its threads go on for a moment after it."""
+        self.signal(signal.SIGSTOP)
+        if self._process is not None and hasattr(os, "waitid"):  # of macOS from Python 3.13 on
+            with suppress(ChildProcessError):  # it has ended, and was waited for
+                os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
     def wait(self, seconds: float) -> bool:
         """Wait for the end; say whether it came in time."""
         if self._process is not None:

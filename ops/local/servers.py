@@ -121,7 +121,7 @@ class LocalServer:
 
     def suspend(self) -> None:
         """SIGSTOP: connections stay open, nothing answers."""
-        self.child.signal(signal.SIGSTOP)
+        self.child.suspend()
 
     def resume(self) -> None:
         self.child.signal(signal.SIGCONT)

@@ -85,6 +85,7 @@ def test_a_killed_redis_comes_back_with_every_acknowledged_write(redis: LocalSer
 def test_a_suspended_redis_answers_nothing_until_it_is_resumed(redis: LocalServer):
     with redis_py.Redis.from_url(redis.uri, socket_timeout=0.2, retry=None) as client:
         redis.suspend()
+        assert psutil.Process(redis.pid).status() == psutil.STATUS_STOPPED
         with pytest.raises(redis_py.TimeoutError):
             client.ping()
         redis.resume()
@@ -108,7 +109,13 @@ def test_a_suspended_mongo_stops_without_being_killed(tmp_path: Path):
     """SIGTERM may reach any of its threads."""
     with mongo_server(tmp_path) as server:
         server.suspend()
+        assert {thread_state(server.pid, one.id) for one in psutil.Process(server.pid).threads()} == {"T"}
         assert server.stop()
+
+
+def thread_state(pid: int, thread: int) -> str:
+    """Its letter in /proc: T is stopped."""
+    return Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(") ")[2][0]
 
 
 def test_redis_options_reach_the_server(tmp_path: Path):
