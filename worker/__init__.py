@@ -8,22 +8,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .installer import install as install
+    from .delivery.task import MongoTask as MongoTask
+    from .integration.install import install as install
     from .mongo.once import once as once
     from .mongo.once import run_once as run_once
-    from .process import call as call
-    from .process import get_client as get_client
-    from .process import get_database as get_database
-    from .process import use_client as use_client
-    from .task import MongoTask as MongoTask
+    from .process.process import call as call
+    from .process.process import get_client as get_client
+    from .process.process import get_database as get_database
+    from .process.process import use_client as use_client
 
 _HOMES = {
-    "install": ".installer",
-    "get_client": ".process",
-    "get_database": ".process",
-    "use_client": ".process",
-    "call": ".process",
-    "MongoTask": ".task",
+    "install": ".integration.install",
+    "get_client": ".process.process",
+    "get_database": ".process.process",
+    "use_client": ".process.process",
+    "call": ".process.process",
+    "MongoTask": ".delivery.task",
     "once": ".mongo.once",
     "run_once": ".mongo.once",
 }

@@ -10,11 +10,12 @@ from typing import Any
 
 from celery import Celery, signals
 
-from . import logs, redis_server
-from .config import celery_config
 from .errors import SettingsError
-from .installer import install
-from .settings import Settings, load_settings
+from .integration import logs
+from .integration.config import celery_config
+from .integration.install import install
+from .settings.fields import Settings, load_settings
+from .store import redis_server
 
 
 def create_app(settings: Settings | None = None) -> Celery:

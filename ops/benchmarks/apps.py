@@ -62,7 +62,7 @@ def _recorder() -> Recorder:
 def _shared() -> Celery:
     """This project: the service's app, its task class, the one client of the process."""
     from worker.celery import create_app
-    from worker.settings import load_settings
+    from worker.settings.fields import load_settings
 
     app = create_app(load_settings(env_file=None))
 
@@ -101,7 +101,7 @@ def _plain(find: Find) -> Celery:
     app = Celery("bench")
     app.conf.update(told.celery)
     if told.with_fixes:
-        from worker import fixes
+        from worker.integration import fixes
 
         fixes.install(app)
 

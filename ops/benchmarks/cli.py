@@ -6,9 +6,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from worker.redis_client import connect_url
-from worker.registry import Registry
-from worker.settings import load_settings
+from worker.fleet.registry import Registry
+from worker.settings.fields import load_settings
+from worker.store.redis_client import connect_url
 
 from ..local.environment import ROOT
 from .fleet_reports import reports

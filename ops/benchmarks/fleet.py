@@ -8,11 +8,11 @@ from typing import Any
 
 import redis
 
-from worker import fleet as fleets
-from worker import snapshot as snapshots
-from worker.mongo.server_connections import Connections, Counted
-from worker.redis_client import connect_url
-from worker.registry import Registry
+from worker.fleet import fleet as fleets
+from worker.fleet import snapshot as snapshots
+from worker.fleet.registry import Registry
+from worker.server.connections import Connections, Counted
+from worker.store.redis_client import connect_url
 
 from .fleet_reports import reports
 from .lifecycle import Finding, Target

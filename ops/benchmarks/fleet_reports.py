@@ -4,9 +4,9 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from worker import report
-from worker.mongo.histogram import BUCKETS
-from worker.report import Moment, Origin
+from worker.board import report
+from worker.board.report import Moment, Origin
+from worker.pool.histogram import BUCKETS
 
 SLOTS = 8
 """Processes of a node."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pymongo
 
-from worker.schedule import DATA_QUEUE
+from worker.settings.schedule import DATA_QUEUE
 
 from ..local.child import Child
 from .lifecycle import Finding

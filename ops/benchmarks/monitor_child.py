@@ -100,8 +100,8 @@ def _empty(uri: str) -> Client:
 
 
 def _ours(uri: str, *, commands: bool = False) -> Client:
-    from worker.mongo.monitor import PoolMonitor
-    from worker.mongo.work import Works
+    from worker.pool.monitor import PoolMonitor
+    from worker.tracking.work import Works
 
     # As in a task: what is checked out has a name.
     Works().begin("bench.ping", "0")

@@ -11,9 +11,9 @@ import psutil
 import redis
 from celery import Celery
 
-from worker.config import celery_config
-from worker.schedule import QUEUES
-from worker.settings import load_settings
+from worker.integration.config import celery_config
+from worker.settings.fields import load_settings
+from worker.settings.schedule import QUEUES
 
 from ..local.child import Child
 from .apps import TASK, Spec

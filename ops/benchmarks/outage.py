@@ -10,8 +10,8 @@ from pathlib import Path
 
 from celery import Celery
 
-from worker.config import celery_config
-from worker.settings import load_settings
+from worker.integration.config import celery_config
+from worker.settings.fields import load_settings
 
 from ..local.child import Child
 from ..local.replica_set import ReplicaSet, elections

@@ -26,7 +26,7 @@ def __getattr__(name: str) -> Any:
 def _ours() -> Celery:
     """This project: the service's app and its task class."""
     from worker.celery import create_app
-    from worker.settings import load_settings
+    from worker.settings.fields import load_settings
 
     app = create_app(load_settings(env_file=None))
 
@@ -57,7 +57,7 @@ _APPS = {"ours": cache(_ours), "bare": cache(_bare), "autoretry": cache(_autoret
 def _by_hand(options: dict[str, Any]) -> Celery:
     import pymongo  # noqa: F401 - in MAIN, before the fork, as a module-level import is
 
-    from worker import fixes
+    from worker.integration import fixes
 
     app = Celery("bench")
     app.conf.update(spec().celery)

@@ -18,10 +18,10 @@ from sentry_sdk.integrations.celery import CeleryIntegration
 from sentry_sdk.transport import Transport
 
 from worker.celery import create_app
-from worker.process import Place
+from worker.delivery.stores import Stores
+from worker.process.process import Place
 from worker.sentry import Agent
-from worker.settings import load_settings
-from worker.stores import Stores
+from worker.settings.fields import load_settings
 
 from .apps import COLLECTION
 

@@ -9,8 +9,8 @@ import redis
 from pymongo.errors import PyMongoError
 
 from worker.mongo.reasons import reason
-from worker.redact import redact_uri
-from worker.settings import Settings
+from worker.settings.fields import Settings
+from worker.settings.redact import redact_uri
 
 from .servers import ServerError
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from signal import SIGQUIT, SIGTERM
 
-from worker.settings import Settings
+from worker.settings.fields import Settings
 
 from . import programs
 from .child import Child

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from worker.errors import SettingsError
-from worker.settings import Settings, load_settings
+from worker.settings.fields import Settings, load_settings
 
 from . import demo, health, named
 from .environment import SetupError

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from worker.settings import SettingDescription, describe
+from worker.settings.fields import SettingDescription, describe
 
 _HEADER = ("Variable", "Default", "Unit", "Allowed", "Why")
 

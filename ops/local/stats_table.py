@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from worker.mongo.stats import STATS, Stat
+from worker.pool.stats import STATS, Stat
 
 ARCHITECTURE = Path(__file__).resolve().parents[2] / "docs" / "architecture.md"
 _BEGIN, _END = "<!-- stats:begin -->", "<!-- stats:end -->"

@@ -21,9 +21,9 @@ from tests.e2e.apps.secured import TRACES
 from tests.e2e.apps.service import ALONE, Beat
 from tests.e2e.workers import ROOT, Worker, wait_until
 from tests.schemas import validated
-from worker.config import celery_config
-from worker.installer import install
-from worker.settings import load_settings
+from worker.integration.config import celery_config
+from worker.integration.install import install
+from worker.settings.fields import load_settings
 
 APP = "tests.e2e.apps.clinic"
 OURS = ("mongo.health", "mongo.ops")

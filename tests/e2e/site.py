@@ -19,8 +19,8 @@ from pymongo import MongoClient
 from ops.local.servers import LocalServer
 from tests.e2e.proxy import WatchingProxy
 from tests.e2e.workers import Worker
-from worker.config import celery_config
-from worker.settings import load_settings
+from worker.integration.config import celery_config
+from worker.settings.fields import load_settings
 
 MODULE = "tests.e2e.apps.lifecycle"
 QUEUE = "lifecycle"

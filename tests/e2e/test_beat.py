@@ -19,7 +19,7 @@ import redis as redis_py
 from ops.local.servers import LocalServer, mongo_server, redis_server
 from tests.e2e.apps.service import Beat, beat, call, environment, producer, service
 from tests.e2e.workers import wait_until
-from worker.mongo.reconnect import NUDGE_SECONDS
+from worker.connection.reconnect import NUDGE_SECONDS
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from tests.e2e.proxy import WatchingProxy
 from tests.e2e.site import MODULE, QUEUE, Node, Site
 from tests.e2e.workers import ROOT, wait_until
 from tests.schemas import validated
-from worker.settings import load_settings
+from worker.settings.fields import load_settings
 
 DEPLOYMENT = "bytes"
 PICKLED = ({1: (1, 2)}, ObjectId("5f43a1b2c3d4e5f601234567"))

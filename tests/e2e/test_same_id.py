@@ -18,9 +18,9 @@ from ops.local.servers import LocalServer
 from tests.e2e.proxy import WatchingProxy
 from tests.e2e.site import MODULE, QUEUE, Node, Site, kinds
 from tests.e2e.workers import wait_until
-from worker.dead_letters import DeadLetters, Letter
+from worker.delivery.dead_letters import DeadLetters, Letter
 from worker.errors import DeadLetteredError
-from worker.settings import load_settings
+from worker.settings.fields import load_settings
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from tests.faults.ledger import PATH, Ledger
 from tests.faults.settings import CROWD, PAUSE, QUEUE, TRANSACTION
 from worker import once, run_once
 from worker.celery import create_app
-from worker.task import MongoTask
+from worker.delivery.task import MongoTask
 
 logger = logging.getLogger(__name__)
 

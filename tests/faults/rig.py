@@ -38,9 +38,9 @@ from tests.faults.settings import (
     concurrency,
 )
 from tests.faults.users import PASSWORD, as_user, create_user
-from worker.config import celery_config
-from worker.dead_letters import DeadLetters, Letter
-from worker.settings import load_settings
+from worker.delivery.dead_letters import DeadLetters, Letter
+from worker.integration.config import celery_config
+from worker.settings.fields import load_settings
 
 _ALONE = ("--without-mingle", "--without-gossip")
 _ASK_SECONDS = 1.0

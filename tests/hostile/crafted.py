@@ -9,8 +9,8 @@ from typing import Any
 
 from tests.unit.doctor_facts import RECORD
 from tests.unit.fleet_reports import NOW, report
-from worker import records
-from worker.records import RecordKind
+from worker.store import records
+from worker.store.records import RecordKind
 
 REPORT: dict[str, Any] = report(
     task={"name": "shop.sell", "id": "7", "seconds": 1.0, "running": 1},

@@ -16,10 +16,14 @@ from pymongo import errors
 from ops import problems
 from ops.bundle import search
 from ops.loading import columns
-from worker import denials, redact, redis_words, text, uris
+from worker import text
 from worker.mongo import classify, reasons
-from worker.sentry import crons, explained, words
+from worker.process import denials
+from worker.sentry import outage_errors, text_scrub
+from worker.sentry.crons import entries
 from worker.sentry.scrub import Scrubber
+from worker.settings import redact, uris
+from worker.store import redis_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,12 +58,12 @@ def error_of(made: str, kind: type[errors.PyMongoError] = errors.AutoReconnect) 
 
 
 LOOKS: dict[str, Callable[[str], Any]] = {
-    "clean": words.clean,
-    "quotations": lambda made: words.quotations(error_of(made)),
-    "told": lambda made: words.told(error_of(made), made),
+    "clean": text_scrub.clean,
+    "quotations": lambda made: text_scrub.quotations(error_of(made)),
+    "told": lambda made: text_scrub.told(error_of(made), made),
     "event": lambda made: Scrubber().event({"message": made, "extra": {"x": made}}, {}),
     "breadcrumb": lambda made: Scrubber().breadcrumb({"message": made, "data": {"x": made}}, {}),
-    "explained": lambda made: explained.is_explained(error_of(made), ["h:27017"]),
+    "explained": lambda made: outage_errors.is_explained(error_of(made), ["h:27017"]),
     "reason": lambda made: reasons.reason(error_of(made)),
     "selection": lambda made: reasons.reason(error_of(made, errors.ServerSelectionTimeoutError)),
     "refused": lambda made: reasons.reason(errors.OperationFailure(made, 18)),
@@ -69,10 +73,10 @@ LOOKS: dict[str, Callable[[str], Any]] = {
     "value": redact.redact_value,
     "shorten": lambda made: (text.shorten(made, 1000), text.shorten(made, 1000, keep_end=True)),
     "bytes": lambda made: text.shorten_bytes(made, 1000),
-    "slug": crons.slug_of,
+    "slug": entries.slug_of,
     "secret": lambda made: list(search.found(made, {"x": {"secret", "a"}})),
     "login": uris.has_login,
-    "redis": lambda made: redis_words.code(Exception(made)),
+    "redis": lambda made: redis_errors.code(Exception(made)),
     "line": problems.in_one_line,
     "types": lambda made: re.split(columns.BETWEEN, made),
 }
@@ -144,8 +148,8 @@ def test_what_an_error_quotes_is_looked_for_by_its_beginning() -> None:
 def test_a_text_of_sensitive_words_is_scrubbed_at_once(word: str) -> None:
     """It kept a worker's main process for a minute, with the interpreter's lock."""
     for number in (500, 700, 100_000):
-        assert seconds(words.clean, word * number) < 0.5
-        assert seconds(words.clean, word * number + "=x") < 0.5
+        assert seconds(text_scrub.clean, word * number) < 0.5
+        assert seconds(text_scrub.clean, word * number + "=x") < 0.5
 
 
 @pytest.mark.parametrize(
@@ -162,7 +166,7 @@ def test_a_text_of_sensitive_words_is_scrubbed_at_once(word: str) -> None:
     ],
 )
 def test_what_is_assigned_to_a_sensitive_name_goes(said: str, hidden: str) -> None:
-    assert words.clean(said) == hidden
+    assert text_scrub.clean(said) == hidden
 
 
 def test_each_server_of_a_selection_is_told() -> None:
@@ -195,15 +199,15 @@ TIMED = {
     "ops/bundle/search.py",
     "ops/loading/columns.py",
     "ops/problems.py",
-    "worker/denials.py",
+    "worker/process/denials.py",
     "worker/mongo/classify.py",
     "worker/mongo/reasons.py",
-    "worker/redact.py",
-    "worker/redis_words.py",
-    "worker/sentry/explained.py",
-    "worker/sentry/words.py",
+    "worker/settings/redact.py",
+    "worker/store/redis_errors.py",
+    "worker/sentry/outage_errors.py",
+    "worker/sentry/text_scrub.py",
     "worker/text.py",
-    "worker/uris.py",
+    "worker/settings/uris.py",
 }
 
 OWN = {
@@ -212,10 +216,10 @@ OWN = {
     "ops/history/span.py",  # options of a command, by fullmatch
     "ops/loading/csv_rows.py",  # possessive throughout; its own tests time it
     "ops/loading/json_rows.py",  # likewise
-    "worker/config.py",  # two words in a setting
+    "worker/integration/config.py",  # two words in a setting
     "ops/text.py",  # as worker/text.py, and of texts of ours
-    "worker/board_file.py",  # names of ours, by fullmatch
-    "worker/history.py",  # an id of a stream, by fullmatch
-    "worker/mongo/tls.py",  # words in what `reasons` returned
-    "worker/records.py",  # single characters
+    "worker/board/file.py",  # names of ours, by fullmatch
+    "worker/fleet/history.py",  # an id of a stream, by fullmatch
+    "worker/server/tls.py",  # words in what `reasons` returned
+    "worker/store/records.py",  # single characters
 }

@@ -40,22 +40,26 @@ from tests.hostile.crafted import (
 from tests.unit.doctor_facts import RECORD
 from tests.unit.fleet_reports import NOW, node, reading
 from tests.unit.fleet_reports import fleet as fleet_of
-from worker import control, node_record, presence, record_shapes, records, survey, verdicts
-from worker.attempts import Attempt
-from worker.beat_pulse import Pulse
-from worker.board import Board
-from worker.dead_letters import Letter
-from worker.fleet import assess
-from worker.mongo import stats
-from worker.mongo.stats import Totals
-from worker.post_mortem import PostMortem
-from worker.records import Read, RecordKind, UnreadableError
-from worker.registry import Seen
-from worker.report import Moment, Origin
-from worker.sentry.outage import Outage
-from worker.snapshot import aggregate
-from worker.snapshot import snapshot as taken
-from worker.survey import Found
+from worker.board.board import Board
+from worker.board.post_mortem import PostMortem
+from worker.board.report import Moment, Origin
+from worker.delivery.attempts import Attempt
+from worker.delivery.dead_letters import Letter
+from worker.fleet import node_record
+from worker.fleet.beat_pulse import Pulse
+from worker.fleet.fleet import assess
+from worker.fleet.registry import Seen
+from worker.fleet.snapshot import aggregate
+from worker.fleet.snapshot import snapshot as taken
+from worker.health import overview, verdicts
+from worker.health.overview import Found
+from worker.node import control
+from worker.pool import stats
+from worker.pool.stats import Totals
+from worker.process import presence
+from worker.sentry.outages.state import Outage
+from worker.store import record_shapes, records
+from worker.store.records import Read, RecordKind, UnreadableError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -121,7 +125,12 @@ def _keys(function: Any) -> set[str]:
 def test_what_is_asked_of_the_last_verdict_is_not_forgotten_by_the_reader() -> None:
     """What a check leaves for the next one: a field that the reader does not know would never arrive."""
     asked = set()
-    for path in ("worker/watch.py", "worker/survey.py", "worker/verdicts.py", "ops/doctor/gather.py"):
+    for path in (
+        "worker/health/watch.py",
+        "worker/health/overview.py",
+        "worker/health/verdicts.py",
+        "ops/doctor/gather.py",
+    ):
         written = (ROOT / path).read_text()
         asked |= set(re.findall(r"""(?:before|previous|\bone)(?: or \{\}\))?\.get\("(\w+)\"""", written))
     assert {"verdict", "since", "lasting", "arrived_at"} <= asked
@@ -242,7 +251,7 @@ def test_whatever_post_mortem_is_readable_can_be_told() -> None:
         if told is not None:
             gone = assess(reading(), is_alive=lambda _: None, buried=[told])
             diagnosed(gather._nodes(gone, None, ()), post_mortems=(told,))
-            survey.survey(Found(deployment="shop", database="app", fleet=gone), now=NOW)
+            overview.survey(Found(deployment="shop", database="app", fleet=gone), now=NOW)
 
 
 def test_whatever_was_found_before_is_no_obstacle() -> None:
@@ -266,7 +275,7 @@ def look_at(told: dict[str, Any]) -> None:
     document = taken(fleet, deployment="shop")
     json.dumps(aggregate(document))
     shown(snapshot.render(document | {"process": None}))
-    found = survey.survey(Found(deployment="shop", database="app", fleet=fleet), now=NOW)
+    found = overview.survey(Found(deployment="shop", database="app", fleet=fleet), now=NOW)
     shown(status.render(json.loads(json.dumps(found))))
     rows = [processes.row_of(process, fleet.at) for process in fleet.processes]
     for column in ("node", "memory", "wait_p99_ms", "task", "task_seconds"):
@@ -342,8 +351,8 @@ def test_a_slot_that_is_no_number_is_refused_in_one_line() -> None:
 HOG = """
 import resource, sys
 from tests.unit.fleet_reports import report, seen
-from worker.fleet import MOST_MISSING, assess
-from worker.registry import Reading
+from worker.fleet.fleet import MOST_MISSING, assess
+from worker.fleet.registry import Reading
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 told = [seen(report(f"w{number}@h", 0, slots=4096)) for number in range(1000)]
 fleet = assess(Reading(1_000_000.0, 0.0, told), is_alive=lambda _seen: None)

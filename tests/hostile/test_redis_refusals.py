@@ -11,9 +11,10 @@ from kombu.exceptions import OperationalError
 from redis import exceptions
 
 from tests.unit import told_errors
-from worker import beat, redis_words
+from worker.integration import beat
 from worker.mongo.backoff import Backoff
-from worker.publisher import Publisher
+from worker.process.publisher import Publisher
+from worker.store import redis_errors
 
 OOM = exceptions.OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
 
@@ -47,8 +48,8 @@ SAID: list[tuple[Exception, bool, str]] = [
 
 @pytest.mark.parametrize(("error", "is_away", "said"), SAID, ids=lambda value: type(value).__name__)
 def test_what_redis_does_is_said_in_its_own_word(error: Exception, is_away: bool, said: str) -> None:
-    assert redis_words.is_away(error) is is_away
-    assert redis_words.what_it_does(error) == said
+    assert redis_errors.is_away(error) is is_away
+    assert redis_errors.what_it_does(error) == said
 
 
 def caused(cause: Exception | None) -> OperationalError:

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from worker import app_redis, secret_values
 from worker.celery import create_app
 from worker.errors import SettingsError
-from worker.settings import describe, load_settings, settings_warnings
+from worker.settings import secret_values
+from worker.settings.fields import describe, load_settings, settings_warnings
+from worker.store import app_redis
 
 SECRET = "-".join(["xK7", "s3cr3t"])
 KEY = f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----"

@@ -15,7 +15,7 @@ from pymongo.errors import WriteError
 from tasks.documents import Refused
 from tasks.expiry import expire_before
 from tests.unit.sentry_events import sdk
-from worker import logs
+from worker.integration import logs
 from worker.sentry import hooks
 from worker.sentry.scrub import Scrubber
 

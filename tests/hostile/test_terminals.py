@@ -27,9 +27,9 @@ from ops.loading.progress import Screen
 from ops.problems import Problem
 from worker import events
 from worker.errors import SettingsError
+from worker.integration.logs import JsonFormatter, PlainFormatter
 from worker.log_text import Lines
-from worker.logs import JsonFormatter, PlainFormatter
-from worker.settings import load_settings
+from worker.settings.fields import load_settings
 from worker.text import printable
 
 EVIL = "a\x1b[2J\x1b]0;owned\x07\r\nok  forged\x9b31m\u202egnp\u2066\x00\ud800z\x7f\u2028"

@@ -10,8 +10,8 @@ from celery import Celery
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
-from worker.amqp_queues import SECONDS, AmqpQueues
-from worker.queues import Queue as Waits
+from worker.broker.amqp_queues import SECONDS, AmqpQueues
+from worker.broker.queues import Queue as Waits
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import redis as redis_py
 from celery import Celery
 
 from ops.local.servers import LocalServer
-from worker.attempts import Attempt, Attempts, Delivered
-from worker.beat_pulse import BeatPulse
-from worker.dead_letters import DeadLetters, Letter
-from worker.drill_notes import DrillNotes
-from worker.settings import load_settings
-from worker.shared_queues import FRESH_SECONDS, SharedQueues
-from worker.stores import Stores
+from worker.broker.shared_queues import FRESH_SECONDS, SharedQueues
+from worker.delivery.attempts import Attempt, Attempts, Delivered
+from worker.delivery.dead_letters import DeadLetters, Letter
+from worker.delivery.stores import Stores
+from worker.fleet.beat_pulse import BeatPulse
+from worker.fleet.drill_notes import DrillNotes
+from worker.settings.fields import load_settings
 
 LETTER = Letter("7", "shop.sell", "shop", "poison", 1.0, "w1@h", 0, 1)
 

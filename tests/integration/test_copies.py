@@ -16,11 +16,11 @@ from kombu.connection import Connection
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
-from worker import message as messages
-from worker import original
-from worker.copies import Copies
-from worker.original import Original
-from worker.requeue import BackToBroker
+from worker.broker import message as messages
+from worker.broker import original
+from worker.broker.copies import Copies
+from worker.broker.original import Original
+from worker.broker.requeue import BackToBroker
 
 QUORUM = {"x-queue-type": "quorum", "x-delivery-limit": 3}
 BODY = b'[[{"$oid": "65f0c0ffee"}], {}, {}]'

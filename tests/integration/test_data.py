@@ -25,8 +25,8 @@ from pymongo.errors import AutoReconnect, ExecutionTimeout, OperationFailure, Wr
 from ops.local.servers import LocalServer
 from tasks import data, expiry, rollup
 from tasks.documents import Refused, encode
-from worker.installer import install
-from worker.settings import load_settings
+from worker.integration.install import install
+from worker.settings.fields import load_settings
 
 CONTENT = "the content of a document"
 EXACT: CodecOptions[dict[str, Any]] = CodecOptions(

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import redis as redis_py
 
-from worker import process_identity
-from worker.attempts import KEPT_SECONDS, Attempt, Attempts, Delivered, Earlier
-from worker.dead_letters import DeadLetters, Letter
-from worker.original import Original
+from worker.board import process_identity
+from worker.broker.original import Original
+from worker.delivery.attempts import KEPT_SECONDS, Attempt, Attempts, Delivered, Earlier
+from worker.delivery.dead_letters import DeadLetters, Letter
 
 LETTERS = [
     Letter(

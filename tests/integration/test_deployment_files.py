@@ -113,7 +113,7 @@ def test_the_password_of_redis_is_in_no_command_line(compose: Any, tmp_path: Pat
 
 
 def test_a_worker_may_take_longer_to_stop_than_a_task_may_run(compose: Any):
-    from worker.settings import load_settings
+    from worker.settings.fields import load_settings
 
     limit = load_settings({}, env_file=None).task_time_limit_seconds
     for name in ("worker", "worker-health"):

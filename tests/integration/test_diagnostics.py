@@ -13,9 +13,9 @@ import pytest
 from celery import Celery
 
 from ops.local.servers import LocalServer
-from worker.installer import install
-from worker.mongo.work import Works
-from worker.settings import load_settings
+from worker.integration.install import install
+from worker.settings.fields import load_settings
+from worker.tracking.work import Works
 
 POOL = 2
 

@@ -24,11 +24,11 @@ from ops.local.replica_set import ReplicaSet
 from ops.local.servers import LocalServer
 from tests.e2e.workers import wait_until
 from tests.faults.proxy import FaultProxy
-from worker.mongo.circuit import CircuitState
+from worker.connection.circuit import CircuitState
+from worker.integration.reporter import Reporter
 from worker.mongo.classify import ErrorClass, classify
-from worker.process import Mongo, Place
-from worker.reporter import Reporter
-from worker.settings import load_settings
+from worker.process.process import Mongo, Place
+from worker.settings.fields import load_settings
 
 SECONDS = 60.0
 FAR_AWAY = dict.fromkeys(

@@ -17,9 +17,9 @@ import redis as redis_py
 
 from ops.local.servers import LocalServer, mongo_server
 from tests.e2e.apps.secured import app_uri, secured_server
-from worker.history import LENGTH, History, collection_name
-from worker.redis_client import connect
-from worker.settings import Settings, load_settings
+from worker.fleet.history import LENGTH, History, collection_name
+from worker.settings.fields import Settings, load_settings
+from worker.store.redis_client import connect
 
 STREAM = "celery-pymongo:default:history"
 # Yesterday: what is older than its age MongoDB deletes.

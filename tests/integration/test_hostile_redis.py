@@ -28,21 +28,21 @@ from tests.hostile.plants import HEALTH, NODE, PLANTS, others
 from tests.schemas import validated
 from tests.unit.doctor_facts import RECORD
 from tests.unit.fleet_reports import report
-from worker.attempts import Attempt, Attempts, Delivered
-from worker.beat_pulse import BeatPulse
-from worker.copies import Copies
-from worker.dead_letters import Letter
-from worker.deliveries import Deliveries
+from worker.board.process_identity import boot_id, born
+from worker.broker.copies import Copies
+from worker.delivery.attempts import Attempt, Attempts, Delivered
+from worker.delivery.dead_letters import Letter
+from worker.delivery.deliveries import Deliveries
+from worker.delivery.stores import Stores
+from worker.fleet.beat_pulse import BeatPulse
+from worker.health.facts import View
+from worker.health.watch import Watch
 from worker.mongo.backoff import Backoff
-from worker.process import Mongo, Place
-from worker.process_identity import boot_id, born
-from worker.publisher import Publisher
+from worker.process.process import Mongo, Place
+from worker.process.publisher import Publisher
 from worker.sentry import Ledger
-from worker.sentry.windows import Ended
-from worker.settings import Settings, load_settings
-from worker.stores import Stores
-from worker.view import View
-from worker.watch import Watch
+from worker.sentry.crons.windows import Ended
+from worker.settings.fields import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 EXITS = {0, 1, 2, 3, 64}

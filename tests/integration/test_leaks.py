@@ -16,13 +16,13 @@ import pytest
 from pymongo import CursorType, MongoClient
 
 from ops.local.servers import LocalServer
-from worker.mongo.client import Identity, build_client
-from worker.mongo.findings import Finding, Leak, LeakReturned, LongHold, Returned
-from worker.mongo.guard import ClientGuard
-from worker.mongo.monitor import PoolMonitor
-from worker.mongo.suspicion import Suspicion
-from worker.mongo.work import Works
-from worker.settings import load_settings
+from worker.connection.client import Identity, build_client
+from worker.pool.monitor import PoolMonitor
+from worker.pool.suspicion import Suspicion
+from worker.settings.fields import load_settings
+from worker.tracking.findings import Finding, Leak, LeakReturned, LongHold, Returned
+from worker.tracking.guard import ClientGuard
+from worker.tracking.work import Works
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -260,10 +260,10 @@ monkey.patch_all()
 import sys, time
 import gevent
 sys.path.insert(0, {root!r})
-from worker.mongo.client import WatchedClient
-from worker.mongo.monitor import PoolMonitor
-from worker.mongo.suspicion import Suspicion
-from worker.mongo.work import Works
+from worker.connection.client import WatchedClient
+from worker.pool.monitor import PoolMonitor
+from worker.pool.suspicion import Suspicion
+from worker.tracking.work import Works
 
 monitor, works = PoolMonitor(), Works()
 suspicion = Suspicion(monitor, limit=0.2, record=lambda *_: None)

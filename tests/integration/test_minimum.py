@@ -11,8 +11,8 @@ from pymongo import MongoClient
 
 from ops.local import programs
 from ops.local.replica_set import ReplicaSet
-from worker.mongo.monitor import PoolMonitor
-from worker.mongo.pool import keep_open, read_gauges
+from worker.pool.adapter import keep_open, read_gauges
+from worker.pool.monitor import PoolMonitor
 
 pytestmark = pytest.mark.skipif(programs.mongod() is None, reason="a replica set takes a mongod")
 

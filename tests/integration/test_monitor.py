@@ -14,11 +14,11 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError, WaitQueueTimeoutError
 
-from worker.mongo.flight import Kind
 from worker.mongo.holder import Client
-from worker.mongo.monitor import PoolMonitor
-from worker.mongo.pool import read_gauges
-from worker.mongo.work import Work, current_work
+from worker.pool.adapter import read_gauges
+from worker.pool.monitor import PoolMonitor
+from worker.tracking.flight import Kind
+from worker.tracking.work import Work, current_work
 
 Records = list[tuple[Kind, float, str]]
 

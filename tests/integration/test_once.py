@@ -27,7 +27,7 @@ from tests.faults.route import Route
 from worker.errors import MarkersFullError
 from worker.mongo import once as module
 from worker.mongo.once import Effect, once, run_once
-from worker.mongo.work import Work, current_work
+from worker.tracking.work import Work, current_work
 
 logger = logging.getLogger(__name__)
 

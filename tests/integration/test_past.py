@@ -12,13 +12,13 @@ import pytest
 import redis as redis_py
 
 from ops.local.servers import LocalServer
-from worker import past
-from worker.drill_notes import DrillNotes
-from worker.history import History, collection_name
-from worker.redis_client import connect
-from worker.settings import Settings, load_settings
+from worker.fleet import timeline
+from worker.fleet.drill_notes import DrillNotes
+from worker.fleet.history import History, collection_name
+from worker.settings.fields import Settings, load_settings
+from worker.store.redis_client import connect
 
-FIELDS: past.Fields = {"totals.pool.in_use": "max", "circuits.half-open": "max", "coverage.seen": "min"}
+FIELDS: timeline.Fields = {"totals.pool.in_use": "max", "circuits.half-open": "max", "coverage.seen": "min"}
 DAY, STEP = 86_400, 15
 
 
@@ -58,12 +58,12 @@ def add(settings: Settings, redis_client: redis_py.Redis) -> Callable[..., None]
     return add
 
 
-def ask(history: History, collection: Any, *, ago: float = 3600, seconds: float = 5) -> past.Past:
-    question = past.Question(FIELDS, lambda now: (now - ago, now), STEP, seconds)
-    return past.read(history, None if collection is None else lambda: collection, question)
+def ask(history: History, collection: Any, *, ago: float = 3600, seconds: float = 5) -> timeline.Past:
+    question = timeline.Question(FIELDS, lambda now: (now - ago, now), STEP, seconds)
+    return timeline.read(history, None if collection is None else lambda: collection, question)
 
 
-def in_use(found: past.Past) -> list[float | None]:
+def in_use(found: timeline.Past) -> list[float | None]:
     return [row.values["totals.pool.in_use"] for row in found.rows]
 
 
@@ -158,12 +158,12 @@ def test_drills_are_told_of_by_those_that_end_and_by_those_that_are_killed(
     notes.note("b", "exhaust", seconds=30)
     notes.note("a", "workload", seconds=0)
     redis_client.xadd(settings.key("drills"), {"drill": "odd"})
-    question = past.Question(FIELDS, lambda now: (now - 60, now), STEP, 5)
-    first, second = past.read(history, None, question, drills=notes).drills
+    question = timeline.Question(FIELDS, lambda now: (now - 60, now), STEP, 5)
+    first, second = timeline.read(history, None, question, drills=notes).drills
     assert (first.name, second.name) == ("workload", "exhaust")
     assert before - 1 < first.since <= first.until < before + 5
     assert 29 < second.until - second.since < 31
-    later = past.Question(FIELDS, lambda now: (now + 40, now + 60), STEP, 5)
-    assert past.read(history, None, later, drills=notes).drills == []
+    later = timeline.Question(FIELDS, lambda now: (now + 40, now + 60), STEP, 5)
+    assert timeline.read(history, None, later, drills=notes).drills == []
     redis_client.set(settings.key("drills"), "odd")
-    assert past.read(history, None, question, drills=notes).drills == []
+    assert timeline.read(history, None, question, drills=notes).drills == []

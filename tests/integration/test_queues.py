@@ -15,10 +15,11 @@ from celery import Celery
 from celery.signals import before_task_publish
 
 from ops.local.servers import LocalServer
-from worker import beat_pulse, queues
-from worker.beat_pulse import BeatPulse
-from worker.queues import HEADER, Queues
-from worker.redis_client import connect_url
+from worker.broker import queues
+from worker.broker.queues import HEADER, Queues
+from worker.fleet import beat_pulse
+from worker.fleet.beat_pulse import BeatPulse
+from worker.store.redis_client import connect_url
 
 PREFIX = "shop:"
 DAY = 86_400.0

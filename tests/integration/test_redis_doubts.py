@@ -7,10 +7,10 @@ import pytest
 import redis as redis_py
 
 from ops.local.servers import redis_server
-from worker import redis_server as judged
+from worker.fleet.registry import Registry
 from worker.mongo.backoff import Backoff
-from worker.publisher import Publisher
-from worker.registry import Registry
+from worker.process.publisher import Publisher
+from worker.store import redis_server as judged
 
 
 @pytest.fixture

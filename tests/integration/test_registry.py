@@ -15,12 +15,12 @@ import redis as redis_py
 
 from ops.local.servers import LocalServer, redis_server
 from tests.e2e.workers import wait_until
-from worker import records
+from worker.fleet.registry import KEPT_SECONDS, Registry
 from worker.mongo.backoff import Backoff
-from worker.publisher import Publisher
-from worker.redis_client import HASTY_SECONDS, connect
-from worker.registry import KEPT_SECONDS, Registry
-from worker.settings import Settings, load_settings
+from worker.process.publisher import Publisher
+from worker.settings.fields import Settings, load_settings
+from worker.store import records
+from worker.store.redis_client import HASTY_SECONDS, connect
 
 logger = logging.getLogger(__name__)
 
@@ -358,7 +358,7 @@ def test_a_forked_child_has_a_connection_of_its_own(
 
 def rights() -> list[list[str]]:
     """Return the two lists of ACL rules that the module's docstring promises to be enough."""
-    from worker import registry
+    from worker.fleet import registry
 
     words = [part.split() for part in str(registry.__doc__).replace("\n", " ").split("`")]
     return [

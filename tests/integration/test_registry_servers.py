@@ -20,9 +20,9 @@ from tests.e2e.apps import secured, tls_front
 from tests.e2e.apps.secured import PASSWORD
 from tests.e2e.workers import wait_until
 from tests.integration.test_redis_variants import primary_port, sentinel
-from worker.redis_client import connect
-from worker.registry import Registry
-from worker.settings import load_settings
+from worker.fleet.registry import Registry
+from worker.settings.fields import load_settings
+from worker.store.redis_client import connect
 
 LOGIN = quote(PASSWORD, safe="")
 

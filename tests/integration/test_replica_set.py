@@ -16,7 +16,7 @@ from ops.local.replica_set import ReplicaSet
 from ops.local.servers import port_is_free
 from tests.faults.network import Network
 from tests.faults.proxy import FaultProxy
-from worker.mongo.heartbeats import Heartbeats
+from worker.connection.heartbeats import Heartbeats
 
 UNAUTHORIZED = 13
 

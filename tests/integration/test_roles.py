@@ -20,12 +20,12 @@ from ops.drills import site
 from ops.local.servers import LocalServer
 from tasks.documents import encode
 from tests.e2e.apps.secured import PASSWORD, app_uri, secured_server
-from worker.history import History
-from worker.installer import install
-from worker.mongo import server_connections
+from worker.fleet.history import History
+from worker.integration.install import install
 from worker.mongo.once import Effect, once, run_once
-from worker.process import Mongo
-from worker.settings import load_settings
+from worker.process.process import Mongo
+from worker.server import connections
+from worker.settings.fields import load_settings
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def run_in_transaction(mongo: Mongo) -> bool:
 
 def count_connections(mongo: Mongo) -> bool:
     client, own = mongo.get_client(), mongo.appname
-    found = server_connections.read(client, prefix=own[:10], own=own, timeout_seconds=10)
+    found = connections.read(client, prefix=own[:10], own=own, timeout_seconds=10)
     counted = list(found.members.values())
     return bool(counted) and all(one.current and one.available and one.by_appname for one in counted)
 

@@ -13,10 +13,11 @@ from celery.schedules import schedule
 
 from ops.local.servers import LocalServer
 from tests.e2e.workers import wait_until
-from worker.sentry import Ledger, Windows, ledger
-from worker.sentry.crons import GRACE_SECONDS, monitor_of, went_well
-from worker.sentry.outage import Kind, Outage, Pending
-from worker.sentry.windows import Ended
+from worker.sentry import Ledger, Windows
+from worker.sentry.crons.entries import GRACE_SECONDS, monitor_of, went_well
+from worker.sentry.crons.windows import Ended
+from worker.sentry.outages import ledger
+from worker.sentry.outages.state import Kind, Outage, Pending
 
 OUTAGE = Outage(1_700_000_000.0, 1_700_000_010.0, 1_700_000_006.0, pending=Pending(Kind.OPENED, "a"))
 _numbers = itertools.count()

@@ -14,7 +14,7 @@ import pytest
 from ops.local.servers import LocalServer
 from tests.e2e.apps.secured import app_uri, secured_server
 from tests.e2e.workers import wait_until
-from worker.mongo.server_connections import MONITORING_SOCKETS, NOT_PERMITTED, Connections, Counted, read
+from worker.server.connections import MONITORING_SOCKETS, NOT_PERMITTED, Connections, Counted, read
 
 PREFIX, OWN = "cp/test/", "cp/test/w1@h/0/100"
 

@@ -18,8 +18,8 @@ from ops.local.servers import LocalServer, mongo_server
 from tests.e2e.apps.secured import PASSWORD, TRACES, app_uri, certificate, secured_server
 from tests.e2e.apps.service import call, environment, producer, service
 from tests.e2e.workers import ROOT, Worker, wait_until
-from worker.process import Mongo
-from worker.settings import load_settings
+from worker.process.process import Mongo
+from worker.settings.fields import load_settings
 
 ROTATED = "n3w@" + PASSWORD
 SOON = {

@@ -17,8 +17,8 @@ from kombu.messaging import Consumer
 from kombu.transport.virtual import Empty
 
 from ops.local.servers import LocalServer
-from worker.fixes import take_and_note
-from worker.fixes.take_and_note import TAKE, WAIT_SECONDS, TakeAndNote, Taker
+from worker.integration.fixes import take_and_note
+from worker.integration.fixes.take_and_note import TAKE, WAIT_SECONDS, TakeAndNote, Taker
 
 PREFIX = "take:"
 QUEUES = [Queue("a"), Queue("b")]

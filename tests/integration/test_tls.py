@@ -18,9 +18,9 @@ from pymongo import errors
 from pymongo.server_description import ServerDescription
 
 from tests.certificates import Authority
-from worker.mongo import health, tls
 from worker.mongo.classify import ErrorClass
-from worker.mongo.security import Encryption
+from worker.server import pings, tls
+from worker.server.security import Encryption
 
 TIMEOUTS = " (configured timeouts: socketTimeoutMS: 20000.0ms, connectTimeoutMS: 10000.0ms)"
 CLOSED = "connection closed"
@@ -165,15 +165,15 @@ def test_a_server_that_says_nothing_costs_no_more_than_its_time(monkeypatch: pyt
 
 
 def test_a_ping_that_fails_is_explained(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = health.failed(errors.AutoReconnect("h:1: connection closed"))
+    failed = pings.failed(errors.AutoReconnect("h:1: connection closed"))
     with server(speaks_tls(authority.sign("server"))) as port:
-        found = health.explained(failed, client(port, CLOSED, Encryption(False), monkeypatch))
-    assert (found.verdict, found.error_class) == (health.Verdict.DOWN, ErrorClass.CONFIG)
+        found = pings.explained(failed, client(port, CLOSED, Encryption(False), monkeypatch))
+    assert (found.verdict, found.error_class) == (pings.Verdict.DOWN, ErrorClass.CONFIG)
     assert "the server speaks TLS" in str(found.error)
 
 
 @pytest.mark.parametrize("error", [errors.OperationFailure("no", 18), errors.ExecutionTimeout("slow", 50)])
 def test_nothing_is_asked_where_the_server_answered(error: Exception) -> None:
-    failed = health.failed(error)
+    failed = pings.failed(error)
     nothing: Any = None
-    assert health.explained(failed, nothing) is failed
+    assert pings.explained(failed, nothing) is failed

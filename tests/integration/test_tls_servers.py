@@ -12,9 +12,9 @@ import pytest
 
 from ops.local.servers import LocalServer, mongo_server
 from tests.certificates import Authority
-from worker.mongo.circuit import CircuitState
-from worker.process import Mongo
-from worker.settings import load_settings
+from worker.connection.circuit import CircuitState
+from worker.process.process import Mongo
+from worker.settings.fields import load_settings
 
 CA, OWN = "MONGODB_TLS_CA_FILE", "MONGODB_TLS_CERTIFICATE_KEY_FILE"
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient, monitoring
 
-from worker.mongo import health
+from worker.server import pings
 
 
 class Commands(monitoring.CommandListener):
@@ -36,11 +36,11 @@ def client(mongo, commands):
 
 
 def test_it_reads_once_and_leaves_no_collection(client, commands):
-    health.warm(client, "warm_test", timeout_seconds=5)
+    pings.warm(client, "warm_test", timeout_seconds=5)
     assert commands.names == ["find"]
     assert client["warm_test"].list_collection_names() == []
 
 
 def test_it_does_not_mind_a_closed_client(client):
     client.close()
-    health.warm(client, "warm_test", timeout_seconds=5)
+    pings.warm(client, "warm_test", timeout_seconds=5)

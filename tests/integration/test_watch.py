@@ -18,14 +18,14 @@ from celery.beat import Scheduler
 from ops.local.servers import LocalServer
 from tests.e2e.workers import wait_until
 from tests.unit.fleet_reports import report
-from worker.beat_pulse import BeatPulse
-from worker.history import collection_name
-from worker.process import Mongo, Place
-from worker.process_identity import boot_id, born
-from worker.settings import Settings, load_settings
-from worker.stores import Stores
-from worker.view import View
-from worker.watch import Watch
+from worker.board.process_identity import boot_id, born
+from worker.delivery.stores import Stores
+from worker.fleet.beat_pulse import BeatPulse
+from worker.fleet.history import collection_name
+from worker.health.facts import View
+from worker.health.watch import Watch
+from worker.process.process import Mongo, Place
+from worker.settings.fields import Settings, load_settings
 
 NODE = "w1@h"
 

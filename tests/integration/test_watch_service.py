@@ -13,10 +13,10 @@ import redis as redis_py
 from ops.local.servers import LocalServer
 from tests.e2e.apps.service import beat, call, environment, producer, service
 from tests.e2e.workers import wait_until
-from worker import records
-from worker.inquiry import ask_mains
-from worker.settings import load_settings
-from worker.stores import Stores
+from worker.delivery.stores import Stores
+from worker.health.inquiry import ask_mains
+from worker.settings.fields import load_settings
+from worker.store import records
 
 SOON = {
     "CELERY_PYMONGO_HEALTH_INTERVAL_SECONDS": "0.5",

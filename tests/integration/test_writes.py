@@ -14,9 +14,9 @@ from pymongo.errors import PyMongoError
 from ops.local.servers import LocalServer
 from tests.faults.proxy import FaultProxy
 from tests.faults.route import Route
-from worker.mongo.listening import Errors
-from worker.mongo.work import Work, current_work
-from worker.mongo.writes import WriteCounter
+from worker.tracking.listening import Errors
+from worker.tracking.work import Work, current_work
+from worker.tracking.writes import WriteCounter
 
 Client = MongoClient[dict[str, Any]]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from worker.fleet import Fleet, assess
-from worker.mongo.histogram import BUCKETS
-from worker.registry import Reading, Seen
+from worker.fleet.fleet import Fleet, assess
+from worker.fleet.registry import Reading, Seen
+from worker.pool.histogram import BUCKETS
 
 NOW = 1_000_000.0
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from worker.advice import advise
-from worker.config import celery_config
-from worker.settings import load_settings
+from worker.integration.advice import advise
+from worker.integration.config import celery_config
+from worker.settings.fields import load_settings
 
 SAFE: dict[str, Any] = {
     "broker_url": "redis://localhost",

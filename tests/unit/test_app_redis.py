@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from worker import app_redis
-from worker.redis_client import connect
-from worker.settings import Settings, load_settings
+from worker.settings.fields import Settings, load_settings
+from worker.store import app_redis
+from worker.store.redis_client import connect
 
 PASSWORD = "s3cret"  # noqa: S105 - of no server
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from worker.attempts import Admission, Attempt, Earlier, Rule, admit, last_killed
+from worker.delivery.attempts import Admission, Attempt, Earlier, Rule, admit, last_killed
 from worker.errors import SettingsError
-from worker.settings import load_settings
+from worker.settings.fields import load_settings
 
 ALIVE, DEAD = (Attempt("w1@h", slot, 10 + slot, 1, "host", 0.0) for slot in (0, 1))
 LATER = Attempt("w1@h", 4, 14, 1, "host", 1.0)

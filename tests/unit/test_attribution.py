@@ -10,10 +10,10 @@ from celery import Celery, Task, signals
 from celery.app.trace import build_tracer
 from celery.exceptions import Ignore, Reject
 
-from worker.attribution import Attribution
-from worker.mongo.monitor import PoolMonitor
-from worker.mongo.suspicion import Suspicion
-from worker.mongo.work import Work, current_work
+from worker.pool.monitor import PoolMonitor
+from worker.pool.suspicion import Suspicion
+from worker.process.attribution import Attribution
+from worker.tracking.work import Work, current_work
 
 
 class Row:

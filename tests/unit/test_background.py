@@ -9,9 +9,9 @@ from pymongo import errors
 from pymongo.logger import _CLIENT_LOGGER
 
 from tests.unit.driver_names import moved
+from worker.connection import background
+from worker.connection.background import QUIET_SECONDS, OneLine
 from worker.events import Event
-from worker.mongo import background
-from worker.mongo.background import QUIET_SECONDS, OneLine
 
 _log_client_error = moved("_log_client_error", "logger")
 pytestmark = pytest.mark.skipif(

@@ -9,7 +9,7 @@ from celery.beat import SchedulingError
 from redbeat import RedBeatScheduler
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from worker.beat import Scheduler
+from worker.integration.beat import Scheduler
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis import ConnectionError as RedisAway
 
-from worker.beat_pulse import BeatPulse, Pulse
+from worker.fleet.beat_pulse import BeatPulse, Pulse
 
 
 class Store:

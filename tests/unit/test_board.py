@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker import board_file, board_row, process_identity
-from worker.board import RECORD_BYTES, Board, NoBoardError, leftovers
-from worker.board_row import Command, PrivateRow, Row
-from worker.double_buffer import DoubleBuffer, size_of
-from worker.mongo.circuit import CircuitState
-from worker.mongo.flight import Kind
+from worker.board import file, process_identity
+from worker.board import row as board_row
+from worker.board.board import RECORD_BYTES, Board, NoBoardError, leftovers
+from worker.board.double_buffer import DoubleBuffer, size_of
+from worker.board.row import Command, PrivateRow, Row
+from worker.connection.circuit import CircuitState
+from worker.tracking.flight import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 ME = os.getpid()
@@ -27,7 +28,7 @@ NOBODY = 2**22 + 1  # above what Linux gives to a process
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(board_file, "folders", lambda: iter([tmp_path]))
+    monkeypatch.setattr(file, "folders", lambda: iter([tmp_path]))
     return tmp_path
 
 
@@ -317,7 +318,7 @@ def test_a_folder_that_is_missing_or_full_is_passed_over(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     folders = [tmp_path / "missing", tmp_path]
-    monkeypatch.setattr(board_file, "folders", lambda: iter(folders))
+    monkeypatch.setattr(file, "folders", lambda: iter(folders))
     found = Board.create(node="n", deployment="test", slots=1).path
     assert found is not None
     assert found.parent == tmp_path
@@ -332,7 +333,7 @@ def test_a_folder_that_is_missing_or_full_is_passed_over(tmp_path, monkeypatch):
 
 # A MAIN that makes boards and dies.
 DEAD = """
-import sys; from worker import board, board_file; from pathlib import Path
+import sys; from worker.board import board, file as board_file; from pathlib import Path
 board_file.folders = lambda: iter([Path(sys.argv[1])])
 for name in sys.argv[2:]:
     board.Board.create(node="dead", deployment=name, slots=1)
@@ -341,12 +342,12 @@ for name in sys.argv[2:]:
 
 def test_only_boards_of_a_dead_main_of_this_deployment_and_host_are_left_over(board, folder):
     run(DEAD, str(folder), "test", "test.eu")
-    (folder / f"{board_file.prefix('test')}broken").write_bytes(b"")
+    (folder / f"{file.prefix('test')}broken").write_bytes(b"")
     (found,) = leftovers("test")
     assert (found.node, found.is_main_alive) == ("dead", False)
     (europe,) = leftovers("test.eu")
     assert europe.path is not None
-    europe.path.rename(folder / f"{board_file.prefix('test')}by-its-name-alone")
+    europe.path.rename(folder / f"{file.prefix('test')}by-its-name-alone")
     assert [other.node for other in leftovers("test")] == ["dead"]
     assert found.path is not None
     content = bytearray(found.path.read_bytes())
@@ -382,7 +383,7 @@ def test_a_board_that_is_unlinked_goes_on_and_is_not_found(board):
 
 
 def test_long_names_of_deployments_stay_apart():
-    names = {board_file.prefix(name) for name in ("a" * 41, "a" * 42, "a/b", "a.b", "a")}
+    names = {file.prefix(name) for name in ("a" * 41, "a" * 42, "a/b", "a.b", "a")}
     assert len(names) == 5
     assert all("/" not in name for name in names)
 
@@ -393,9 +394,9 @@ def test_long_names_of_deployments_stay_apart():
 KILLED = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-from worker import board_file
-from worker.board import Board
-from worker.mongo.flight import Kind
+from worker.board import file as board_file
+from worker.board.board import Board
+from worker.tracking.flight import Kind
 
 board_file.folders = lambda: iter([Path(sys.argv[1])])
 row = Board.create(node="n", deployment="test", slots=2).rows[1]
@@ -461,7 +462,7 @@ def test_a_process_that_is_gone_or_only_waited_for_is_dead():
 def test_the_boot_is_named_by_eight_characters():
     assert len(process_identity.boot_id()) == 8
     assert process_identity.boot_id() == run(
-        "from worker import process_identity as p; print(p.boot_id(), end='')"
+        "from worker.board import process_identity as p; print(p.boot_id(), end='')"
     )
 
 
@@ -469,9 +470,9 @@ def test_the_boot_is_named_by_eight_characters():
 
 
 def test_one_process_at_a_time_has_its_turn(board: Board) -> None:
-    with board.turn(), pytest.raises(BlockingIOError), board_file.locked(board.path, seconds=0):
+    with board.turn(), pytest.raises(BlockingIOError), file.locked(board.path, seconds=0):
         pytest.fail("two at a time")
-    with board_file.locked(board.path, seconds=0):
+    with file.locked(board.path, seconds=0):
         pass
 
 
@@ -479,5 +480,5 @@ def test_a_board_without_a_file_makes_nobody_wait(board: Board) -> None:
     board.unlink()
     with board.turn():
         pass
-    with pytest.raises(FileNotFoundError), board_file.locked(None, seconds=0):
+    with pytest.raises(FileNotFoundError), file.locked(None, seconds=0):
         pass

@@ -26,8 +26,8 @@ from ops.frame import Answer, Call, command
 from ops.group import Group
 from ops.problems import NoOutput, UsageProblem
 from tests.unit import told_errors
-from worker import secret_values
-from worker.settings import load_settings
+from worker.settings import secret_values
+from worker.settings.fields import load_settings
 
 HIDDEN = "s3cr:t/p@ss wörd"
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.unit.fleet_reports import NOW, fleet, node, report, seen
-from worker.burial import bury
+from worker.health.silent_nodes import bury
 
 TASK = {"name": "shop.bill", "id": "1", "seconds": 12.0, "running": 1}
 

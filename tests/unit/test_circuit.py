@@ -5,7 +5,7 @@ import threading
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.mongo.circuit import Change, Circuit, CircuitState
+from worker.connection.circuit import Change, Circuit, CircuitState
 
 # No deadline: a machine that is busy with other things is no fault.
 QUICK = settings(max_examples=50, deadline=None)

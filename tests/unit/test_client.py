@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymongo.read_preferences import Secondary
 
-from worker.mongo import client as module
-from worker.mongo.client import Identity, build_client, own_version
+from worker.connection import client as module
+from worker.connection.client import Identity, build_client, own_version
 from worker.mongo.holder import Client
-from worker.mongo.monitor import PoolMonitor
-from worker.settings import Settings, load_settings
+from worker.pool.monitor import PoolMonitor
+from worker.settings.fields import Settings, load_settings
 
 # No deadline: a machine that is busy with other things is no fault.
 QUICK = settings(max_examples=50, deadline=None)

@@ -15,10 +15,11 @@ from kombu.exceptions import OperationalError
 from redbeat.schedulers import RedBeatConfig, RedBeatScheduler, get_redis
 from redis.sentinel import SentinelConnectionPool
 
-from worker import redis_server, versions
-from worker.beat import Scheduler
-from worker.config import celery_config
-from worker.settings import load_settings
+from worker.integration import versions
+from worker.integration.beat import Scheduler
+from worker.integration.config import celery_config
+from worker.settings.fields import load_settings
+from worker.store import redis_server
 
 SENTINELS = "sentinel://us%40er:p%40ss%2Fword@s1:26379/2;sentinel://us%40er:p%40ss%2Fword@s2:26380/2"
 SENTINEL = {
@@ -118,7 +119,7 @@ def test_a_stand_by_takes_over_within_twelve_seconds() -> None:
 
 def test_without_redbeat_the_scheduler_is_celerys_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is an extra, and nothing else of the service needs it."""
-    monkeypatch.setattr("worker.config.find_spec", lambda _name: None)
+    monkeypatch.setattr("worker.integration.config.find_spec", lambda _name: None)
     assert not any(name.startswith(("beat_", "redbeat_")) for name in config())
 
 

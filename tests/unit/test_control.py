@@ -9,13 +9,15 @@ import pytest
 from celery.worker.control import Panel
 from kombu.pidbox import Mailbox
 
-from worker import addressed, board_file, control, node_view, pauses
-from worker.board import Board
-from worker.board_row import Command
-from worker.mongo.circuit import CircuitState
-from worker.mongo.flight import Kind
-from worker.node_view import Now
-from worker.settings_types import GATED_QUEUES
+from worker.board import file, pauses
+from worker.board.board import Board
+from worker.board.row import Command
+from worker.connection.circuit import CircuitState
+from worker.health import node_view
+from worker.health.node_view import Now
+from worker.node import addressed, control
+from worker.settings.types import GATED_QUEUES
+from worker.tracking.flight import Kind
 
 ME = os.getpid()
 NOBODY = 2**22 + 1  # above what Linux gives to a process
@@ -27,7 +29,7 @@ GATED = ("mongo.data", "bills")
 
 @pytest.fixture
 def board(tmp_path, monkeypatch) -> Any:
-    monkeypatch.setattr(board_file, "folders", lambda: iter([tmp_path]))
+    monkeypatch.setattr(file, "folders", lambda: iter([tmp_path]))
     return Board.create(node="w1@host", deployment="test", slots=3)
 
 
@@ -338,7 +340,7 @@ def test_a_slot_that_is_not_there_is_an_error(board, slot):
 
 
 def test_replies_of_a_large_node_stay_small(tmp_path, monkeypatch):
-    monkeypatch.setattr(board_file, "folders", lambda: iter([tmp_path]))
+    monkeypatch.setattr(file, "folders", lambda: iter([tmp_path]))
     board = Board.create(node="w1@host", deployment="test", slots=64)
     report = json.dumps({"kind": "prefork", "ok": 1.0, "x": "x" * 1490}).encode()
     for row in board.rows:

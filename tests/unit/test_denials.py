@@ -7,8 +7,8 @@ import pytest
 from celery.exceptions import Retry
 from pymongo import errors
 
-from worker.denials import QUIET_SECONDS, Denials, operation
 from worker.mongo.classify import denied
+from worker.process.denials import QUIET_SECONDS, Denials, operation
 
 INSERT = (
     'not authorized on shop to execute command { insert: "sales", ordered: true, lsid: { id: UUID("x") }, '

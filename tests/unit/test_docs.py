@@ -7,7 +7,7 @@ from celery import Celery
 from ops.doctor.checks import CHECKS
 from ops.local import checks_table
 from ops.local.events_table import table
-from worker.advice import advise
+from worker.integration.advice import advise
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -16,7 +16,7 @@ from ops.doctor.finding import Check, Finding, Severity
 from ops.doctor.judging import diagnose
 from tests.unit.doctor_facts import AWAY, PING, REDIS, facts, node, shared
 from tests.unit.fleet_reports import NOW
-from worker.mongo.members import problems
+from worker.server.members import problems
 
 OPEN: dict[str, Any] = {
     "circuit": "open",

@@ -16,15 +16,15 @@ from ops.doctor.judging import diagnose
 from tests.unit import told_errors
 from tests.unit.doctor_facts import RECORD, REDIS
 from tests.unit.fleet_reports import NOW, fleet, node
-from worker.beat_pulse import Pulse
-from worker.mongo.asked import Asked
+from worker.broker.queues import Queue, Waiting
+from worker.fleet.beat_pulse import Pulse
 from worker.mongo.classify import ErrorClass
-from worker.mongo.health import Ping, Verdict
-from worker.mongo.members import MemberProblem
-from worker.mongo.server_connections import Connections, Counted
-from worker.queues import Queue, Waiting
-from worker.records import Read, Unreadable
-from worker.settings import load_settings
+from worker.server.connections import Connections, Counted
+from worker.server.info import Asked
+from worker.server.members import MemberProblem
+from worker.server.pings import Ping, Verdict
+from worker.settings.fields import load_settings
+from worker.store.records import Read, Unreadable
 
 TOPOLOGY = {"type": "Single", "primary": "m:1", "members": {"m:1": "Standalone"}}
 APPNAME, OWN = "celery-pymongo/default/w1@h/0/1", "celery-pymongo/default/h/0/7"

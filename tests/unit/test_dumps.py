@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from worker import dumps
-from worker.dumps import Dumps
+from worker.board import dumps
+from worker.board.dumps import Dumps
 from worker.events import Event
 
 

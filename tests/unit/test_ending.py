@@ -10,7 +10,7 @@ import pytest
 from billiard import common, process
 from celery.exceptions import WorkerShutdown, WorkerTerminate
 
-from worker.ending import end_of_process, is_greenlet_exit
+from worker.delivery.ending import end_of_process, is_greenlet_exit
 
 EXITS = [
     *(SystemExit(0), SystemExit(1), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError()),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from worker import logs
 from worker.events import MEANINGS, Event, say
+from worker.integration import logs
 
 ROOT = Path(__file__).resolve().parents[2]
 LEVELS = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}

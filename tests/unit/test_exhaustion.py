@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from worker.events import Event
-from worker.exhaustion import PAUSE_SECONDS, Exhaustion
-from worker.mongo.task_times import TasksTimes
+from worker.process.exhaustion import PAUSE_SECONDS, Exhaustion
+from worker.tracking.task_times import TasksTimes
 
 
 def totals(timeouts: int) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from worker import board_file
-from worker.board import Board
-from worker.expired import Expired
+from worker.board import file
+from worker.board.board import Board
+from worker.node.expired import Expired
 
 TASK = SimpleNamespace(name="shop.sell", waits_out_outages=True)
 CHECK = SimpleNamespace(name="mongo.health.check", waits_out_outages=False)
@@ -17,7 +17,7 @@ FOREIGN = SimpleNamespace(name="theirs")
 
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
-    monkeypatch.setattr(board_file, "folders", lambda: iter([tmp_path]))
+    monkeypatch.setattr(file, "folders", lambda: iter([tmp_path]))
     return Board.create(node="w1", deployment="d", slots=1)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pymongo import errors
 
-from worker import failures
-from worker.mongo.circuit import Circuit
+from worker.connection.circuit import Circuit
+from worker.delivery import failures
 
 REFUSED = errors.ServerSelectionTimeoutError("a:27017: [Errno 111] Connection refused, Timeout: 3.0s")
 

@@ -20,8 +20,14 @@ from kombu.connection import Connection
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
-from worker import fixes
-from worker.fixes import gevent_stall, gevent_sweep, prefetch_restore, redis_restart, replacement_hole
+from worker.integration import fixes
+from worker.integration.fixes import (
+    gevent_stall,
+    gevent_sweep,
+    prefetch_restore,
+    redis_restart,
+    replacement_hole,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -618,7 +624,8 @@ def test_only_this_connections_channels_hand_over(handover: Any) -> None:
 
 def test_no_fix_imports_celerys_consumer_which_would_trace_tasks_without_sentry() -> None:
     code = (
-        "import sys; from worker import fixes; fixes.active(); print('celery.worker.consumer' in sys.modules)"
+        "import sys; from worker.integration import fixes; fixes.active();"
+        " print('celery.worker.consumer' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

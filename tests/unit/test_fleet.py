@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.fleet_reports import NOW, fleet, node, reading, report, seen
-from worker.fleet import Fleet, State, assess, judge, silence_of
+from worker.fleet.fleet import Fleet, State, assess, judge, silence_of
 
 
 def states(found: Fleet) -> dict[str, str]:

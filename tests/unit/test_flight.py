@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.mongo.flight import SIZE, FlightRecorder, Kind
+from worker.tracking.flight import SIZE, FlightRecorder, Kind
 
 RECORD = SIZE // 200
 

@@ -13,12 +13,12 @@ from celery import Celery
 from celery.bootsteps import RUN
 from kombu.entity import Queue
 
-from worker import pauses
-from worker.board import Board
+from worker.board import pauses
+from worker.board.board import Board
+from worker.connection.circuit import CircuitState
 from worker.events import Event
-from worker.gate import Gate, Why, decide
-from worker.mongo.circuit import CircuitState
-from worker.settings import load_settings
+from worker.node.gate import Gate, Why, decide
+from worker.settings.fields import load_settings
 
 CLOSED, OPEN = CircuitState.CLOSED, CircuitState.OPEN
 ANY = (None, False, True)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from worker.mongo.guard import ClientGuard, Sighting, is_closed, sightings
+from worker.tracking.guard import ClientGuard, Sighting, is_closed, sightings
 
 
 class Watch:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.mongo import hang
-from worker.mongo.hang import LATE_SECONDS, STALLED_SECONDS, Outcome, Patience
+from worker.connection import hang
+from worker.connection.hang import LATE_SECONDS, STALLED_SECONDS, Outcome, Patience
 
 USUAL = Patience(heartbeat=2.0, ping=2.0)
 RARE = Patience(heartbeat=10.0, ping=2.0)

@@ -11,8 +11,8 @@ import pytest
 from celery.bootsteps import CLOSE, RUN
 from celery.concurrency.prefork import TaskPool
 
-from worker.board import Board
-from worker.headcount import Headcount
+from worker.board.board import Board
+from worker.node.headcount import Headcount
 
 
 class Timer:

@@ -9,11 +9,11 @@ import pymongo
 import pytest
 from pymongo import MongoClient, _csot, errors
 
-from worker.mongo import health
 from worker.mongo.classify import ErrorClass
-from worker.mongo.health import Verdict
 from worker.mongo.holder import Client
-from worker.mongo.lacking import looks_up_when_made
+from worker.pool.missing_names import looks_up_when_made
+from worker.server import pings
+from worker.server.pings import Verdict
 
 
 class Server:
@@ -49,7 +49,7 @@ def unconnected() -> Iterator[Any]:
 
 
 def test_a_ping_that_comes_back_is_ok_and_has_its_time() -> None:
-    result = health.ping(client({"ok": 1}), timeout_seconds=2)
+    result = pings.ping(client({"ok": 1}), timeout_seconds=2)
     assert (result.verdict, result.is_answered, result.error_class) == (Verdict.OK, True, None)
     assert result.latency_ms is not None
     assert 0 <= result.latency_ms < 1000
@@ -57,7 +57,7 @@ def test_a_ping_that_comes_back_is_ok_and_has_its_time() -> None:
 
 def test_a_ping_has_the_deadline_and_leaves_none_behind() -> None:
     server = client({"ok": 1})
-    health.ping(server, timeout_seconds=1.5)
+    pings.ping(server, timeout_seconds=1.5)
     assert server.asked == [("ping", pytest.approx(1.5, abs=0.5))]
     assert _csot.remaining() is None
 
@@ -66,12 +66,12 @@ def test_a_ping_has_time_for_the_round_trip_that_a_hang_left_behind() -> None:
     """PyMongo refuses at once what has less time left, while the server answers again."""
     server = client({"ok": 1})
     server.round_trip = 3.8
-    health.ping(server, timeout_seconds=2)
+    pings.ping(server, timeout_seconds=2)
     assert server.asked == [("ping", pytest.approx(5.8, abs=0.5))]
 
 
 def test_an_answer_after_the_deadline_is_one_of_a_server_that_is_too_slow() -> None:
-    result = health.ping(client({"ok": 1}), timeout_seconds=0.0)
+    result = pings.ping(client({"ok": 1}), timeout_seconds=0.0)
     assert (result.verdict, result.error_class) == (Verdict.DEGRADED, ErrorClass.DEADLINE)
     assert not result.is_answered
 
@@ -79,7 +79,7 @@ def test_an_answer_after_the_deadline_is_one_of_a_server_that_is_too_slow() -> N
 def test_a_ping_keeps_an_earlier_deadline_around_it() -> None:
     server = client({"ok": 1})
     with pymongo.timeout(0.5):
-        health.ping(server, timeout_seconds=2)
+        pings.ping(server, timeout_seconds=2)
     assert server.asked[0][1] == pytest.approx(0.5, abs=0.5)
 
 
@@ -98,7 +98,7 @@ def test_a_ping_keeps_an_earlier_deadline_around_it() -> None:
 def test_a_ping_never_raises_for_what_the_network_does(
     error: Exception, verdict: Verdict, error_class: ErrorClass
 ) -> None:
-    result = health.ping(client(error), timeout_seconds=2)
+    result = pings.ping(client(error), timeout_seconds=2)
     assert (result.verdict, result.error_class, result.latency_ms) == (verdict, error_class, None)
     assert not result.is_answered
     assert str(error) in str(result.error)
@@ -106,7 +106,7 @@ def test_a_ping_never_raises_for_what_the_network_does(
 
 def test_a_ping_of_a_closed_client_says_so_without_the_network(unconnected: Any) -> None:
     unconnected.close()
-    assert health.ping(unconnected, timeout_seconds=2).error_class is ErrorClass.CLOSED
+    assert pings.ping(unconnected, timeout_seconds=2).error_class is ErrorClass.CLOSED
 
 
 @pytest.mark.parametrize(
@@ -121,17 +121,17 @@ def test_warming_reads_under_the_deadline_and_never_raises(error: Exception | No
             raise error
 
     fake: Any = {"app": {"celery_pymongo.warm": SimpleNamespace(find_one=find_one)}}
-    health.warm(fake, "app", timeout_seconds=1.5)
+    pings.warm(fake, "app", timeout_seconds=1.5)
     assert deadlines == [pytest.approx(1.5, abs=0.5)]
 
 
 def test_what_is_no_fault_of_mongodbs_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
-        health.ping(client(ZeroDivisionError()), timeout_seconds=2)
+        pings.ping(client(ZeroDivisionError()), timeout_seconds=2)
 
 
 def test_a_ping_is_plain_json() -> None:
-    result = health.ping(client(errors.AutoReconnect("reset")), timeout_seconds=2)
+    result = pings.ping(client(errors.AutoReconnect("reset")), timeout_seconds=2)
     assert json.loads(json.dumps(result.to_dict())) == {
         "verdict": "down",
         "latency_ms": None,
@@ -141,7 +141,7 @@ def test_a_ping_is_plain_json() -> None:
 
 
 def test_a_topology_is_told_before_anything_has_connected(unconnected: Any) -> None:
-    told = health.topology(unconnected)
+    told = pings.topology(unconnected)
     assert told == {
         "type": "ReplicaSetNoPrimary",
         "primary": None,
@@ -152,7 +152,7 @@ def test_a_topology_is_told_before_anything_has_connected(unconnected: Any) -> N
 
 
 def test_a_member_that_was_not_checked_within_the_timeout_did_not_answer(unconnected: Any) -> None:
-    told = health.checked_topology(unconnected, waited=2.0, timeout_seconds=2.0)
+    told = pings.checked_topology(unconnected, waited=2.0, timeout_seconds=2.0)
     assert told["errors"] == dict.fromkeys(("a:27017", "b:27018"), "no answer within 2 s")
 
 
@@ -173,7 +173,7 @@ def test_a_member_that_was_not_checked_within_the_timeout_did_not_answer(unconne
     ],
 )
 def test_a_server_says_which_it_is(info: Any, label: str | None) -> None:
-    assert health.server_label(client(info), timeout_seconds=2) == label
+    assert pings.server_label(client(info), timeout_seconds=2) == label
 
 
 @pytest.mark.parametrize(
@@ -193,11 +193,11 @@ def test_a_server_says_which_it_is(info: Any, label: str | None) -> None:
 def test_connections_that_the_user_may_not_see_are_unknown_and_no_error(
     status: Any, expected: dict[str, int] | None
 ) -> None:
-    assert health.server_connections(client(status)) == expected
+    assert pings.server_connections(client(status)) == expected
 
 
 def test_a_name_that_is_yet_to_be_looked_up_has_no_port() -> None:
     if looks_up_when_made():
         pytest.skip("this PyMongo looks it up when the client is made")
     client: Any = MongoClient("mongodb+srv://cluster0.shop.test/", connect=False)
-    assert health.topology(client)["members"] == {"cluster0.shop.test": "Unknown"}
+    assert pings.topology(client)["members"] == {"cluster0.shop.test": "Unknown"}

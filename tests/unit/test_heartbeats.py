@@ -6,7 +6,7 @@ from pymongo import monitoring
 from pymongo.errors import AutoReconnect, NetworkTimeout, _OperationCancelled
 from pymongo.hello import Hello
 
-from worker.mongo.heartbeats import Heartbeats
+from worker.connection.heartbeats import Heartbeats
 
 A, B = ("a", 27017), ("b", 27017)
 PRIMARY = {"ok": 1, "isWritablePrimary": True, "setName": "rs", "hosts": ["a:27017", "b:27017"]}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.mongo.histogram import BOUNDS, BUCKETS, Histogram, Times
+from worker.pool.histogram import BOUNDS, BUCKETS, Histogram, Times
 
 SECONDS = st.floats(0, 100, allow_nan=False)
 

@@ -13,8 +13,8 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from worker.history import SNAPSHOT_BYTES, Entry, History, _entry, _insert, _order, collection_name
-from worker.registry import TooLargeError
+from worker.fleet.history import SNAPSHOT_BYTES, Entry, History, _entry, _insert, _order, collection_name
+from worker.fleet.registry import TooLargeError
 
 
 class Refusing:

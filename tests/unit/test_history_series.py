@@ -23,9 +23,9 @@ from ops.history.span import when
 from ops.history.timeline import Grid, Span
 from ops.output import render
 from tests.schemas import SCHEMAS, validated
-from worker.drill_notes import Noted
-from worker.past import Past, Row, Source
-from worker.snapshot import aggregate, snapshot
+from worker.fleet.drill_notes import Noted
+from worker.fleet.snapshot import aggregate, snapshot
+from worker.fleet.timeline import Past, Row, Source
 
 from .fleet_reports import fleet, node
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from pymongo import MongoClient
 
 from worker.errors import ClientClosedError
-from worker.mongo.guard import is_closed
 from worker.mongo.holder import Client, ClientHolder
+from worker.tracking.guard import is_closed
 
 # No deadline: a machine that is busy with other things is no fault.
 QUICK = settings(max_examples=50, deadline=None)

@@ -12,71 +12,28 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = ROOT / "worker"
 
-# A module imports from its own level and from those before it. What is not named here has no level yet.
-LEVELS: list[set[str]] = [
-    {
-        "errors",
-        "broker",
-        "receivers",
-        "log_text",
-        "events",
-        "dumps",
-        "exact_json",
-        "memory",
-        "text",
-        "report",
-        "pauses",
-        "post_mortem",
-        "redact",
-        "uris",
-        "settings_types",
-        "settings_sources",
-        "settings_table",
-        "settings_checks",
-        "client_options",
-        "settings",
-        "app_redis",
-        "schedule",
-        "secret_values",
-        "redis_words",
-    },
-    {"mongo"},
-    {"attribution", "denials", "ending", "exhaustion", "findings"},
-    {"original", "recovery", "requeue", "time_limits"},
-    {"failures"},
-    {"redis_server", "records", "record_shapes"},
-    {"redis_client", "registry", "publisher", "history", "drill_notes", "past", "queues", "attempts"},
-    {"message", "amqp_queues", "versions"},
-    {"dead_letters"},
-    {
-        "fleet",
-        "totals",
-        "bounded",
-        "layers",
-        "strain",
-        "doubts",
-        "verdicts",
-        "servers",
-        "snapshot",
-        "beat_pulse",
-    },
-    {"process_identity", "double_buffer", "board_file", "board_row", "board", "siblings", "node_view"},
-    {"inquiry", "burial", "expired"},
-    {"process"},
-    {"advice", "merging", "sentry", "logs", "config", "fixes", "node_record", "own_collections"},
-    {"shared_queues"},
-    {"stores", "deliveries", "survey", "own_queues", "copies", "request"},
-    {"audit"},
-    {"view", "drills"},
-    {"watch"},
-    {"headcount", "gate", "presence", "reporter", "run"},
-    {"overrides"},
-    {"stand_in"},
-    {"addressed"},
-    {"control", "signals", "task", "beat"},
-    {"installer"},
-    {"celery"},
+# A room imports from itself and from those before it; every room from the files beside them.
+ROOMS = [
+    "settings",
+    "tracking",
+    "mongo",
+    "pool",
+    "server",
+    "connection",
+    "board",
+    "store",
+    "broker",
+    "fleet",
+    "process",
+    "sentry",
+    "delivery",
+    "health",
+    "node",
+    "integration",
 ]
+BESIDE = {"errors", "events", "log_text", "text"}
+PLAIN_PYMONGO = ["tracking", "mongo", "pool", "server", "connection"]
+MOST_FILES = 12
 NOT_FOR_PYMONGO = {"celery", "kombu", "billiard", "redis", "redbeat", "sentry_sdk", "prometheus_client"}
 
 
@@ -95,18 +52,19 @@ def tops(path: Path) -> set[str]:
     return found
 
 
-def relatives(path: Path, package: Path) -> set[str]:
-    """Return the modules of `package` that a module imports relatively, for more than its types."""
-    found: set[str] = set()
-    depth = len(path.relative_to(package).parts)
-    for node in real_imports(ast.parse(path.read_text())):
-        if node.level == depth:
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-            found |= {name.split(".")[0] for name in names}
+def targets(path: Path) -> set[tuple[str, ...]]:
+    """Return what a module of worker/ imports of it, as parts of paths; not what only its types need."""
+    package = path.relative_to(WORKER).parts[:-1]
+    found: set[tuple[str, ...]] = set()
+    for node in executed_imports(ast.parse(path.read_text())):
+        above = package[: len(package) - node.level + 1]
+        base = (*above, *(node.module.split(".") if node.module else ()))
+        names = [(*base, alias.name) for alias in node.names]
+        found |= {name if is_module(name) else base for name in names}
     return found
 
 
-def real_imports(tree: ast.AST) -> list[ast.ImportFrom]:
+def executed_imports(tree: ast.AST) -> list[ast.ImportFrom]:
     """Return the relative imports that are executed: none of those under TYPE_CHECKING."""
     found: list[ast.ImportFrom] = []
     for node in ast.iter_child_nodes(tree):
@@ -114,33 +72,48 @@ def real_imports(tree: ast.AST) -> list[ast.ImportFrom]:
             continue
         if isinstance(node, ast.ImportFrom) and node.level:
             found.append(node)
-        found += real_imports(node)
+        found += executed_imports(node)
     return found
 
 
-def level_of(name: str) -> int:
-    return next(number for number, level in enumerate(LEVELS) if name in level)
+def is_module(parts: tuple[str, ...]) -> bool:
+    path = WORKER.joinpath(*parts)
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
 
 
-def top_names() -> set[str]:
-    paths = (path for path in WORKER.iterdir() if not path.name.startswith("_"))
-    return {path.stem for path in paths if path.suffix == ".py" or (path / "__init__.py").exists()}
+def front_door(room: str) -> set[str]:
+    """Return what a room's docstring names as its front door; what its `__init__` exports has no name."""
+    docstring = ast.get_docstring(ast.parse((WORKER / room / "__init__.py").read_text())) or ""
+    _, _, names = docstring.partition("Front door: ")
+    return {name.strip(" .\n") for name in names.split(",")} if names else set()
 
 
-def test_every_module_has_a_level() -> None:
-    assert top_names() == set().union(*LEVELS)
+def test_every_file_has_a_room() -> None:
+    assert {path.parent.name for path in WORKER.glob("*/__init__.py")} == set(ROOMS)
+    assert {path.stem for path in WORKER.glob("*.py")} == {"__init__", "celery", *BESIDE}
 
 
-@pytest.mark.parametrize("path", modules(WORKER), ids=lambda path: str(path.relative_to(WORKER)))
-def test_imports_go_downward_only(path: Path) -> None:
-    own = path.relative_to(WORKER).parts[0].removesuffix(".py")
-    upward = {name for name in relatives(path, WORKER) if level_of(name) > level_of(own)}
-    assert upward == set()
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_from_those_before_it_and_by_their_front_doors(room: str) -> None:
+    before = ROOMS[: ROOMS.index(room)]
+    for path in modules(WORKER / room):
+        for own_or_other, *rest in targets(path):
+            assert own_or_other in {room, *before, *BESIDE}, f"{path} imports {own_or_other}"
+            if own_or_other in before and rest:
+                assert rest[0] in front_door(own_or_other), f"{path} imports {own_or_other}.{rest[0]}"
 
 
-@pytest.mark.parametrize("path", modules(WORKER / "mongo"), ids=lambda path: path.name)
-def test_the_pymongo_part_knows_neither_celery_nor_redis_nor_sentry(path: Path) -> None:
-    assert tops(path) & NOT_FOR_PYMONGO == set()
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_is_small_and_its_front_door_exists(room: str) -> None:
+    names = {path.stem for path in (WORKER / room).glob("*.py")} - {"__init__"}
+    assert len(names) <= MOST_FILES
+    assert front_door(room) <= names
+
+
+@pytest.mark.parametrize("room", PLAIN_PYMONGO)
+def test_the_pymongo_part_knows_neither_celery_nor_redis_nor_sentry(room: str) -> None:
+    for path in modules(WORKER / room):
+        assert tops(path) & NOT_FOR_PYMONGO == set(), path
 
 
 @pytest.mark.parametrize("folder", ["worker", "tasks", "ops"])
@@ -229,7 +202,7 @@ print(json.dumps([faults, threads]))
 WITHOUT_DSN = """
 os.environ = dict(os.environ)
 from worker.celery import create_app
-from worker.settings import load_settings
+from worker.settings.fields import load_settings
 app = create_app(load_settings({{}}, env_file=None))
 app.loader.import_default_modules()
 from worker.sentry import Agent

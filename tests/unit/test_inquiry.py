@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.fleet_reports import reading, report, seen
-from worker.inquiry import inquire
+from worker.health.inquiry import inquire
 
 ROWS = {
     "w2@h": [{"slot": 0, "pid": 100, "alive": True}, {"slot": 1, "pid": 999, "alive": True}],

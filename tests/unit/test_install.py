@@ -10,11 +10,13 @@ from celery import Celery, Task, signals
 from pymongo import MongoClient
 
 from worker import celery as service
-from worker import installer, process, schedule
+from worker.delivery.task import MongoTask
 from worker.errors import SettingsError
-from worker.installer import Fixup, install
-from worker.settings import load_settings
-from worker.task import MongoTask
+from worker.integration import install as installer
+from worker.integration.install import Fixup, install
+from worker.process import process
+from worker.settings import schedule
+from worker.settings.fields import load_settings
 
 SETTINGS = load_settings({}, env_file=None)
 
@@ -251,7 +253,7 @@ def test_wrong_settings_end_the_service_with_a_line_each_and_no_traceback(
 
 def test_the_service_asks_its_redis_before_a_worker_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr("worker.redis_server.refuse", asked.append)
+    monkeypatch.setattr("worker.store.redis_server.refuse", asked.append)
     service._refuse_cluster(instance=SimpleNamespace(app="the app"))
     assert asked == ["the app"]
 
@@ -259,7 +261,7 @@ def test_the_service_asks_its_redis_before_a_worker_starts(monkeypatch: pytest.M
 def test_the_services_log_travels_with_its_app(monkeypatch: pytest.MonkeyPatch) -> None:
     """A spawned child gets the app pickled, and never imports the module that made it."""
     told: list[bool] = []
-    monkeypatch.setattr("worker.logs.set_up", lambda **options: told.append(options["as_json"]))
+    monkeypatch.setattr("worker.integration.logs.set_up", lambda **options: told.append(options["as_json"]))
     app = service.create_app(load_settings({"CELERY_PYMONGO_LOG_FORMAT": "json"}, env_file=None))
     pickle.loads(pickle.dumps(app))  # noqa: S301 - what billiard does
     assert told == [True, True]

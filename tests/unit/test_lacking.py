@@ -5,7 +5,7 @@ from pymongo import MongoClient
 from pymongo.synchronous.topology import Topology
 
 from worker.mongo.holder import Client
-from worker.mongo.lacking import lacking
+from worker.pool.missing_names import lacking
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from worker.mongo.client import WatchedClient
-from worker.mongo.guard import ClientGuard
-from worker.mongo.leaks import LeftOpen, left_open
-from worker.mongo.work import Work, current_work
+from worker.connection.client import WatchedClient
+from worker.tracking.guard import ClientGuard
+from worker.tracking.leaks import LeftOpen, left_open
+from worker.tracking.work import Work, current_work
 
 
 @pytest.fixture

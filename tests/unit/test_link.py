@@ -12,17 +12,18 @@ import pytest
 from pymongo import MongoClient, errors, monitoring
 from pymongo.hello import Hello
 
+from worker.connection.circuit import CircuitState
+from worker.connection.link import Link
+from worker.connection.node_peers import Alone
 from worker.errors import ClientClosedError
 from worker.events import Event
-from worker.mongo import health, pool
 from worker.mongo.backoff import Backoff
-from worker.mongo.circuit import CircuitState
 from worker.mongo.classify import ErrorClass
-from worker.mongo.company import Alone
-from worker.mongo.flight import Kind
-from worker.mongo.guard import is_closed
 from worker.mongo.holder import Client, ClientHolder
-from worker.mongo.link import Link
+from worker.pool import adapter
+from worker.server import pings
+from worker.tracking.flight import Kind
+from worker.tracking.guard import is_closed
 
 A = ("a", 27017)
 REFUSED = errors.ServerSelectionTimeoutError("a:27017: refused, Timeout: 2.0s")
@@ -336,11 +337,11 @@ def test_what_is_behind_a_failure_is_found_out_once_in_a_while(
 ) -> None:
     asked: list[str | None] = []
 
-    def explained(result: health.Ping, client: Client) -> health.Ping:
+    def explained(result: pings.Ping, client: Client) -> pings.Ping:
         asked.append(result.error)
-        return health.Ping(health.Verdict.DOWN, None, ErrorClass.CONFIG, "no TLS here")
+        return pings.Ping(pings.Verdict.DOWN, None, ErrorClass.CONFIG, "no TLS here")
 
-    monkeypatch.setattr(health, "explained", explained)
+    monkeypatch.setattr(pings, "explained", explained)
     world.lose()
     closed = errors.AutoReconnect("a:27017: connection closed")
     world.replies = [closed, closed, REFUSED, {"ok": 1}, closed]
@@ -696,8 +697,8 @@ def test_a_server_that_hangs_is_called_so_since_it_was_last_heard(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     interrupted = threading.Event()
-    monkeypatch.setattr(pool, "answers", lambda *_arguments: False)
-    monkeypatch.setattr(pool, "interrupt", lambda *_arguments: interrupted.set())
+    monkeypatch.setattr(adapter, "answers", lambda *_arguments: False)
+    monkeypatch.setattr(adapter, "interrupt", lambda *_arguments: interrupted.set())
     world.holder.open()
     world.listen()
     world.heartbeat()

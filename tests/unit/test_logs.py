@@ -11,7 +11,7 @@ from celery import Celery, signals
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker import logs
+from worker.integration import logs
 
 # No deadline: a machine that is busy with other things is no fault.
 QUICK = settings(max_examples=50, deadline=None)

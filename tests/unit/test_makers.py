@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.mongo.makers import ELSE, instead
+from worker.tracking.makers import ELSE, instead
 
 
 @pytest.mark.parametrize(

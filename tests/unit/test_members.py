@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from worker.mongo.health import Verdict
-from worker.mongo.members import MEMBER_AWAY, NO_PRIMARY, MemberProblem, problems
+from worker.server.members import MEMBER_AWAY, NO_PRIMARY, MemberProblem, problems
+from worker.server.pings import Verdict
 
 REFUSED = "AutoReconnect: connection refused"
 PRIMARY, SECONDARY, ARBITER, UNKNOWN = "RSPrimary", "RSSecondary", "RSArbiter", "Unknown"

@@ -13,9 +13,9 @@ from celery.app.task import Context
 from celery.signals import before_task_publish
 from kombu.message import Message
 
-from worker import message, original
-from worker.message import HEADER
-from worker.request import MongoRequest
+from worker.broker import message, original
+from worker.broker.message import HEADER
+from worker.broker.request import MongoRequest
 
 TAG = str(uuid4())
 

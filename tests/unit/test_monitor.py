@@ -13,12 +13,12 @@ import pytest
 from pymongo import MongoClient
 from pymongo import monitoring as driver
 
-from worker.mongo.flight import Kind
 from worker.mongo.holder import Client
-from worker.mongo.monitor import PoolMonitor
-from worker.mongo.pool import PoolGauges
-from worker.mongo.task_times import NAMES, OTHER, SLOWEST
-from worker.mongo.work import Work, current_work
+from worker.pool.adapter import PoolGauges
+from worker.pool.monitor import PoolMonitor
+from worker.tracking.flight import Kind
+from worker.tracking.task_times import NAMES, OTHER, SLOWEST
+from worker.tracking.work import Work, current_work
 
 A, B = ("a", 27017), ("b", 27018)
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from pymongo import monitoring as driver
 
-from worker.mongo.monitor import PoolMonitor
-from worker.mongo.pool import read_gauges
+from worker.pool.adapter import read_gauges
+from worker.pool.monitor import PoolMonitor
 
 SERVERS = st.sampled_from([("a", 1), ("b", 2)])
 # How often an event is told.

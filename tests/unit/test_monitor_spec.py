@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pymongo import monitoring as driver
 
-from worker.mongo.monitor import PoolMonitor
+from worker.pool.monitor import PoolMonitor
 
 CASES = sorted((Path(__file__).parents[1] / "spec" / "connection_monitoring").glob("*.json"))
 ADDRESS = ("a", 27017)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from worker import node_record
-from worker.board import RECORD_BYTES
-from worker.config import celery_config
-from worker.settings import load_settings
+from worker.board.board import RECORD_BYTES
+from worker.fleet import node_record
+from worker.integration.config import celery_config
+from worker.settings.fields import load_settings
 
 WORKER: dict[str, Any] = {
     "node": "w1@h",

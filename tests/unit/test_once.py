@@ -11,7 +11,7 @@ from pymongo.results import UpdateResult
 
 from worker.mongo import once as module
 from worker.mongo.classify import ErrorClass, classify
-from worker.mongo.work import Work, current_work
+from worker.tracking.work import Work, current_work
 
 WEEK = module.REMEMBERED.total_seconds()
 TIMES = st.floats(min_value=0, max_value=4e9)

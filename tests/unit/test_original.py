@@ -9,8 +9,8 @@ from celery.app.task import Context
 from kombu.entity import Queue
 from kombu.message import Message
 
-from worker import original
-from worker.request import MongoRequest
+from worker.broker import original
+from worker.broker.request import MongoRequest
 
 QUORUM = {"x-queue-type": "quorum"}
 

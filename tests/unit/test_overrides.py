@@ -13,13 +13,15 @@ from celery.exceptions import Reject
 from celery.worker.request import Request
 from pymongo import MongoClient, errors
 
-from worker import process, recovery, versions
-from worker.installer import install
-from worker.mongo.work import current_work
-from worker.overrides import REQUEST
-from worker.request import MongoRequest
-from worker.settings import load_settings
-from worker.task import MongoTask
+from worker.broker.request import MongoRequest
+from worker.delivery import recovery
+from worker.delivery.overrides import REQUEST
+from worker.delivery.task import MongoTask
+from worker.integration import versions
+from worker.integration.install import install
+from worker.process import process
+from worker.settings.fields import load_settings
+from worker.tracking.work import current_work
 
 NOBODY = errors.ServerSelectionTimeoutError("nobody")
 

@@ -9,8 +9,9 @@ from celery.app.amqp import AMQP
 from celery.exceptions import QueueNotFound
 from kombu.entity import Exchange, Queue
 
-from worker import own_queues, schedule
-from worker.own_queues import WithOwnQueues
+from worker.broker import own_queues
+from worker.broker.own_queues import WithOwnQueues
+from worker.settings import schedule
 
 
 def app_with(**conf: Any) -> Celery:

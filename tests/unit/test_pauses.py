@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.pauses import Known, Orders, add, carry, key, paused, said
+from worker.board.pauses import Known, Orders, add, carry, key, paused, said
 
 NAMES = st.sampled_from(["a", "b", "c"])
 

@@ -9,14 +9,8 @@ import pytest
 from pymongo import MongoClient
 
 from worker.mongo.holder import Client
-from worker.mongo.lacking import looks_up_when_made
-from worker.mongo.pool import (
-    PoolGauges,
-    PoolInside,
-    read_gauges,
-    read_inside,
-    read_round_trips,
-)
+from worker.pool.adapter import PoolGauges, PoolInside, read_gauges, read_inside, read_round_trips
+from worker.pool.missing_names import looks_up_when_made
 
 A = ("a", 27017)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.mongo.reconcile import BUSY_LOOKS, Look, Off, drift
+from worker.pool.reconcile import BUSY_LOOKS, Look, Off, drift
 
 NONE = Off()
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from worker import post_mortem
+from worker.board import post_mortem
 from worker.events import Event
 
 REPORT: dict[str, Any] = {

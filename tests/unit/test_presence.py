@@ -12,20 +12,20 @@ from typing import Any, cast
 import pytest
 from pymongo import errors
 
-from worker import pauses, siblings
-from worker import presence as module
-from worker.attribution import Attribution
-from worker.board import Board
-from worker.board_row import Command
+from worker.board import pauses, siblings
+from worker.board.board import Board
+from worker.board.process_identity import boot_id
+from worker.board.row import Command
+from worker.connection.circuit import Change, CircuitState
 from worker.events import Event
-from worker.mongo import health
-from worker.mongo.circuit import Change, CircuitState
-from worker.mongo.health import Ping, Verdict
-from worker.presence import Presence
-from worker.process import Mongo, Place
-from worker.process_identity import boot_id
-from worker.registry import Published
-from worker.settings import load_settings
+from worker.fleet.registry import Published
+from worker.process import presence as module
+from worker.process.attribution import Attribution
+from worker.process.presence import Presence
+from worker.process.process import Mongo, Place
+from worker.server import pings
+from worker.server.pings import Ping, Verdict
+from worker.settings.fields import load_settings
 
 NODE = "w1@host"
 # No process has it: the kernel's own limit is lower.
@@ -190,7 +190,7 @@ def test_a_ping_that_was_asked_for_is_in_the_very_next_report_and_for_a_minute(
     presence.tick(1.0)
     link = world.mongo.link
     monkeypatch.setattr(link, "ping", lambda: Ping(Verdict.OK, 0.4))
-    monkeypatch.setattr("worker.mongo.link.time.monotonic", lambda: 2.0)
+    monkeypatch.setattr("worker.connection.link.time.monotonic", lambda: 2.0)
     world.board.rows[0].request(Command.PING)
     for now in (2.0, 4.0, 61.0, 63.0):
         presence.tick(now)
@@ -309,8 +309,8 @@ def test_a_report_says_why_a_process_is_cut_off_and_that_the_server_was_overload
     assert not {"cause", "overload", "held", "leak", "foreign"} & set(world.publisher.reports[-1])
     overloaded = errors.OperationFailure("busy", 462)
     world.mongo.link.observe(overloaded)
-    refused = health.failed(errors.OperationFailure("bad auth", 18))
-    monkeypatch.setattr(health, "ping", lambda client, *, timeout_seconds: refused)
+    refused = pings.failed(errors.OperationFailure("bad auth", 18))
+    monkeypatch.setattr(pings, "ping", lambda client, *, timeout_seconds: refused)
     world.mongo.link.ping()
     presence.tick(12.0)
     told = world.publisher.reports[-1]

@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 from pymongo import MongoClient, _csot, errors, monitoring
 
-from worker import board_file, process
-from worker.board import Board
-from worker.board_row import PrivateRow
+from worker.board import file
+from worker.board.board import Board
+from worker.board.row import PrivateRow
 from worker.errors import ClientClosedError, ClientInMainError, SettingsError, TwoCopiesError
 from worker.events import Event
-from worker.mongo.guard import is_closed
-from worker.process import Mongo, Place
-from worker.settings import Settings, load_settings
+from worker.process import process
+from worker.process.process import Mongo, Place
+from worker.settings.fields import Settings, load_settings
+from worker.tracking.guard import is_closed
 
 REFUSED = errors.ServerSelectionTimeoutError("nobody")
 
@@ -115,10 +116,12 @@ def test_a_mongo_that_is_adopted_closes_the_one_before(mongo: Mongo) -> None:
 
 
 def test_two_copies_of_the_state_are_refused(mongo: Mongo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "celery_pymongo.process", SimpleNamespace(_current=object()))
-    with pytest.raises(TwoCopiesError, match=r"worker.process and celery_pymongo.process are two copies"):
+    monkeypatch.setitem(sys.modules, "celery_pymongo.process.process", SimpleNamespace(_current=object()))
+    with pytest.raises(
+        TwoCopiesError, match=r"worker.process.process and celery_pymongo.process.process are two copies"
+    ):
         process.adopt(mongo)
-    monkeypatch.setitem(sys.modules, "celery_pymongo.process", SimpleNamespace(_current=None))
+    monkeypatch.setitem(sys.modules, "celery_pymongo.process.process", SimpleNamespace(_current=None))
     process.adopt(mongo)
 
 
@@ -149,7 +152,7 @@ MAIN, CHILD, OTHER = 100, 200, 300
 def board(monkeypatch: pytest.MonkeyPatch) -> Board:
     """That of a node whose MAIN has the pid 100."""
     monkeypatch.setattr(os, "getpid", lambda: MAIN)
-    monkeypatch.setattr(board_file, "make", lambda _name, size: (None, mmap.mmap(-1, size)))
+    monkeypatch.setattr(file, "make", lambda _name, size: (None, mmap.mmap(-1, size)))
     return Board.create(node="celery@host", deployment="default", slots=4)
 
 

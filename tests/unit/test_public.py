@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 import worker
-from worker.process import Mongo
+from worker.process.process import Mongo
 
 ROOT = Path(__file__).resolve().parents[2]
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+CORE = [f"worker/{room}" for room in ("tracking", "mongo", "pool", "server", "connection")]
 
 
 def test_every_public_name_resolves_to_something_with_a_docstring() -> None:
@@ -56,7 +59,7 @@ def test_every_module_and_class_says_what_it_is(path: Path) -> None:
     assert [node.name for node in classes if not ast.get_docstring(node)] == []
 
 
-@pytest.mark.parametrize("path", sources("worker/mongo"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sources(*CORE), ids=lambda path: path.name)
 def test_every_public_function_of_the_core_says_what_it_does(path: Path) -> None:
     missing = [node.name for node in public(ast.parse(path.read_text())) if not ast.get_docstring(node)]
     assert missing == []

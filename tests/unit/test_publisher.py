@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import redis
 
-from worker import records
+from worker.fleet.registry import Published, TooLargeError
 from worker.mongo.backoff import Backoff
-from worker.publisher import Publisher
-from worker.redis_client import NoRedisError
-from worker.registry import Published, TooLargeError
+from worker.process.publisher import Publisher
+from worker.store import records
+from worker.store.redis_client import NoRedisError
 
 
 class Fleet:

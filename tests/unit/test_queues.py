@@ -8,8 +8,8 @@ from celery import Celery
 from celery.signals import before_task_publish
 from kombu.transport.redis import PRIORITY_STEPS, Channel
 
-from worker import queues
-from worker.queues import HEADER, Layout, Queue, Waiting
+from worker.broker import queues
+from worker.broker.queues import HEADER, Layout, Queue, Waiting
 
 
 def app_with(**conf: Any) -> Celery:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from worker.connection.circuit import Circuit, CircuitState
+from worker.connection.node_peers import Alone
+from worker.connection.reconnect import NUDGE_SECONDS, SPREAD_SECONDS, STUCK, Attempt, Reconnector, Schedule
 from worker.mongo.backoff import Backoff
-from worker.mongo.circuit import Circuit, CircuitState
 from worker.mongo.classify import ErrorClass
-from worker.mongo.company import Alone
-from worker.mongo.health import Ping, Verdict
-from worker.mongo.reconnect import NUDGE_SECONDS, SPREAD_SECONDS, STUCK, Attempt, Reconnector, Schedule
+from worker.server.pings import Ping, Verdict
 
 # No deadline: a machine that is busy with other things is no fault.
 QUICK = settings(max_examples=50, deadline=None)

@@ -4,9 +4,9 @@ import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 from pymongo import errors
 
-from worker import recovery
+from worker.delivery import recovery
+from worker.delivery.recovery import Terms, Way, way
 from worker.mongo.classify import classify
-from worker.recovery import Terms, Way, way
 
 LATE = Terms(acks_late=True, waits=True, can_retry=True)
 EARLY = Terms(acks_late=False, waits=True, can_retry=True)

@@ -6,8 +6,8 @@ import pytest
 import redis
 from redis.sentinel import SentinelConnectionPool, SentinelManagedConnection
 
-from worker.redis_client import connect, connect_url
-from worker.settings import load_settings
+from worker.settings.fields import load_settings
+from worker.store.redis_client import connect, connect_url
 
 
 def settings(**environ: str) -> Any:

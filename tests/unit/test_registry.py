@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import redis
 
-from worker import records
-from worker.records import Unreadable
-from worker.registry import POST_MORTEM_BYTES, Registry, TooLargeError, _read
-from worker.report import MAX_BYTES
+from worker.board.report import MAX_BYTES
+from worker.fleet.registry import POST_MORTEM_BYTES, Registry, TooLargeError, _read
+from worker.store import records
+from worker.store.records import Unreadable
 
 
 def key(*parts: str | int) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from worker import memory, report
-from worker.report import Moment, Origin
+from worker.board import memory, report
+from worker.board.report import Moment, Origin
 
 TIMES = {"n": 123456, "avg": 12.345, "p50": 10.0, "p99": 100.0, "max": 1234.567}
 TOTALS: dict[str, Any] = {

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from worker.connection.link import Done
 from worker.events import Event
-from worker.mongo.link import Done
-from worker.reporter import Reporter
+from worker.integration.reporter import Reporter
 
 
 class Process:

@@ -6,8 +6,8 @@ import pickle
 import pytest
 from celery.exceptions import Reject
 
-from worker import requeue
-from worker.requeue import BackToBroker
+from worker.broker import requeue
+from worker.broker.requeue import BackToBroker
 
 LOGGER = logging.getLogger("celery.app.trace")
 

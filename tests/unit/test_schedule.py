@@ -3,9 +3,9 @@
 import pytest
 from celery import Celery
 
-from worker import schedule
 from worker.celery import create_app
-from worker.settings import load_settings
+from worker.settings import schedule
+from worker.settings.fields import load_settings
 
 
 def test_each_message_expires_before_its_successor_is_sent() -> None:
@@ -30,7 +30,7 @@ def test_the_intervals_are_the_settings() -> None:
 def app(monkeypatch: pytest.MonkeyPatch) -> Celery:
     from pymongo import MongoClient
 
-    from worker import process
+    from worker.process import process
 
     monkeypatch.setattr(process, "_current", None)
     monkeypatch.setattr(MongoClient, "__init__", MongoClient.__init__)

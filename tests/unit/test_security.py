@@ -10,8 +10,8 @@ import pytest
 from pymongo import MongoClient
 
 from tests.certificates import Authority
-from worker.mongo import tls
-from worker.mongo.security import Encryption, Login, encryption_of, login_of
+from worker.server import tls
+from worker.server.security import Encryption, Login, encryption_of, login_of
 
 
 @pytest.fixture(scope="module")

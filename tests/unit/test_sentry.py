@@ -13,15 +13,16 @@ import sentry_sdk
 from pymongo import errors
 
 from tests.unit.sentry_events import DSN, Kept
-from worker import events, process
+from worker import events
 from worker.errors import DeadLetteredError
 from worker.events import Event
-from worker.mongo.flight import Kind
-from worker.mongo.work import Works, current_work
-from worker.process import Mongo, Place
+from worker.process import process
+from worker.process.process import Mongo, Place
 from worker.sentry import Agent, sdk
-from worker.sentry.outage import Outage
-from worker.settings import Settings, load_settings
+from worker.sentry.outages.state import Outage
+from worker.settings.fields import Settings, load_settings
+from worker.tracking.flight import Kind
+from worker.tracking.work import Works, current_work
 
 logger = logging.getLogger("celery_pymongo.test")
 NODE = "celery@host"

@@ -8,11 +8,12 @@ from celery import Celery
 from celery.schedules import BaseSchedule, crontab, schedule
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from worker.sentry import checkins, sdk
-from worker.sentry.checkins import MARK, CheckIns
-from worker.sentry.crons import Monitor, monitor_of, slug_of, went_well
-from worker.sentry.windows import Ended, Window
-from worker.settings import load_settings
+from worker.sentry import sdk
+from worker.sentry.crons import checkins
+from worker.sentry.crons.checkins import MARK, CheckIns
+from worker.sentry.crons.entries import Monitor, monitor_of, slug_of, went_well
+from worker.sentry.crons.windows import Ended, Window
+from worker.settings.fields import load_settings
 
 
 def of(when: Any, *, name: str = "shop.clean", runtime: float | None = None) -> Monitor | None:

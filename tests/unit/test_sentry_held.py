@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.sentry.held import GRACE_SECONDS, MOST, Circumstances, Episode, Fate, Held, Shelf, fate
+from worker.sentry.held_errors import GRACE_SECONDS, MOST, Circumstances, Episode, Fate, Held, Shelf, fate
 
 
 def around(began: float | None, ended: float | None = None, *, is_open: bool = False) -> Circumstances:

@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from worker import events
 from worker.events import Event, Said
-from worker.sentry import issues, lost
+from worker.sentry import deaths, issues
 from worker.sentry.issues import ISSUES, issue_of
 from worker.sentry.outbox import MOST, Letter, Outbox
 
@@ -205,12 +205,12 @@ class WorkerLostError(Exception):
     ],
 )
 def test_what_a_post_mortem_tells_is_not_told_by_celery(line: Any, expected: bool) -> None:
-    assert lost.is_duplicate(line) is expected
+    assert deaths.is_duplicate(line) is expected
 
 
 def test_a_hard_time_limit_is_told_with_what_the_board_has_of_the_process() -> None:
     line = record("Hard time limit (%ss) exceeded for %s[%s]", 3, "shop.sell", "x")
-    assert lost.is_time_limit(line)
+    assert deaths.is_time_limit(line)
     ran = SimpleNamespace(
         read=lambda: SimpleNamespace(
             work=SimpleNamespace(id="x"), pid=7, report={"circuit": "closed", "pool": {"size": 1}}
@@ -221,7 +221,7 @@ def test_a_hard_time_limit_is_told_with_what_the_board_has_of_the_process() -> N
     )
     idle = SimpleNamespace(read=lambda: SimpleNamespace(work=None))
     board = cast("Any", SimpleNamespace(rows=[idle, ran]))
-    event = lost.of_time_limit(
+    event = deaths.of_time_limit(
         {"logentry": {}, "tags": {"celery.node": "n"}, "level": "error"}, line, board, "d"
     )
     assert event["message"] == "Split task shop.sell, or raise its time limit: it was killed after 3 s"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.sentry.outage import Facts, Kind, Outage, Pending, Terms, merge, quiet_seconds, step
+from worker.sentry.outages.state import Facts, Kind, Outage, Pending, Terms, merge, quiet_seconds, step
 
 TERMS = Terms(confirm=5.0, give_up=3600.0)
 T = 1_700_000_000.0

@@ -7,10 +7,10 @@ from typing import Any, cast
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from worker.registry import Reading, Seen
-from worker.sentry.ledger import LOCK_SECONDS, Counts
-from worker.sentry.outage import Outage, Terms
-from worker.sentry.teller import Own, Teller
+from worker.fleet.registry import Reading, Seen
+from worker.sentry.outages.ledger import LOCK_SECONDS, Counts
+from worker.sentry.outages.sender import Own, Teller
+from worker.sentry.outages.state import Outage, Terms
 
 START = 1_700_000_000.0
 

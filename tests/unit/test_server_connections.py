@@ -12,7 +12,7 @@ from pymongo.errors import AutoReconnect, OperationFailure
 from pymongo.server_description import ServerDescription
 from pymongo.topology_description import TOPOLOGY_TYPE
 
-from worker.mongo.server_connections import NOT_PERMITTED, Connections, Counted, read
+from worker.server.connections import NOT_PERMITTED, Connections, Counted, read
 
 OWN = "cp/test/w1@h/0/100"
 STATUS = {"connections": {"current": 9, "available": 90, "totalCreated": 40}}

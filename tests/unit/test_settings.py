@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from pymongo import MongoClient
 
 from ops.local.settings_table import render
-from worker import schedule
 from worker.errors import SettingsError
-from worker.redact import redact_uri
-from worker.settings import Settings, describe, load_settings, settings_warnings, unused_by_an_app
-from worker.settings_sources import unknown_variables
+from worker.settings import schedule
+from worker.settings.fields import Settings, describe, load_settings, settings_warnings, unused_by_an_app
+from worker.settings.redact import redact_uri
+from worker.settings.sources import unknown_variables
 
 ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- settings:begin -->", "<!-- settings:end -->"
@@ -330,13 +330,13 @@ def test_a_contradiction_is_not_told_of_a_value_that_is_refused_already() -> Non
 
 
 def test_a_compressor_is_refused_where_its_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.settings_types.find_spec", lambda name: None)
+    monkeypatch.setattr("worker.settings.types.find_spec", lambda name: None)
     line = problem(MONGODB_COMPRESSORS="zlib")
     assert line.endswith("the Python package for zlib is not installed")
 
 
 def test_a_compressor_whose_parent_package_is_missing_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.settings_types._COMPRESSORS", {"zstd": ("no_such_parent.zstd",)})
+    monkeypatch.setattr("worker.settings.types._COMPRESSORS", {"zstd": ("no_such_parent.zstd",)})
     assert problem(MONGODB_COMPRESSORS="zstd").endswith("the Python package for zstd is not installed")
 
 
@@ -600,7 +600,8 @@ def test_settings_survive_a_pickle() -> None:
 
 def test_importing_the_settings_reads_nothing_and_imports_no_driver() -> None:
     code = (
-        "import sys, os; before = dict(os.environ); import worker.settings as s; s.load_settings({}, None);"
+        "import sys, os; before = dict(os.environ); import worker.settings.fields as s;"
+        " s.load_settings({}, None);"
         "print([m for m in ('pymongo', 'celery', 'redis', 'sentry_sdk', 'dotenv') if m in sys.modules])"
     )
     environ = os.environ | {"MONGODB_MAX_POOL_SIZE": "broken", "PYTHONPATH": str(ROOT)}

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 from celery import Celery
 
-from worker.process import Mongo
+from worker.delivery.stores import Stores
+from worker.integration.signals import Lifecycle
+from worker.process.process import Mongo
 from worker.sentry import Agent
-from worker.settings import load_settings
-from worker.signals import Lifecycle
-from worker.stores import Stores
+from worker.settings.fields import load_settings
 
 
 @pytest.fixture

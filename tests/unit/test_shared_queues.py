@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from worker.settings import load_settings
-from worker.shared_queues import broker_of
+from worker.broker.shared_queues import broker_of
+from worker.settings.fields import load_settings
 
 
 def of(url: Any, redis_url: str = "redis://view/0", **options: Any) -> str | None:

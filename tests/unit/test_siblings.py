@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from worker import board_row
-from worker.board_row import Row
-from worker.mongo.circuit import CircuitState
-from worker.siblings import SILENT_SECONDS, Company, moved, reaches
+from worker.board import row as board_row
+from worker.board.row import Row
+from worker.board.siblings import SILENT_SECONDS, Company, moved, reaches
+from worker.connection.circuit import CircuitState
 
 ME = os.getpid()
 NOBODY = 2**22 + 1  # above what Linux gives to a process

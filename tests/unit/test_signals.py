@@ -13,13 +13,15 @@ import pytest
 from celery import Celery, signals
 from pymongo import MongoClient
 
-from worker import board_file, process, schedule
-from worker import signals as module
+from worker.board import file
 from worker.errors import ClientInMainError
 from worker.events import Event
-from worker.process import Mongo
-from worker.settings import load_settings
-from worker.signals import Lifecycle
+from worker.integration import signals as module
+from worker.integration.signals import Lifecycle
+from worker.process import process
+from worker.process.process import Mongo
+from worker.settings import schedule
+from worker.settings.fields import load_settings
 
 NODE = "celery@host"
 
@@ -327,7 +329,7 @@ def test_a_spawned_child_that_finds_none_has_its_client_all_the_same(
 def test_a_board_without_a_file_is_warned_of(
     world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(board_file, "folders", lambda: iter([Path("/nowhere")]))
+    monkeypatch.setattr(file, "folders", lambda: iter([Path("/nowhere")]))
     world.lifecycle.worker_init(sender=world.worker("solo"))
     world.lifecycle.worker_process_init(sender=NODE)
     world.lifecycle.celeryd_after_setup()

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.fleet_reports import fleet, node, report, seen
-from worker import totals
-from worker.fleet import Fleet
-from worker.mongo.histogram import BOUNDS, BUCKETS, Histogram
-from worker.mongo.server_connections import Connections, Counted
-from worker.snapshot import MAX_BYTES, aggregate, snapshot
+from worker.fleet import totals
+from worker.fleet.fleet import Fleet
+from worker.fleet.snapshot import MAX_BYTES, aggregate, snapshot
+from worker.pool.histogram import BOUNDS, BUCKETS, Histogram
+from worker.server.connections import Connections, Counted
 
 OWN = "cp/test/cli/0/9"
 

@@ -10,7 +10,7 @@ from typing import Any
 import pymongo.uri_parser
 import pytest
 
-from worker.mongo.stacks import DEPTH, describe, stack_of
+from worker.tracking.stacks import DEPTH, describe, stack_of
 
 
 def waits(meet: threading.Event, leave: threading.Event) -> None:

@@ -7,9 +7,9 @@ import pytest
 from pymongo import monitoring as driver
 
 from ops.local.stats_table import ARCHITECTURE, put_into, table
-from worker.mongo.histogram import BOUNDS, BUCKETS
-from worker.mongo.monitor import PoolMonitor
-from worker.mongo.stats import STATS
+from worker.pool.histogram import BOUNDS, BUCKETS
+from worker.pool.monitor import PoolMonitor
+from worker.pool.stats import STATS
 
 A = ("a", 27017)
 KEYS = {stat.key: stat for stat in STATS}

@@ -13,7 +13,7 @@ from ops.trends import SECONDS, Trends
 from tests.schemas import validated
 from tests.unit.fleet_reports import fleet, node, report, seen
 from tests.unit.test_survey import SILENT, told
-from worker.queues import Queue, Waiting
+from worker.broker.queues import Queue, Waiting
 
 
 def shown(document: dict[str, Any], trends: Any = ()) -> str:

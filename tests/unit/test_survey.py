@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from tests.unit.fleet_reports import NOW, fleet, node, report, seen
-from worker.beat_pulse import Pulse
-from worker.mongo.asked import Asked
+from worker.broker.queues import Queue, Waiting
+from worker.fleet.beat_pulse import Pulse
+from worker.health.overview import Found, survey
 from worker.mongo.classify import ErrorClass
-from worker.mongo.health import Ping, Verdict
-from worker.mongo.server_connections import Connections, Counted
-from worker.queues import Queue, Waiting
-from worker.survey import Found, survey
+from worker.server.connections import Connections, Counted
+from worker.server.info import Asked
+from worker.server.pings import Ping, Verdict
 
 TOPOLOGY = {"type": "Single", "primary": None, "members": {"db:27017": "Unknown"}, "errors": {}}
 WHOLE = {"type": "Single", "primary": "db:27017", "members": {"db:27017": "Standalone"}, "errors": {}}

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from worker.findings import say
-from worker.mongo.checkouts import Holder
-from worker.mongo.findings import Finding, Leak, LeakReturned, LongHold, Returned
-from worker.mongo.flight import Kind
-from worker.mongo.monitor import PoolMonitor
-from worker.mongo.suspicion import Suspicion, long_holds
-from worker.mongo.work import Work
+from worker.pool.monitor import PoolMonitor
+from worker.pool.suspicion import Suspicion, long_holds
+from worker.process.findings import say
+from worker.tracking.checkouts import Holder
+from worker.tracking.findings import Finding, Leak, LeakReturned, LongHold, Returned
+from worker.tracking.flight import Kind
+from worker.tracking.work import Work
 
 LIMIT = 5.0
 

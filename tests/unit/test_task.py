@@ -14,15 +14,16 @@ from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 from pymongo import MongoClient, _csot, errors
 
-from worker import process, recovery
-from worker.deliveries import NotKeptError
+from worker.broker.requeue import BackToBroker
+from worker.delivery import recovery
+from worker.delivery.deliveries import NotKeptError
+from worker.delivery.task import MongoTask
 from worker.errors import DeadLetteredError, NotInstalledError, TaskExitError
-from worker.installer import install
-from worker.mongo.work import Work, current_work
-from worker.process import Mongo, task_ends_at
-from worker.requeue import BackToBroker
-from worker.settings import load_settings
-from worker.task import MongoTask
+from worker.integration.install import install
+from worker.process import process
+from worker.process.process import Mongo, task_ends_at
+from worker.settings.fields import load_settings
+from worker.tracking.work import Work, current_work
 
 FAKE = {"app": "the database"}
 DUPLICATE = errors.DuplicateKeyError("dup key", 11000)

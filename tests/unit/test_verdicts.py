@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tests.unit.fleet_reports import NOW, fleet, node, report, seen
-from worker.fleet import Fleet
-from worker.mongo.health import Verdict
-from worker.queues import Queue
-from worker.verdicts import Facts, Judgement, judge, settle, since
+from worker.broker.queues import Queue
+from worker.fleet.fleet import Fleet
+from worker.health.verdicts import Facts, Judgement, judge, settle, since
+from worker.server.pings import Verdict
 
 OK: dict[str, Any] = {"verdict": "ok", "reasons": []}
 DOWN: dict[str, Any] = {"verdict": "down", "reasons": ["outage: AutoReconnect: refused"]}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.versions import doubts, parsed
+from worker.integration.versions import doubts, parsed
 
 
 @pytest.mark.parametrize(

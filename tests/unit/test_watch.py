@@ -13,13 +13,13 @@ from pymongo.topology_description import TOPOLOGY_TYPE
 from redis import ConnectionError as RedisAway
 
 from tests.unit.fleet_reports import NOW, node, reading, report, seen
-from worker.beat_pulse import Pulse
-from worker.records import Read
-from worker.registry import Seen
-from worker.settings import load_settings
-from worker.stores import Stores
-from worker.view import View
-from worker.watch import Watch, _say_change
+from worker.delivery.stores import Stores
+from worker.fleet.beat_pulse import Pulse
+from worker.fleet.registry import Seen
+from worker.health.facts import View
+from worker.health.watch import Watch, _say_change
+from worker.settings.fields import load_settings
+from worker.store.records import Read
 
 REFUSED = OperationFailure("not allowed", 13)
 WHOLE = {"type": "Single", "primary": "a:1", "members": {"a:1": "Standalone"}, "errors": {}}

@@ -10,11 +10,11 @@ from pymongo import MongoClient, monitoring
 from pymongo.errors import AutoReconnect, NetworkTimeout
 from pymongo.hello import Hello
 
+from worker.connection.hang import STALLED_SECONDS
+from worker.connection.heartbeats import Heartbeats
+from worker.connection.watchdog import Watchdog
 from worker.events import Event
-from worker.mongo import pool
-from worker.mongo.hang import STALLED_SECONDS
-from worker.mongo.heartbeats import Heartbeats
-from worker.mongo.watchdog import Watchdog
+from worker.pool import adapter
 
 A, B = ("a", 27017), ("b", 27017)
 WRITABLE = {"ok": 1, "isWritablePrimary": True, "setName": "rs", "hosts": ["a:27017", "b:27017"]}
@@ -47,11 +47,11 @@ class World:
             speaks=lambda: self.speaks,
             clock=lambda: self.now,
         )
-        monkeypatch.setattr(pool, "answers", self._answers)
+        monkeypatch.setattr(adapter, "answers", self._answers)
         monkeypatch.setattr(
-            pool, "interrupt", lambda _client, address, _why: self.interrupted.append(address)
+            adapter, "interrupt", lambda _client, address, _why: self.interrupted.append(address)
         )
-        monkeypatch.setattr(pool, "renew_heartbeat", lambda _client, address: self.renewed.append(address))
+        monkeypatch.setattr(adapter, "renew_heartbeat", lambda _client, address: self.renewed.append(address))
 
     def _answers(self, client: Any, address: tuple[str, int | None], seconds: float) -> bool:
         assert client is self.client

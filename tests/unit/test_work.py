@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from worker.mongo.work import Works, current_work
+from worker.tracking.work import Works, current_work
 
 
 @pytest.fixture(autouse=True)

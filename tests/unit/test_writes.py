@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from worker.mongo.listening import Errors
-from worker.mongo.work import Work, current_work
-from worker.mongo.writes import WriteCounter, is_refusal, is_write
+from worker.tracking.listening import Errors
+from worker.tracking.work import Work, current_work
+from worker.tracking.writes import WriteCounter, is_refusal, is_write
 
 NOT_PRIMARY = {"ok": 0, "errmsg": "not primary", "code": 10107}
 LOST = {"errmsg": "connection closed", "errtype": "AutoReconnect"}

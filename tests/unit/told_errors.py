@@ -6,7 +6,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from worker.process import Mongo
+from worker.process.process import Mongo
 
 
 def mongo(**more: Any) -> Any:

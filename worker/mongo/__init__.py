@@ -1,4 +1,4 @@
-"""Plain PyMongo: the client of a process, its pool, its health and its way back after an outage.
+"""Plain PyMongo: the one client, error classes, retries, and writes that take effect once.
 
-Nothing here knows Celery, Redis or Sentry.
+Front door: backoff, calls, classify, holder, once, reasons, session.
 """

@@ -34,9 +34,9 @@ from pymongo.database import Database
 from pymongo.errors import ConfigurationError, DuplicateKeyError, OperationFailure
 
 from ..errors import MarkersFullError
+from ..tracking.work import current_work
 from . import once_pipeline
 from .backoff import Backoff
-from .work import current_work
 
 MARK = once_pipeline.MARK
 """The field that holds a document's markers, and the collection that holds those of transactions."""

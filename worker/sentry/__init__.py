@@ -1,5 +1,5 @@
 """Sentry: one outage is one issue, and what is told leaks nothing. Nothing is imported without a DSN."""
 
 from .agent import Agent as Agent
-from .ledger import Ledger as Ledger
-from .windows import Windows as Windows
+from .crons.windows import Windows as Windows
+from .outages.ledger import Ledger as Ledger

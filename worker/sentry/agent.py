@@ -6,28 +6,30 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .. import events, secret_values, siblings
-from ..board_row import PrivateRow
+from .. import events
+from ..board import siblings
+from ..board.row import PrivateRow
 from ..errors import DeadLetteredError
 from ..events import Said
-from ..mongo.work import current_work
-from ..process import Mongo, current_slot
+from ..process.process import Mongo, current_slot
+from ..settings import secret_values
 from ..text import shorten
-from . import context, hooks, lost, messages, sdk
-from .checkins import CheckIns
-from .explained import is_explained
-from .held import Circumstances, Episode, Fate, Held, Shelf, fate
+from ..tracking.work import current_work
+from . import context, deaths, hooks, messages, sdk
+from .crons.checkins import CheckIns
+from .crons.windows import Windows
+from .held_errors import Circumstances, Episode, Fate, Held, Shelf, fate
 from .issues import ISSUES, OF_THE_OUTAGE, Issue, issue_of
-from .ledger import Ledger
-from .outage import Terms
+from .outage_errors import is_explained
+from .outages.ledger import Ledger
+from .outages.sender import Own, Teller
+from .outages.state import Terms
 from .outbox import Letter, Outbox
 from .scrub import Scrubber
-from .teller import Own, Teller
-from .windows import Windows
 
 if TYPE_CHECKING:
-    from ..registry import Registry
-    from ..settings import Settings
+    from ..fleet.registry import Registry
+    from ..settings.fields import Settings
 
 logger = logging.getLogger("celery_pymongo.sentry")
 
@@ -150,10 +152,10 @@ class Agent:
             return None
         board = self._mongo.board
         if record is not None and board is not None and board.main_pid == os.getpid():
-            if lost.is_duplicate(record):
+            if deaths.is_duplicate(record):
                 return None
-            if lost.is_time_limit(record):
-                return lost.of_time_limit(event, record, board, self._mongo.settings.deployment)
+            if deaths.is_time_limit(record):
+                return deaths.of_time_limit(event, record, board, self._mongo.settings.deployment)
         return context.add(event, self._mongo)
 
     def hold(self, event: Event, hint: Hint) -> Event | None:

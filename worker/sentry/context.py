@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from celery import current_task
 
-from .. import time_limits
-from ..mongo.work import Work, current_work
-from ..process import current_slot
+from ..broker import time_limits
+from ..process.process import current_slot
+from ..tracking.work import Work, current_work
 from . import messages
 
 if TYPE_CHECKING:
-    from ..process import Mongo
+    from ..process.process import Mongo
 
 
 def of_process(mongo: "Mongo", now: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .. import post_mortem
+from ..board import post_mortem
 from ..events import Event, Said
 
 Fields = Mapping[str, Any]

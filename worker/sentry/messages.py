@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..text import count, count_of
-from .ledger import Counts
-from .outage import Kind, Outage
+from .outages.ledger import Counts
+from .outages.state import Kind, Outage
 
 RUNBOOK = "docs/runbook.md"
 CRUMBS = 30

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from redis import RedisError
 
 if TYPE_CHECKING:
-    from ..registry import Registry
+    from ..fleet.registry import Registry
 
 logger = logging.getLogger("celery_pymongo.sentry")
 

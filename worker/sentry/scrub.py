@@ -9,8 +9,8 @@ from functools import lru_cache
 from logging import LogRecord
 from typing import Any
 
-from . import words
-from .words import WITHHELD, Quoted
+from . import text_scrub
+from .text_scrub import WITHHELD, Quoted
 
 # Whatever stands under these names is of a task's, a command's or a server's: all of it may be a document.
 _HIDDEN = frozenset(
@@ -131,8 +131,8 @@ class Scrubber:
 
     def _event(self, event: dict[str, Any], hint: Mapping[str, Any]) -> dict[str, Any]:
         error = (hint.get("exc_info") or (None, None))[1]
-        quotations = words.quotations(error)
-        quoted = words.Quotes((*self._secrets, *quotations)) if quotations else self._secrets
+        quotations = text_scrub.quotations(error)
+        quoted = text_scrub.Quotes((*self._secrets, *quotations)) if quotations else self._secrets
         for part in ("exception", "threads"):
             for one in (event.get(part) or {}).get("values") or ():
                 for name in one.keys() - _OF_AN_ERROR:
@@ -175,9 +175,11 @@ class Scrubber:
     def _said(self, one: Mapping[str, Any], error: BaseException | None, quoted: Quoted) -> Any:
         value = one.get("value")
         kind = one.get("type")
-        behind = next((found for found in words.chain(error) if type(found).__name__ == kind), None)
-        if words.is_driver(one.get("module")) or (behind is not None and words.is_driver_error(behind)):
-            return words.told(behind, str(value))
+        behind = next((found for found in text_scrub.chain(error) if type(found).__name__ == kind), None)
+        if text_scrub.is_driver(one.get("module")) or (
+            behind is not None and text_scrub.is_driver_error(behind)
+        ):
+            return text_scrub.told(behind, str(value))
         return self._clean(value, quoted)
 
     def _entry(self, entry: Any, record: LogRecord | None, quoted: Quoted) -> Any:
@@ -185,7 +187,7 @@ class Scrubber:
             return self._clean(entry, quoted)
         # The template is the program's, its parameters are anybody's.
         return {
-            "message": words.clean(str(record.msg), quoted),
+            "message": text_scrub.clean(str(record.msg), quoted),
             "formatted": _rebuilt(record, quoted),
             "params": [],
         }
@@ -196,7 +198,7 @@ class Scrubber:
         clean_name = _name if quoted is self._secrets else _name.__wrapped__
         # By how often it is so: this is asked of every value of every transaction.
         if isinstance(value, str):
-            return words.clean(value, quoted)
+            return text_scrub.clean(value, quoted)
         if value is None or isinstance(value, (bool, int, float)):
             return value
         if isinstance(value, dict):
@@ -208,12 +210,12 @@ class Scrubber:
             }
         if isinstance(value, (list, tuple)):
             return [self._clean(item, quoted) for item in value]
-        return words.clean(str(value), quoted)
+        return text_scrub.clean(str(value), quoted)
 
 
 @lru_cache(maxsize=1024)
 def _name(name: Any, quoted: Quoted) -> Any:
-    return words.clean(name, quoted) if isinstance(name, str) else name
+    return text_scrub.clean(name, quoted) if isinstance(name, str) else name
 
 
 @lru_cache(maxsize=1024)
@@ -252,17 +254,17 @@ def _rebuilt(record: LogRecord, quoted: Quoted) -> str:
             text = str(record.msg)
     except (TypeError, ValueError, KeyError):
         text = str(record.msg)
-    return words.clean(text, quoted)
+    return text_scrub.clean(text, quoted)
 
 
 def _shown(value: object, quoted: Quoted) -> object:
     if value is None or isinstance(value, (bool, int, float)):
         return value
-    if isinstance(value, BaseException) and words.is_driver_error(value):
-        return f"{type(value).__name__} ({words.told(value, str(value))})"
+    if isinstance(value, BaseException) and text_scrub.is_driver_error(value):
+        return f"{type(value).__name__} ({text_scrub.told(value, str(value))})"
     if isinstance(value, (Mapping, list, tuple, set, frozenset, bytes)):
         return f"<{type(value).__name__}>"
-    return words.clean(str(value), quoted)
+    return text_scrub.clean(str(value), quoted)
 
 
 def _strip_frames(holder: Mapping[str, Any], quoted: Quoted) -> None:
@@ -280,7 +282,7 @@ def _strip_frames(holder: Mapping[str, Any], quoted: Quoted) -> None:
 def _of_source(value: Any, quoted: Quoted) -> Any:
     if isinstance(value, (list, tuple)):
         return [_of_source(line, quoted) for line in value]
-    return words.clean(value, quoted) if isinstance(value, str) else value
+    return text_scrub.clean(value, quoted) if isinstance(value, str) else value
 
 
 def _bare(event: Mapping[str, Any], error: Exception) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from ..settings import Settings
+    from ..settings.fields import Settings
 
 # At a child's end the SDK's own flush comes first, then ours, then ours in MAIN: two seconds in all.
 OWN_FLUSH_SECONDS = 0.5

@@ -7,7 +7,7 @@ from celery import shared_task
 from pymongo import CursorType, MongoClient
 from pymongo.client_session import ClientSession
 
-from worker.process import get_client, get_database
+from worker.process.process import get_client, get_database
 
 KEPT: list[Any] = []
 

@@ -12,10 +12,10 @@ from celery import Celery
 from pymongo import MongoClient
 
 from tests.e2e.apps import loud
-from worker.config import celery_config
-from worker.installer import install
-from worker.process import call, get_database
-from worker.settings import load_settings
+from worker.integration.config import celery_config
+from worker.integration.install import install
+from worker.process.process import call, get_database
+from worker.settings.fields import load_settings
 
 loud.speak()
 app = Celery("clinic")

@@ -5,7 +5,7 @@ import time
 
 from celery import Celery, Task
 
-from worker.fixes import install
+from worker.integration.fixes import install
 
 URL = os.environ["FIXES_REDIS"]
 

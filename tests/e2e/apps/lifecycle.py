@@ -20,13 +20,13 @@ from pymongo import MongoClient
 from pymongo.errors import NotPrimaryError
 
 from tests.e2e.apps import loud, turned
-from worker import process
 from worker.celery import create_app
+from worker.delivery.task import MongoTask
 from worker.errors import ClientInMainError
 from worker.mongo.once import once, run_once
-from worker.mongo.pool import read_gauges
-from worker.settings import load_settings
-from worker.task import MongoTask
+from worker.pool.adapter import read_gauges
+from worker.process import process
+from worker.settings.fields import load_settings
 
 turned.register()
 loud.speak()

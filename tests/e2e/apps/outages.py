@@ -19,8 +19,8 @@ from pymongo.errors import PyMongoError
 from tests.e2e.apps import loud
 from tests.e2e.name_server import MEMBER
 from worker.celery import create_app
-from worker.settings import load_settings
-from worker.task import MongoTask
+from worker.delivery.task import MongoTask
+from worker.settings.fields import load_settings
 
 if port := os.environ.get("OUTAGES_DNS"):
     resolver = dns.resolver.Resolver(configure=False)

@@ -12,9 +12,9 @@ from typing import Any
 from celery import Celery
 
 from tests.e2e.workers import Worker, wait_until
-from worker import schedule
-from worker.config import celery_config
-from worker.settings import load_settings
+from worker.integration.config import celery_config
+from worker.settings import schedule
+from worker.settings.fields import load_settings
 
 APP = "worker"
 TASKS = "tests.e2e.apps.service_tasks"

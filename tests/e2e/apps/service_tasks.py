@@ -13,7 +13,7 @@ from pymongo import MongoClient
 from pymongo.errors import AutoReconnect
 
 from tests.e2e.apps import loud
-from worker.task import MongoTask
+from worker.delivery.task import MongoTask
 
 loud.speak()
 logger = get_task_logger(__name__)

@@ -7,8 +7,8 @@ from typing import Any
 
 from celery import Celery
 
-from worker.config import celery_config
-from worker.settings import load_settings
+from worker.integration.config import celery_config
+from worker.settings.fields import load_settings
 
 # Slower than the loader reads, so that as many batches are in flight as may be.
 _SECONDS = 0.05

@@ -1,0 +1,4 @@
+"""Celery: install(app), signals, logs, the beat scheduler, and fixes of Celery's own defects.
+
+Front door: config, install, logs.
+"""
