@@ -23,10 +23,12 @@ FAST_TESTS = ["tests/unit", "tests/hostile"]
 
 # What tells whether a lower bound is true: the tests of what meets a dependency's classes, and a worker
 # that starts, works and ends.
-_MEETS = "calls classify cli client control fixes heartbeats install message monitor_spec overrides pool"
-_MEETS += " redis_client requeue schedule sentry settings signals task"
+_MEETS = "settings/settings settings/schedule mongo/calls mongo/classify pool/adapter pool/monitor_spec"
+_MEETS += " connection/client connection/heartbeats store/redis_client broker/message broker/requeue"
+_MEETS += " delivery/overrides delivery/task node/control integration/fixes integration/install"
+_MEETS += " integration/signals sentry/sentry ops/cli"
 LOWEST_TESTS = [
-    *(f"tests/unit/test_{name}.py" for name in _MEETS.split()),
+    *(f"tests/unit/{room}/test_{name}.py" for room, name in (part.split("/") for part in _MEETS.split())),
     *("tests/e2e/test_lifecycle.py", "tests/e2e/test_wheel.py"),
 ]
 

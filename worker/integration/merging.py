@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..settings import schedule
+from ..settings.fields import Settings
 
 if TYPE_CHECKING:
     from celery import Celery
-
-    from ..settings.fields import Settings
 
 
 def merged_entries(ours: Mapping[str, Any], theirs: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -30,7 +29,7 @@ def merged_routes(ours: Mapping[str, Any], theirs: Any) -> Any:
     return [missing, *several] if missing else several
 
 
-def connect(app: "Celery", settings: "Settings") -> None:
+def connect(app: "Celery", settings: Settings) -> None:
     """Merge now, or when the app's configuration is first read: reading it here would be too early.
 
     `again` does so before anything comes of it, since `conf.update` may replace either setting in between.
@@ -41,7 +40,7 @@ def connect(app: "Celery", settings: "Settings") -> None:
     app.on_after_finalize.connect(lambda **_kwargs: again(app), weak=False)
 
 
-def merge(app: Any, settings: "Settings") -> None:
+def merge(app: Any, settings: Settings) -> None:
     """Merge both settings; where nothing of ours is missing nothing is changed."""
     entries = merged_entries(schedule.entries(settings), app.conf.beat_schedule)
     if entries != app.conf.beat_schedule:
@@ -54,9 +53,10 @@ def merge(app: Any, settings: "Settings") -> None:
 
 def again(app: Any) -> None:
     """Merge into an app whose configuration was read, and that has us; leave any other alone."""
-    mongo = vars(app).get("mongo")
-    if mongo is not None and app.configured:
-        merge(app, mongo.settings)
+    # An app that is not ours may well have a `mongo` of its own.
+    settings = getattr(vars(app).get("mongo"), "settings", None)
+    if isinstance(settings, Settings) and app.configured:
+        merge(app, settings)
 
 
 def _forget_router(app: Any) -> None:

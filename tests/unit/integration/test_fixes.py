@@ -29,7 +29,7 @@ from worker.integration.fixes import (
     replacement_hole,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_every_fix_says_what_it_mends_and_where() -> None:

@@ -32,7 +32,7 @@ from ops.group import Group
 from tests.schemas import SCHEMAS, validated
 from tests.unit import told_errors
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HEAVY = {"pymongo", "bson", "rich", "pydantic", "redis", "sqlite3", "sentry_sdk"}
 
 

@@ -21,7 +21,7 @@ from worker.board.row import Command, PrivateRow, Row
 from worker.connection.circuit import CircuitState
 from worker.tracking.flight import Kind
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ME = os.getpid()
 NOBODY = 2**22 + 1  # above what Linux gives to a process
 

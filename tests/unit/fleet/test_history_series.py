@@ -23,11 +23,10 @@ from ops.history.span import when
 from ops.history.timeline import Grid, Span
 from ops.output import render
 from tests.schemas import SCHEMAS, validated
+from tests.unit.fleet_reports import fleet, node
 from worker.fleet.drill_notes import Noted
 from worker.fleet.snapshot import aggregate, snapshot
 from worker.fleet.timeline import Past, Row, Source
-
-from .fleet_reports import fleet, node
 
 START = 1_000_000.0
 CLOSED, OPEN, HALF = "circuits.closed", "circuits.open", "circuits.half-open"

@@ -20,7 +20,7 @@ from worker.settings.fields import Settings, describe, load_settings, settings_w
 from worker.settings.redact import redact_uri
 from worker.settings.sources import unknown_variables
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BEGIN, END = "<!-- settings:begin -->", "<!-- settings:end -->"
 
 

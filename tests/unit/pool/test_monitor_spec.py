@@ -12,7 +12,7 @@ from pymongo import monitoring as driver
 
 from worker.pool.monitor import PoolMonitor
 
-CASES = sorted((Path(__file__).parents[1] / "spec" / "connection_monitoring").glob("*.json"))
+CASES = sorted((Path(__file__).parents[2] / "spec" / "connection_monitoring").glob("*.json"))
 ADDRESS = ("a", 27017)
 # In the cases this stands for any value.
 ANY = 42

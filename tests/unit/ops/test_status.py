@@ -12,7 +12,7 @@ from ops.commands import status
 from ops.trends import SECONDS, Trends
 from tests.schemas import validated
 from tests.unit.fleet_reports import fleet, node, report, seen
-from tests.unit.test_survey import SILENT, told
+from tests.unit.health.test_overview import SILENT, told
 from worker.broker.queues import Queue, Waiting
 
 

@@ -16,7 +16,7 @@ from worker.sentry import deaths, issues
 from worker.sentry.issues import ISSUES, issue_of
 from worker.sentry.outbox import MOST, Letter, Outbox
 
-RUNBOOK = Path(__file__).resolve().parents[2] / "docs" / "runbook.md"
+RUNBOOK = Path(__file__).resolve().parents[3] / "docs" / "runbook.md"
 DEAD = {"slot": 1, "node": "w1@h", "pid": 7, "task": {"name": "shop.sell", "id": "x", "seconds": 3.14}}
 FIELDS: dict[Event, dict[str, Any]] = {
     Event.POOL_EXHAUSTED: {"count": 3, "in_use": 50, "max": 50, "tasks": ["shop.sell"]},

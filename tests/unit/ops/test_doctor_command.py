@@ -18,7 +18,7 @@ from ops.sizing import size as size_of
 from tests.schemas import validated
 from tests.unit.doctor_facts import AWAY, facts, node, shared
 from tests.unit.fleet_reports import NOW
-from tests.unit.test_doctor_checks import CASES
+from tests.unit.ops.test_doctor_checks import CASES
 
 
 def document(known: Facts) -> dict[str, Any]:
