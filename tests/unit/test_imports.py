@@ -247,3 +247,10 @@ def test_the_front_of_the_package_costs_next_to_nothing() -> None:
     """Celery imports it at every start of its command line."""
     told = run("import sys, worker; print(*sorted({name.split('.')[0] for name in sys.modules}))").split()
     assert {"celery", "pymongo", "pydantic", "redis", "sentry_sdk", "rich"} & set(told) == set()
+
+
+def test_a_worker_loads_no_diagnostics_before_one_is_asked_for() -> None:
+    told = run(
+        "import sys, worker.celery; print(*sorted(name for name in sys.modules if name.startswith('ops')))"
+    )
+    assert set(told.split()) <= {"ops", "ops.doctor", "ops.doctor.tasks", "ops.drills", "ops.drills.tasks"}
