@@ -33,7 +33,7 @@ COMMANDS = (
 
 @click.group(cls=Group, package=f"{__package__}.commands", lazy=COMMANDS)
 def mongo() -> None:
-    """Look after this app's MongoDB clients, and load, dump and repair.
+    """Inspect and operate this app's MongoDB clients; load and dump data.
 
     Each command answers within its --timeout and says what it could not see; --json prints one document
     that `schema` describes. Exit codes: 0 ok, 1 degraded, 2 down, 3 unknown, 64 wrong usage, 78 settings.

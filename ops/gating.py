@@ -95,5 +95,5 @@ def render(told: Mapping[str, Any]) -> "RenderableType":
         tables.headline(
             told["verdict"], f"{count_of(done, len(rows), 'node')} {agree(done, 'has', 'have')} {verb} {what}"
         ),
-        tables.table(("NODE", verb.upper(), "LEAVES ALONE", "WHY NOT"), lines),
+        tables.table(("NODE", verb.upper(), "NOT CONSUMED", "REASON"), lines),
     )

@@ -67,7 +67,7 @@ def render(document: Mapping[str, Any]) -> "RenderableType":
         for part in document["parts"]
     ]
     searched = document["searched"]
-    table = tables.table(("PART", "SIZE", "SECONDS", "WHY NOT"), rows, right=("SIZE",))
+    table = tables.table(("PART", "SIZE", "SECONDS", "REASON"), rows, right=("SIZE",))
     line = (
         f"{document['file']}: {tables.size(document['bytes'])}, for its owner alone; "
         f"{count(searched['files'], 'file')} searched for {count(searched['secrets'], 'secret')}, none found"

@@ -63,7 +63,7 @@ def _finding(number: int, finding: Mapping[str, Any]) -> Iterator["RenderableTyp
         "seen": finding["evidence"],
         "why": [finding["why"]],
         "fix": finding["fix"],
-        "so also": [f"{one['title']} [{one['id']}]" for one in finding["explains"]]
+        "explains": [f"{one['title']} [{one['id']}]" for one in finding["explains"]]
         + ([f"and {more:,} more"] if (more := finding["explained"] - len(finding["explains"])) else []),
     }
     lines = Table.grid(padding=(0, 2, 0, 0))

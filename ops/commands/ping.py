@@ -90,4 +90,4 @@ def failures(processes: Iterable[Row]) -> "RenderableType | None":
     failed = [
         (f"{r['node']}/{r['slot']}", r["error"] or r["why"]) for r in processes if r["error"] or r["why"]
     ]
-    return tables.table(("PROCESS", "WHY NOT"), failed) if failed else None
+    return tables.table(("PROCESS", "REASON"), failed) if failed else None

@@ -68,5 +68,5 @@ def render(told: Mapping[str, Any]) -> "RenderableType":
     ]
     return tables.sections(
         tables.headline(told["verdict"], f"{count_of(number, len(processes), 'process')} {what}"),
-        tables.table(("NODE", "SLOT", "RECONNECTED", "WHY NOT"), rows),
+        tables.table(("NODE", "SLOT", "RECONNECTED", "REASON"), rows),
     )

@@ -37,7 +37,7 @@ def size(
 
     Connections in use are operations per second times seconds that each holds one (Little's law). A pool gets
     their 99th percentile, at most one per task at a time, and one for the health check. Measured is the last
-    minute of each process, raised to the busiest moment of the last day. The sum is held against what a
+    minute of each process, times the factor of the last day's peak. The sum is held against what a
     member of MongoDB takes, and the usual guide's formula is shown beside it.
 
     Exit codes: 0 the fleet fits; 1 it does not; 3 nothing is measured.
@@ -72,9 +72,7 @@ def _headline(told: Mapping[str, Any]) -> "RenderableType":
 
     from .. import tables
 
-    peak = (
-        f", raised {told['peak']:g} times to the busiest moment of the last day" if told["peak"] > 1 else ""
-    )
+    peak = f", times {told['peak']:g} for the last day's peak" if told["peak"] > 1 else ""
     by = "the plan" if told["source"] == "plan" else f"what the fleet did in the last minute{peak}"
     return Text.assemble(tables.word(told["verdict"]), f"  deployment {told['deployment']}, by {by}")
 

@@ -73,7 +73,7 @@ def look(call: Call) -> Answer:
     )
     unseen = {
         "Redis": unknown.why,
-        "queues": broker.why or (None if broker.value else f"{view.broker} does not tell"),
+        "queues": broker.why or (None if broker.value else f"{view.broker} does not say"),
         "MongoDB": server.why or found["mongodb"]["error"],
         "server connections": None
         if found["mongodb"]["connections"] is None
@@ -164,10 +164,10 @@ def _connections(servers: Mapping[str, Any]) -> str | None:
 
 def _counted(row: Mapping[str, Any]) -> str:
     if row["current"] is None:
-        return f"unknown: {row['why'] or 'it does not tell'}"
+        return f"unknown: {row['why'] or 'the server does not say'}"
     available, others = row["available"], row["others"]
-    left = "how many are left is not told" if available is None else f"{available:,} available"
-    ours = "" if others is None else f", {others:,} of them not this deployment's"
+    left = "available unknown" if available is None else f"{available:,} available"
+    ours = "" if others is None else f", {others:,} by others"
     return f"{row['current']:,} used, {left}{ours}"
 
 

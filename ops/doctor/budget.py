@@ -79,7 +79,7 @@ def budget(facts: Facts) -> Budget | None:
 def limit_of(facts: Facts) -> tuple[int | None, str]:
     """Return how many connections a member takes, and who says so."""
     if facts.limit is None:
-        return None, facts.unseen.get("limit", "the server does not tell")
+        return None, facts.unseen.get("limit", "the server does not say")
     by_setting = bool(facts.settings.get("server_connections"))
     return facts.limit, "CELERY_PYMONGO_SERVER_CONNECTIONS" if by_setting else "serverStatus"
 

@@ -59,7 +59,7 @@ class Process:
 
     @property
     def concurrency(self) -> int | None:
-        """How many tasks it runs at a time; None where its node does not tell."""
+        """How many tasks it runs at a time; None where its node does not say."""
         return 1 if self.report.get("kind") in ONE_TASK else self.record.get("concurrency")
 
     @property
@@ -99,7 +99,7 @@ class Process:
         return self.number("task", "running") >= (self.concurrency or float("inf"))
 
     def age(self, at: float) -> float:
-        """Return how long it has lived by then; 0.0 where it does not tell."""
+        """Return how long it has lived by then; 0.0 where it does not say."""
         return float(at - self.report.get("started", at))
 
     def part(self, name: str) -> Report:

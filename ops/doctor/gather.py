@@ -101,8 +101,8 @@ def _unseen(seen: Mapping[str, Seen[Any]], looked: Seen[Any], broker: str) -> di
     server = seen["server"]
     connections = server.value and server.value.connections
     is_refused = connections is not None and connections.fullest[1].source == "not permitted"
-    found["limit"] = server.why or ("not permitted" if is_refused else "the server does not tell")
-    return {name: why or f"{broker} does not tell" for name, why in found.items()}
+    found["limit"] = server.why or ("not permitted" if is_refused else "the server does not say")
+    return {name: why or f"{broker} does not say" for name, why in found.items()}
 
 
 def _refuses(mongo: Any, looked: Seen[Any]) -> str | None:

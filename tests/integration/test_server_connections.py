@@ -1,4 +1,4 @@
-"""Who is connected, as a real server counts it: by application name, and unknown where it does not tell."""
+"""Who is connected, as a real server counts it: by application name, and unknown where it does not say."""
 
 from __future__ import annotations
 

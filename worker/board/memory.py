@@ -9,7 +9,7 @@ SERVER_BYTES_PER_CONNECTION = 1 << 20
 
 
 def unique_set_size(rollup: Path = Path("/proc/self/smaps_rollup")) -> int | None:
-    """Return the bytes that would be free if this process ended; None where the system does not tell.
+    """Return the bytes that would be free if this process ended; None where the system does not say.
 
     What a prefork child shares with its parent is left out. Reading takes the kernel about a millisecond
     per 100 MB, so not at every tick.

@@ -1,4 +1,4 @@
-"""How many messages wait in queues of RabbitMQ: how old they are it does not tell, nor what is in flight."""
+"""How many messages wait in queues of RabbitMQ: how old they are it does not say, nor what is in flight."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ class AmqpQueues:
         return Waiting({name: Queue(depth, None) for name, depth in found.items() if depth is not None}, None)
 
     def bound(self) -> list[str]:
-        """Return no names: AMQP does not tell which queues there are."""
+        """Return no names: AMQP does not say which queues there are."""
         return []
 
     @contextmanager

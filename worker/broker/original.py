@@ -21,7 +21,7 @@ _ATTRIBUTES = frozenset({"content_type", "content_encoding", "application_header
 @dataclass(frozen=True)
 class Original:
     """What came, decompressed, as kombu hands it out: `headers` say by what it was compressed. `queue` is
-    None where the transport does not tell; `properties` are AMQP's, by their names; it was sent to `exchange`
+    None where the transport does not say; `properties` are AMQP's, by their names; it was sent to `exchange`
     with `routing_key`.
 
     `counts_returns`: its queue counts how often it goes back, and drops it at a limit.

@@ -34,7 +34,7 @@ class KnowConsumer(bootsteps.StartStopStep):
 
 
 def _queue_of(message: Any, consumer: Any) -> Any:
-    """Return kombu's queue that the message came from; None where the transport does not tell."""
+    """Return kombu's queue that the message came from; None where the transport does not say."""
     tag = message.delivery_info.get("consumer_tag")
     tasks = getattr(consumer, "task_consumer", None)
     if tag is None or tasks is None:

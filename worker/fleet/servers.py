@@ -30,7 +30,7 @@ def rows(fleet: Fleet | None, connections: Connections | None) -> dict[str, dict
 
 
 def reported(reports: Sequence[Report], server: str) -> int | None:
-    """Return how many sockets these processes say they have to a member; None where one does not tell."""
+    """Return how many sockets these processes say they have to a member; None where one does not say."""
     sizes = [(report.get("servers") or {}).get(server, (None,))[0] for report in reports]
     known = [size + MONITORING_SOCKETS for size in sizes if size is not None]
     return sum(known) if len(known) == len(sizes) else None

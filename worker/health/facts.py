@@ -97,7 +97,7 @@ class View:
         """Return what waits in the queues that are known, consumed or under a closed gate; with `bound`, in
         those that anybody has ever declared.
 
-        None where a broker of this kind does not tell.
+        None where a broker of this kind does not say.
         """
         source = self._queues
         if source is None:

@@ -172,7 +172,7 @@ def _say_change(found: Mapping[str, Any], before: Mapping[str, Any]) -> None:
     level = logging.INFO if verdict == Verdict.OK else logging.WARNING
     if _is_of_outage(found, before):
         level = logging.DEBUG
-    args = (before.get("verdict", Verdict.UNKNOWN), verdict, "; ".join(reasons) or "no complaints")
+    args = (before.get("verdict", Verdict.UNKNOWN), verdict, "; ".join(reasons) or "all well")
     fields = {"verdict": verdict, "reasons": reasons, "layers": found["layers"]}
     events.say(logger, level, Event.HEALTH_CHANGED, "%s -> %s (%s)", *args, **fields)
 

@@ -185,7 +185,7 @@ class Presence:
         if known is None and for_all is None:
             return
         of_node = self._carried(f"{PAUSED}:{self._origin.node}", orders, for_all or known, now=now)
-        # What one of them cannot take, or does not tell, stands on the board until it does.
+        # What one of them cannot take, or does not say, stands on the board until it does.
         found = of_node or for_all
         if found is not None and found != known:
             board.paused = found.text()

@@ -123,13 +123,13 @@ class Publisher:
     def doubts(self, name: str, *, is_broker: bool) -> list[str]:
         """Return the ways in which Redis may lose messages; none to whoever asks later under this name.
 
-        Never raises: where Redis does not tell there is nothing to say.
+        Never raises: where Redis does not say there is nothing to say.
         """
         try:
             is_first = self._registry.lead(name, _SAID_SECONDS)
             return self._registry.doubts(is_broker=is_broker) if is_first else []
         except (RedisError, OSError, ValueError, KeyError) as error:
-            logger.debug("Redis does not tell how it is kept: %s", type(error).__name__)
+            logger.debug("Redis does not say how it is kept: %s", type(error).__name__)
             return []
 
     def _fail(self, now: float, error: Exception) -> None:

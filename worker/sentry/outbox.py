@@ -59,5 +59,5 @@ class Outbox:
         try:
             return self._registry.lead(f"sentry-{letter.name}", letter.every)
         except (RedisError, OSError) as error:
-            logger.debug("Redis does not tell who told it: %s", type(error).__name__)
+            logger.debug("Redis does not say who told it: %s", type(error).__name__)
             return True

@@ -47,12 +47,12 @@ class Counted:
 
     @property
     def limit(self) -> int | None:
-        """How many connections it takes; None where it does not tell."""
+        """How many connections it takes; None where it does not say."""
         return self.current + self.available if self.current and self.available else None
 
     @property
     def share(self) -> float:
-        """How much of what it takes is in use, 0.0 to 1.0; 0.0 where it does not tell."""
+        """How much of what it takes is in use, 0.0 to 1.0; 0.0 where it does not say."""
         return (self.current or 0) / self.limit if self.limit else 0.0
 
     @property
@@ -60,7 +60,7 @@ class Counted:
         """Why nothing is known of it; None where something is."""
         if self.current is not None or self.by_appname is not None:
             return None
-        return self.source or "no answer, or it does not tell"
+        return self.source or "no answer, or it does not say"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def read(
 
     A secondary that is asked costs this client a connection to it. Never raises for what MongoDB does.
     `prefix` begins our application names and `own` is this client's. What the user may not ask (it takes
-    clusterMonitor) and what a member does not tell is unknown.
+    clusterMonitor) and what a member does not say is unknown.
     """
     ends_at = time.monotonic() + timeout_seconds
     topology = pings.topology(client)

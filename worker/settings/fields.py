@@ -435,7 +435,7 @@ class Settings(BaseModel):
         Setting(
             "CELERY_PYMONGO_SERVER_CONNECTIONS",
             "connections",
-            "What one member of MongoDB takes, where it does not tell or may not be asked; `mongo doctor` "
+            "What one member of MongoDB takes, where it does not say or may not be asked; `mongo doctor` "
             "and `mongo size` hold the fleet against it.",
             "a whole number from 1 to 1000000, or an Atlas tier (M0, Flex, M10 to M300)",
         ),

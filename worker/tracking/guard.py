@@ -105,7 +105,7 @@ def _is_idle_own(client: Any) -> bool:
 
 
 def is_closed(client: Any) -> bool:
-    """Say whether somebody closed this client; False where a later PyMongo does not tell."""
+    """Say whether somebody closed this client; False where a later PyMongo does not say."""
     return bool(vars(client).get("_closed"))
 
 

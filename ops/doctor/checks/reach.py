@@ -73,7 +73,7 @@ def redis_down(facts: Facts) -> Iterator[Finding]:
 
 
 def redis_refused(facts: Facts) -> Iterator[Finding]:
-    """The broker answers, and does not tell what it is asked."""
+    """The broker answers, and does not say what it is asked."""
     if facts.redis_refuses is None:
         return
     yield Finding(

@@ -231,7 +231,7 @@ def test_what_an_outage_explains_its_own_lines_tell(
 def test_a_first_verdict_that_is_ok_is_said_at_info(world: World, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="celery_pymongo")
     world.watch().check()
-    assert said(caplog) == ["health.changed: unknown -> ok (no complaints)"]
+    assert said(caplog) == ["health.changed: unknown -> ok (all well)"]
     assert caplog.records[0].levelname == "INFO"
 
 

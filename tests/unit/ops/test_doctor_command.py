@@ -85,7 +85,7 @@ def test_a_server_that_does_not_answer_here_is_not_seen() -> None:
 
 
 def test_a_limit_that_is_set_is_not_unseen() -> None:
-    unseen = {"limit": "the server does not tell"}
+    unseen = {"limit": "the server does not say"}
     assert unseen_of(facts(server={"current": 5}, unseen=unseen)) != {}
     assert unseen_of(facts(settings={"server_connections": 500}, unseen=unseen)) == {}
 

@@ -133,7 +133,7 @@ def test_what_is_told_becomes_facts() -> None:
     assert found.beats[0].age == 300.0
     assert found.lasting == {"missing": {"w1@h/1": 5.0}}
     assert (found.server["limit"], found.server["counted"], found.server["strays"]) == (100, 4, 1)
-    assert found.unseen == {"limit": "the server does not tell"}
+    assert found.unseen == {"limit": "the server does not say"}
     assert found.unreadable == {
         "a dead letter": ("cp:dead-letter:7",),
         "a process's report": ("cp:report:w1@h/0",),
@@ -219,7 +219,7 @@ def test_a_broker_that_is_no_redis_has_queues_that_nobody_sees() -> None:
     view = View()
     view.waiting = lambda _fleet, *, bound: None  # type: ignore[method-assign] # in place of a method
     view.broker = "filesystem"
-    assert gathered(view).unseen["queues"] == "filesystem does not tell"
+    assert gathered(view).unseen["queues"] == "filesystem does not say"
 
 
 @pytest.mark.parametrize(

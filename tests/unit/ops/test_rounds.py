@@ -30,7 +30,7 @@ def report(n: int | None, pid: int = 1, **told: Any) -> dict[str, Any]:
         (report(3), report(1, pid=2), True),  # another process, which counts from one
         (report(3), report(None, pid=2), False),
         (report(3), None, False),
-        ({"pid": 1}, {"pid": 1}, False),  # of a version that does not tell
+        ({"pid": 1}, {"pid": 1}, False),  # of a version that does not say
     ],
 )
 def test_a_process_did_it_once_it_counts_one_more(before: Any, after: Any, is_done: bool) -> None:

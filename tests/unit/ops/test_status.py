@@ -25,7 +25,7 @@ def test_a_healthy_fleet() -> None:
     lines = text.splitlines()
     assert lines[0] == "ok  deployment test  3.0 s, since 1970-01-12 13:46:37Z"
     assert "MongoDB      MongoDB 8.0.4, database app, answered in 0.40 ms" in lines
-    assert "connections  9 used, how many are left is not told" in lines
+    assert "connections  9 used, available unknown" in lines
     assert "processes    4 of 4 seen: 4 live" in lines
     assert "pools        0 in use, 4 idle; the fullest is 0% in use; 0 operations wait" in lines
     assert "at most      400 to each member: 4 processes x maxPoolSize 100" in lines

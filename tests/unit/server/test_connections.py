@@ -137,7 +137,7 @@ def test_what_all_members_count_is_added_up_as_far_as_they_tell() -> None:
 def test_what_is_not_known_of_a_member_has_a_reason() -> None:
     assert Counted(current=3).why_unknown is None
     assert Counted(source=NOT_PERMITTED).why_unknown == "not permitted"
-    assert Counted().why_unknown == "no answer, or it does not tell"
+    assert Counted().why_unknown == "no answer, or it does not say"
 
 
 def test_one_of_several_mongos_cannot_be_chosen_and_is_told_as_one_of_them() -> None:

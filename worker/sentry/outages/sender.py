@@ -105,7 +105,7 @@ class Teller:
             if not is_redis_away:
                 self._go_together(own)
         except (RedisError, OSError) as error:
-            logger.debug("Redis does not tell of the outage: %s", type(error).__name__)
+            logger.debug("Redis does not say of the outage: %s", type(error).__name__)
             is_redis_away = True
         # One answer that was late is no reason: the fleet may have told already what this process would.
         self._misses = self._misses + 1 if is_redis_away else 0
