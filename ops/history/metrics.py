@@ -60,7 +60,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("timeouts", "timeouts", "Waits that took too long.", ("totals.count.timeouts",), counts=True),
     Metric("created", "1/s", "Connections made: churn, where nothing grows.", ("totals.rate.created",)),
     Metric("requeued", "tasks", "Tasks given back in an outage.", ("totals.count.requeued",), counts=True),
-    Metric("processes", "processes", "Those that report.", ("coverage.seen",), "min", limit="coverage.expected"),
+    Metric("processes", "processes", "Reporting.", ("coverage.seen",), "min", limit="coverage.expected"),
     Metric("lost", "processes", "Processes that are lost or missing.", _LOST),
     Metric("cut_off", "processes", "Processes that cannot reach MongoDB.", CUT_OFF, beside=CLOSED),
     Metric("server_connections", "connections", "All connections of the server.", ("server.current",)),
