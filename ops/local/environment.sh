@@ -25,6 +25,8 @@ find_python() {
 }
 
 start() {
+    # Tests and demos start some hundred processes; without bytecode each of them compiles the whole checkout.
+    unset PYTHONDONTWRITEBYTECODE
     python=$(find_python) || exit 1
     trap '' INT
     exec "$python" -m ops.local.start "$@"
