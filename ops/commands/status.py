@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..deadline import Seen
 from ..frame import Answer, Call, command
 from ..members import why_unseen
 from ..text import agree, count
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from ..doctor.finding import Finding
 
 _NODES, _QUEUES, _REASONS = 20, 12, 10
 """Rows that a person is shown; `--json` has more of them."""
@@ -52,29 +53,19 @@ def _watch(call: Call) -> Answer | None:
 
 
 def look(call: Call) -> Answer:
-    """Ask everybody once."""
-    view, deadline = call.app.mongo.view, call.deadline
-    mongodb = deadline.ask(lambda: view.mongodb(deadline.left))
-    redis = deadline.ask(view.look).seen()
-    sight = redis.value
-    fleet = None if sight is None else deadline.ask(lambda: view.assess(sight)).seen()
-    broker = deadline.ask(lambda: view.waiting(None if fleet is None else fleet.value)).seen()
-    server = mongodb.seen()
-    unknown = redis if fleet is None else fleet
-    found = view.survey(
-        fleet=None if fleet is None else fleet.value,
-        before=None if sight is None else sight.before,
-        pulse=None if sight is None else sight.pulse,
-        waiting=broker.value,
-        mongodb=server.value,
-        why=None if unknown.why is None else why_unknown(call.app.mongo, unknown),
-        unreadable=() if sight is None else sight.unreadable,
-        refusal=None if sight is None else sight.refusal,
-    )
+    """Ask everybody once: what the doctor asks, so that both say the same."""
+    from ..doctor.gather import gathered
+    from ..doctor.judging import diagnose
+
+    told = gathered(call.app, call.deadline)
+    diagnosis = diagnose(told.facts)
+    found = agreed(told.survey, diagnosis.verdict, diagnosis.findings)
+    unknown = told.sight if told.fleet.value is None else told.fleet
     unseen = {
         "Redis": unknown.why,
-        "queues": broker.why or (None if broker.value else f"{view.broker} does not say"),
-        "MongoDB": server.why or found["mongodb"]["error"],
+        "queues": told.waiting.why
+        or (None if told.waiting.value else f"{call.app.mongo.view.broker} does not say"),
+        "MongoDB": told.server.why or found["mongodb"]["error"],
         "server connections": None
         if found["mongodb"]["connections"] is None
         else why_unseen(found["servers"]),
@@ -82,10 +73,21 @@ def look(call: Call) -> Answer:
     return Answer("status/1", found, render, unseen=unseen)
 
 
-def why_unknown(mongo: Any, seen: Seen[Any]) -> str:
-    """Return what Redis does instead of telling, as a predicate."""
-    does: str = f"does not answer ({seen.why})" if seen.error is None else mongo.redis_reason(seen.error)
-    return does
+def agreed(survey: Mapping[str, Any], verdict: str, findings: "Sequence[Finding]") -> dict[str, Any]:
+    """Return the survey with what the doctor finds: the worse verdict, his reasons first, in his words."""
+    worse = [finding.title for finding in findings if finding.severity in ("down", "degraded")]
+    said = [reason for reason in survey["reasons"] if f"{reason[0].upper()}{reason[1:]}." not in worse]
+    # Where the fleet cannot be seen nobody knows that all else is well.
+    order = ("ok", "unknown", "degraded", "down")
+    first = findings[0] if findings else None
+    whole = max(survey["verdict"], verdict, key=order.index)
+    return {
+        **survey,
+        "verdict": whole,
+        "since": survey["since"] if whole == survey["verdict"] else None,
+        "reasons": [*worse, *said],
+        "finding": first and {"id": first.id, "severity": str(first.severity), "title": first.title},
+    }
 
 
 # --- what a person reads ------------------------------------------------------------------------------
@@ -119,6 +121,9 @@ def _headline(told: Mapping[str, Any]) -> "RenderableType":
         f"  {tables.since(told['since'], told['at'])}" if told["since"] is not None else "",
     )
     reasons, more = told["reasons"][:_REASONS], len(told["reasons"]) - _REASONS
+    if not reasons and told.get("finding"):
+        # A note spoils nothing; the reasons begin with what is worse.
+        reasons = [f"note: {told['finding']['title']}"]
     shown = [*reasons, f"and {count(more, 'reason')} more"] if more > 0 else reasons
     return Group(line, tables.bullets(shown)) if shown else line
 

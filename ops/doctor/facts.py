@@ -171,7 +171,7 @@ class Facts:
     `elsewhere` are the queues of this broker that other deployments consume, with their names.
     `tasks` are hard limits of tasks by name, None for those that have none. `broker` is kombu's name of its
     kind. `has_redis`: one is named for what is told of the fleet, and `is_redis_the_broker`: it has the
-    messages, too.
+    messages, too. `health` is the verdict of the rules of the health checks, with their reasons.
     """
 
     at: float
@@ -198,6 +198,7 @@ class Facts:
     broker: str = "redis"
     has_redis: bool = True
     is_redis_the_broker: bool = True
+    health: Report = field(default_factory=dict)
 
     @cached_property
     def processes(self) -> tuple[Process, ...]:

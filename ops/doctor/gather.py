@@ -5,7 +5,7 @@ It knows the fleet by `app.mongo.view` alone and turns what that tells into the 
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..deadline import Deadline, Seen
@@ -21,8 +21,28 @@ _ASK_SECONDS = 1.0
 _RESERVE_SECONDS = 0.3
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """The facts, and what the health's own rules judge: what Redis showed, the fleet, the queues that are
+    asked for by name, and MongoDB.
+    """
+
+    facts: Facts
+    sight: Seen[Any]
+    fleet: Seen[Any]
+    waiting: Seen[Any]
+    server: Seen[Any]
+    survey: Mapping[str, Any]
+    """The document of `view.survey`."""
+
+
 def gather(app: Any, deadline: Deadline) -> Facts:
     """Return what is known within the deadline. Never raises for what a server does."""
+    return gathered(app, deadline).facts
+
+
+def gathered(app: Any, deadline: Deadline) -> Gathered:
+    """Return what is known within the deadline, and what it was made of."""
     view = app.mongo.view
     seconds = max(0.1, deadline.left - _RESERVE_SECONDS)
     # Those that need nothing of others first: all wait side by side.
@@ -39,6 +59,7 @@ def gather(app: Any, deadline: Deadline) -> Facts:
     of_nodes = _then(fleet, deadline, lambda found: view.records(sorted(found.nodes)))
     of_mains = _then(fleet, deadline, lambda found: _answering(view, found))
     of_queues = _then(fleet, deadline, lambda found: view.waiting(found, bound=True))
+    named = deadline.ask(lambda: view.waiting(fleet.value))
     beside = _then(fleet, deadline, lambda found: view.unreadable(sorted(found.nodes)))
     records, waiting, answering = of_nodes(), of_queues(), of_mains()
     consumers = _consumers(fleet.value)
@@ -54,7 +75,9 @@ def gather(app: Any, deadline: Deadline) -> Facts:
     seen["indexes"] = _then(connected, deadline, lambda _asked: view.collections(deadline.left))()
     seen |= {"nodes": fleet, "ping": server, "server": connected, "queues": waiting}
     beats = seen["beats"].value
-    return Facts(
+    own_queues = named.seen()
+    found = _survey(app, looked, fleet, own_queues, server)
+    facts = Facts(
         at=fleet.value.at if fleet.value else time.time(),
         deployment=app.mongo.settings.deployment,
         settings=own_settings(app.mongo.settings),
@@ -84,7 +107,33 @@ def gather(app: Any, deadline: Deadline) -> Facts:
         broker=view.broker,
         has_redis=app.mongo.has_redis,
         is_redis_the_broker=app.mongo.is_redis_the_broker,
+        health={"verdict": found["verdict"], "reasons": found["reasons"]},
     )
+    return Gathered(facts, looked, fleet, own_queues, server, found)
+
+
+def _survey(
+    app: Any, sight: Seen[Any], fleet: Seen[Any], waiting: Seen[Any], server: Seen[Any]
+) -> Mapping[str, Any]:
+    """Return what the rules of the health checks say of the same."""
+    seen, unknown = sight.value, sight if fleet.value is None else fleet
+    found: Mapping[str, Any] = app.mongo.view.survey(
+        fleet=fleet.value,
+        before=None if seen is None else seen.before,
+        pulse=None if seen is None else seen.pulse,
+        waiting=waiting.value,
+        mongodb=server.value,
+        why=None if unknown.why is None else why_unknown(app.mongo, unknown),
+        unreadable=() if seen is None else seen.unreadable,
+        refusal=None if seen is None else seen.refusal,
+    )
+    return found
+
+
+def why_unknown(mongo: Any, seen: Seen[Any]) -> str:
+    """Return what Redis does instead of telling, as a predicate."""
+    does: str = f"does not answer ({seen.why})" if seen.error is None else mongo.redis_reason(seen.error)
+    return does
 
 
 def _then(before: Seen[Any], deadline: Deadline, ask: Callable[[Any], Any]) -> Callable[[], Seen[Any]]:

@@ -42,8 +42,35 @@ def diagnose(facts: Facts, checks: Sequence[Check] = CHECKS) -> Diagnosis:
     able = [check for check in checks if check.id not in unchecked]
     found = [finding for check in able for finding in check.find(facts)]
     ranked = _rank(_fold(found, checks), checks)
+    ranked = [*_of_health(facts, ranked), *ranked]
     told, left_out = _cut(ranked)
     return Diagnosis(_verdict(ranked), told, left_out, tuple(check.id for check in able), unchecked)
+
+
+def _of_health(facts: Facts, ranked: Sequence[Finding]) -> list[Finding]:
+    """Return what the health checks find and no check here does, or not so bad: so both say the same."""
+    verdict, reasons = facts.health.get("verdict"), list(facts.health.get("reasons") or ())
+    severity = {word: severity for severity, word in _VERDICTS.items()}.get(str(verdict))
+    is_told = severity is None or any(finding.severity.rank <= severity.rank for finding in ranked)
+    if severity is None or severity is Severity.UNKNOWN or is_told or not reasons:
+        return []
+    return [
+        Finding(
+            HEALTH,
+            severity,
+            f"{reasons[0][0].upper()}{reasons[0][1:]}.",
+            tuple(reasons),
+            "The health checks of the fleet find this, and no single cause of it is seen from here.",
+            (
+                "celery -A APP mongo status --watch  # does it last?",
+                "celery -A APP mongo flight  # what the processes met",
+            ),
+        )
+    ]
+
+
+HEALTH = "health"
+"""The id of a finding of the health checks alone."""
 
 
 def _cut(ranked: Iterable[Finding]) -> tuple[tuple[Finding, ...], dict[str, int]]:

@@ -12,6 +12,7 @@ from pymongo.driver_info import DriverInfo
 from ..mongo.holder import Client
 from ..mongo.session import bound
 from ..pool.adapter import TrackedPool
+from ..server.set_names import SetNames
 from ..tracking.leaks import remember_session
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def build_client(  # noqa: PLR0913 - what a client is made of
         connect=False,
         appname=identity.appname(settings.appname),
         driver=DriverInfo("celery-pymongo", own_version()),
-        event_listeners=list(listeners),
+        event_listeners=[*listeners, SetNames()],
         _pool_class=TrackedPool,
         **{**settings.client_options(concurrency), **(options or {})},
     )

@@ -95,6 +95,10 @@ _TLS_MISTAKES = re.compile(
     "|alert (?:certificate|bad certificate|unknown ca|access denied|handshake failure|protocol version)"
 )
 
+# The driver's own words where `replicaSet` names another set than the servers' (and the first, too, where the
+# set's own configuration names none of the hosts).
+_ANOTHER_SET = re.compile("configured to connect to a replica set named|available for replica set name")
+
 # What dnspython raises where the DNS has answered, or need not be asked: there is no such name or record, or
 # it cannot be a name. All else that it raises is a DNS that does not answer.
 _NO_SUCH_NAME = frozenset({"NXDOMAIN", "NoAnswer", "YXDOMAIN", "SyntaxError", "FormError", "IDNAException"})
@@ -223,7 +227,7 @@ def _worst(classes: Iterable[ErrorClass]) -> ErrorClass:
 def _class_of(error: errors.PyMongoError) -> ErrorClass:
     if _is_closed_client(error):
         return ErrorClass.CLOSED
-    if isinstance(error, errors.ConnectionFailure) and _is_tls_mistake(error):
+    if isinstance(error, errors.ConnectionFailure) and (_is_tls_mistake(error) or _is_another_set(error)):
         return ErrorClass.CONFIG
     if _by_type(error) is ErrorClass.OUTAGE:
         # Before the labels: since 4.17 the driver gives that of an overload to each connection that fails.
@@ -306,6 +310,11 @@ def _is_closed_client(error: errors.PyMongoError) -> bool:
     # PyMongo has no public type for either. The second is a checkout that the closing overtook.
     is_refused = isinstance(error, errors.InvalidOperation) and "MongoClient after close" in str(error)
     return is_refused or type(error).__name__ == "_PoolClosedError"
+
+
+def _is_another_set(error: errors.PyMongoError) -> bool:
+    is_selection = isinstance(error, errors.ServerSelectionTimeoutError)
+    return is_selection and _ANOTHER_SET.search(str(error)) is not None
 
 
 def _is_tls_mistake(error: errors.PyMongoError) -> bool:

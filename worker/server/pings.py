@@ -13,7 +13,7 @@ from pymongo.topology_description import TOPOLOGY_TYPE
 from ..mongo.classify import ErrorClass, classify
 from ..mongo.holder import Client
 from ..mongo.reasons import reason
-from . import tls
+from . import set_names, tls
 
 
 class Verdict(StrEnum):
@@ -80,10 +80,12 @@ def failed(error: BaseException) -> Ping:
 
 
 def explained(result: Ping, client: Client, *, seconds: float = tls.SECONDS) -> Ping:
-    """Return a ping that failed as the TLS mistake that it is, if it is one; see `tls.mistake`."""
+    """Return a ping that failed as the mistake in the settings that it is, if it is one: the name of the
+    replica set, or one of TLS; see `tls.mistake`.
+    """
     if result.error_class not in (ErrorClass.OUTAGE, ErrorClass.CONFIG):
         return result
-    found = tls.mistake(client, seconds=min(seconds, tls.SECONDS))
+    found = set_names.mistake(client) or tls.mistake(client, seconds=min(seconds, tls.SECONDS))
     return result if found is None else Ping(Verdict.DOWN, None, ErrorClass.CONFIG, found)
 
 

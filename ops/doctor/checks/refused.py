@@ -1,5 +1,6 @@
 """MongoDB is there and does not let us in: the login, TLS or the options are wrong, everywhere or here."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -114,7 +115,9 @@ def configuration_refused(facts: Facts) -> Iterator[Finding]:
     if not (refused or is_here):
         return
     is_ours = _is_ours(facts, refused)
-    met = next((str(process.report.get("error")) for process in refused), None) or _reason_here(facts)
+    met = _met(facts, refused)
+    if _ANOTHER_SET in met:
+        return
     mistake = next((one for one in _MISTAKES if one.words in met), _OTHER)
     fix = mistake.fix.replace("SERVER", _server(met))
     yield Finding(
@@ -129,6 +132,45 @@ def configuration_refused(facts: Facts) -> Iterator[Finding]:
         (fix,),
         where=_where(facts, refused),
     )
+
+
+def replica_set_name(facts: Facts) -> Iterator[Finding]:
+    """The settings name another replica set than the server's."""
+    refused, is_here = _refused(facts, "config")
+    met = _met(facts, refused)
+    if not (refused or is_here) or _ANOTHER_SET not in met:
+        return
+    is_ours = _is_ours(facts, refused)
+    found = _SET_NAMES.search(met)
+    theirs, own = (found["theirs"], found["own"]) if found else ("THE-SETS-NAME", "")
+    yield Finding(
+        "replica-set-name",
+        _severity(facts, refused),
+        f"The replica set is named {theirs!r}, and the settings say {own!r}"
+        f"{'' if is_ours else ', on this machine alone'}."
+        if found
+        else "The replica set has another name than the settings say.",
+        (*_evidence(facts, refused), *_here(facts, is_here)),
+        "The driver takes no server of another set, so it sends nothing, though the server is well. Tasks "
+        "wait in the broker until the name is right; nothing is lost."
+        if is_ours
+        else _HERE,
+        (
+            f"replicaSet={theirs} in MONGODB_URI, in place of replicaSet={own or 'NAME'}; without the option "
+            "the driver takes the set as it is. If the name in the settings is right, the host is not",
+            f"mongosh mongodb://{_server(met)}/?directConnection=true --eval 'db.hello().setName'",
+            *([_READ_AGAIN] if is_ours else []),
+        ),
+        where=_where(facts, refused),
+    )
+
+
+_ANOTHER_SET = "the replica set is named"
+_SET_NAMES = re.compile(rf"{_ANOTHER_SET} '(?P<theirs>[^']+)', and the settings say '(?P<own>[^']+)'")
+
+
+def _met(facts: Facts, refused: Sequence[Process]) -> str:
+    return next((str(process.report.get("error")) for process in refused), None) or _reason_here(facts)
 
 
 def operations_denied(facts: Facts) -> Iterator[Finding]:
@@ -245,6 +287,12 @@ CHECKS = (
         "Does MongoDB let us in?",
         login_refused,
         explains=("no-primary", "mongodb-down", "configuration-refused", *SYMPTOMS),
+    ),
+    Check(
+        "replica-set-name",
+        "Is the replica set's name right?",
+        replica_set_name,
+        explains=("no-primary", "mongodb-down", *SYMPTOMS),
     ),
     Check(
         "configuration-refused",

@@ -26,6 +26,10 @@ OPEN: dict[str, Any] = {
 }
 HUNG: dict[str, Any] = OPEN | {"error": "hung: no answer for 32 s", "hung": 32.0}
 REFUSED: dict[str, Any] = OPEN | {"cause": "auth", "error": "OperationFailure: Authentication failed."}
+SET_NAME: dict[str, Any] = OPEN | {
+    "cause": "config",
+    "error": "m1:27017: the replica set is named 'local', and the settings say 'orders'",
+}
 BUSY_TASK: dict[str, Any] = {"name": "shop.report", "id": "x", "seconds": 90.0, "running": 1}
 WAITING: dict[str, Any] = {
     "wait": {"n": 100, "avg": 400.0, "p99": 900.0},
@@ -76,6 +80,10 @@ CASES: dict[str, tuple[Facts, str]] = {
     "nobody-reports": (facts(nodes=()), "0 reports"),
     "login-refused": (facts(node(**REFUSED), ping=AWAY), "2 of 2 processes"),
     "mongodb-hangs": (facts(node(**HUNG), ping=AWAY), "2 of 2 processes cut off, without an answer"),
+    "replica-set-name": (
+        facts(node(**SET_NAME), ping=AWAY),
+        "m1:27017: the replica set is named 'local', and the settings say 'orders'",
+    ),
     "configuration-refused": (
         facts(node(**OPEN), ping=AWAY | {"error_class": "config", "reasons": ["config: certificate"]}),
         "certificate",

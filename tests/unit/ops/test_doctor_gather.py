@@ -65,6 +65,7 @@ class View:
                 before={"lasting": {"missing": {"w1@h/1": 5.0}}, "arrived_at": NOW - 4},
                 unreadable=self.unreadable_records,
                 refusal=None,
+                pulse=None,
             ),
         )
 
@@ -74,9 +75,11 @@ class View:
     def records(self, names: list[str]) -> Any:
         return self._answer("records", Read(dict.fromkeys(names, RECORD)))
 
-    def waiting(self, _fleet: Any, *, bound: bool) -> Any:
-        assert bound
-        return self._answer("waiting", Waiting(self.queues, 0))
+    def waiting(self, _fleet: Any, *, bound: bool = False) -> Any:
+        return self._answer("waiting" if bound else "named queues", Waiting(self.queues, 0))
+
+    def survey(self, **_seen: Any) -> dict[str, Any]:
+        return {"verdict": "ok", "reasons": []}
 
     def ask(self, command: str, *, nodes: Any, seconds: float) -> Any:
         if command == "ping":
@@ -217,7 +220,7 @@ def test_workers_are_asked_who_consumes_what_nobody_reports_to_consume() -> None
 
 def test_a_broker_that_is_no_redis_has_queues_that_nobody_sees() -> None:
     view = View()
-    view.waiting = lambda _fleet, *, bound: None  # type: ignore[method-assign] # in place of a method
+    view.waiting = lambda _fleet, **_asked: None  # type: ignore[method-assign] # in place of a method
     view.broker = "filesystem"
     assert gathered(view).unseen["queues"] == "filesystem does not say"
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ops import output
 from ops.commands import status
+from ops.doctor.finding import Finding, Severity
+from ops.doctor.judging import diagnose
 from ops.trends import SECONDS, Trends
 from tests.schemas import validated
+from tests.unit.doctor_facts import facts
 from tests.unit.fleet_reports import fleet, node, report, seen
 from tests.unit.health.test_overview import SILENT, told
 from worker.broker.queues import Queue, Waiting
@@ -38,6 +42,30 @@ def test_reasons_stand_below_the_verdict() -> None:
     assert lines[0].startswith("down  deployment test")
     assert lines[1].startswith("  - this machine cannot use MongoDB")
     assert lines[2].startswith("  - 4 of 4 processes are cut off from MongoDB, for 7 s")
+
+
+OVERLOAD = Finding("overload", Severity.DEGRADED, "MongoDB is overloaded, not down.", ("7 times",), "", ())
+ADVICE = replace(OVERLOAD, severity=Severity.NOTE, title="A note.")
+
+
+def test_what_the_doctor_finds_is_in_the_verdict_in_the_same_words() -> None:
+    found = status.agreed(told(), "degraded", [OVERLOAD, ADVICE])
+    assert (found["verdict"], found["reasons"]) == ("degraded", [OVERLOAD.title])
+    assert found["finding"] == {"id": "overload", "severity": "degraded", "title": OVERLOAD.title}
+    assert "  - MongoDB is overloaded, not down." in shown(found).splitlines()
+
+
+def test_a_note_is_shown_and_spoils_nothing() -> None:
+    found = status.agreed(told(), "ok", [ADVICE])
+    assert (found["verdict"], found["reasons"]) == ("ok", [])
+    assert "  - note: A note." in shown(found).splitlines()
+
+
+def test_what_the_health_checks_find_alone_is_a_finding_of_the_doctors() -> None:
+    health = {"verdict": "degraded", "reasons": ["checkouts waited up to 300 ms (p99) in 1 process: w1@h/0"]}
+    (found,) = diagnose(facts(health=health)).findings
+    assert (found.id, found.severity, found.evidence) == ("health", "degraded", tuple(health["reasons"]))
+    assert status.agreed(told() | health, "degraded", [found])["reasons"] == [found.title]
 
 
 def test_pools_that_differ_have_no_one_maximum_to_name_and_unlimited_ones_have_none() -> None:
