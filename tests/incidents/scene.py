@@ -89,6 +89,11 @@ class Scene:
         node = self.stack.enter_context(ward.worker(name, **options))
         return node.wait_ready()
 
+    def again(self, ward: Clinic, node: Worker) -> Worker:
+        """End a worker well and start another of its name: what the first remembers is gone."""
+        node.terminate()
+        return self.worker(ward, node.name)
+
     # -- servers and ways --------------------------------------------------------------------------
 
     def route(self, uri: str | None = None) -> Route:

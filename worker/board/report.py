@@ -16,7 +16,7 @@ MAX_BYTES = 1536
 # What goes first where a report is too long, the least missed first.
 _SPARE = (
     *("wait_buckets", "queues", "servers", "server", "busy", "rtt", "use", "rate", "gate"),
-    *("foreign", "leak", "held", "done", "denied"),
+    *("foreign", "leak", "held", "done", "refused", "denied"),
 )
 
 DONE_SECONDS = 60.0

@@ -177,6 +177,34 @@ def denied(error: BaseException) -> errors.PyMongoError | None:
     return cause if is_denied and isinstance(cause, errors.PyMongoError) else None
 
 
+# What tasks expect: a duplicate key is how many a program asks whether it was first.
+_EXPECTED_CODES = frozenset({11_000, 11_001, 12_582})
+_NOT_MENDED = frozenset({ErrorClass.DATA, ErrorClass.CONFIG, ErrorClass.DEADLINE})
+
+
+def refused(error: BaseException) -> tuple[ErrorClass, int, str] | None:
+    """Return the class, the code and its name (empty where the server said none) of an error with which a
+    server refused an operation that it had taken; None for every other error.
+
+    Not for what waiting mends, as an election or an overload, for a role that is missing (see `denied`), nor
+    for what tasks expect, as a duplicate key.
+    """
+    cause = _of_mongodb(error)
+    if isinstance(cause, BaseExceptionGroup):
+        return next(filter(None, map(refused, cause.exceptions)), None)
+    error_class = classify(error)
+    if not isinstance(cause, errors.PyMongoError) or error_class not in _NOT_MENDED:
+        return None
+    details: Any = getattr(cause, "details", None)
+    told = details if isinstance(details, Mapping) else {}
+    parts = [*told.get("writeErrors", ()), *told.get("writeConcernErrors", ())]
+    code = next((part.get("code") for part in parts), None) or getattr(cause, "code", None)
+    if not isinstance(code, int) or code in _EXPECTED_CODES:
+        return None
+    name = next((part.get("codeName") for part in [told, *parts] if part.get("codeName")), "")
+    return error_class, code, str(name)
+
+
 def driver_attempts(error: BaseException) -> int:
     """Return how many attempts the driver itself made before it raised this error.
 

@@ -1,4 +1,4 @@
-"""Operations that MongoDB denies the user: which, of which tasks, since when. Of one process.
+"""Operations that MongoDB denies the user or refuses: which, of which tasks, since when. Of one process.
 
 A login that is refused is another matter: then no operation gets so far.
 """
@@ -6,6 +6,7 @@ A login that is refused is another matter: then no operation gets so far.
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from celery import signals
 
 from ..broker import receivers
-from ..mongo.classify import denied
+from ..mongo.classify import denied, refused
 from ..text import shorten
 
 QUIET_SECONDS = 120.0
@@ -43,13 +44,17 @@ class Denial:
     times: int = 1
 
 
+_Known = dict[tuple[str, int, str], Denial]
+
+
 class Denials:
     """Remembers what the errors of tasks say. Safe from any thread."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._known: dict[tuple[str, int, str], Denial] = {}
+        self._known: _Known = {}
+        self._refused: _Known = {}
 
     def connect(self) -> None:
         """Hear of errors that end a task, and of those for which it runs again."""
@@ -60,23 +65,41 @@ class Denials:
             receivers.connect(signal, handler, f"celery_pymongo.denials.{handler.__name__}")
 
     def note(self, task: str, error: BaseException) -> None:
-        """Note an error that a task met, if it is that MongoDB denied an operation."""
+        """Note an error that a task met, if it is that MongoDB denied or refused an operation."""
         cause = denied(error)
-        if cause is None:
-            return
-        now, code, what = self._clock(), getattr(cause, "code", None) or 0, operation(str(cause))
+        if cause is not None:
+            code, what = getattr(cause, "code", None) or 0, operation(str(cause))
+            self._known = self._with(self._known, (task, code, what))
+        elif found := refused(error):
+            _, code, name = found
+            self._refused = self._with(self._refused, (task, code, name))
+
+    def _with(self, before: _Known, key: tuple[str, int, str]) -> _Known:
+        now = self._clock()
         with self._lock:
-            known = {key: one for key, one in self._known.items() if now - one.last <= QUIET_SECONDS}
-            key = (task, code, what)
-            before = known.get(key, Denial(task, code, what, now, now, 0))
+            known = {key: one for key, one in before.items() if now - one.last <= QUIET_SECONDS}
             if key in known or len(known) < _MOST:
-                known[key] = replace(before, last=now, times=before.times + 1)
-            self._known = known
+                one = known.get(key, Denial(*key, now, now, 0))
+                known[key] = replace(one, last=now, times=one.times + 1)
+            return known
 
     def report(self, now: float) -> dict[str, Any] | None:
         """Return what was denied lately, for a process's report; `now` is monotonic. None: nothing was."""
+        return self._told(self._known, now)
+
+    def report_refused(self, now: float) -> dict[str, Any] | None:
+        """Return what was refused lately for another reason: of the most frequent code alone."""
+        by_code: Counter[int] = Counter()
         with self._lock:
-            found = [one for one in self._known.values() if now - one.last <= QUIET_SECONDS]
+            for one in self._refused.values():
+                by_code[one.code] += one.times if now - one.last <= QUIET_SECONDS else 0
+            most = next(iter(by_code.most_common(1)), (0, 0))[0]
+            of_code = {key: one for key, one in self._refused.items() if one.code == most}
+        return self._told(of_code, now)
+
+    def _told(self, known: _Known, now: float) -> dict[str, Any] | None:
+        with self._lock:
+            found = [one for one in known.values() if now - one.last <= QUIET_SECONDS]
         if not found:
             return None
         newest = sorted(found, key=lambda one: -one.last)

@@ -242,6 +242,7 @@ class Presence:
             "held": mongo.suspicion.held(now),
             "leak": mongo.suspicion.left(),
             "denied": self._denials.report(now),
+            "refused": self._denials.report_refused(now),
             "foreign": shorten(foreign[0].site, _SITE, keep_end=True) if foreign else None,
             "overload": None if overloaded_at is None else round(now - overloaded_at, 1),
         }

@@ -238,6 +238,7 @@ class ReportShape(TypedDict):
     held: NotRequired[HeldShape]
     leak: NotRequired[LeakShape]
     denied: NotRequired[DeniedShape]
+    refused: NotRequired[DeniedShape]
     foreign: NotRequired[Line]
     overload: NotRequired[Seconds]
     pool: NotRequired[PoolShape]

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ...text import count, count_of
+from ...text import count_of
 from ..facts import Facts, Process
 from ..finding import Check, Finding, Severity
-from ..words import names, seconds
+from ..words import names
 from .outage import SYMPTOMS
 
 _READ_AGAIN = "celery -A APP mongo reconnect --replace  # reads it at once; processes do so by themselves"
@@ -173,52 +173,6 @@ def _met(facts: Facts, refused: Sequence[Process]) -> str:
     return next((str(process.report.get("error")) for process in refused), None) or _reason_here(facts)
 
 
-def operations_denied(facts: Facts) -> Iterator[Finding]:
-    """The user lacks a role for what tasks do."""
-    found = {each.member: each.part("denied") for each in facts.present if each.part("denied")}
-    if not found:
-        return
-    tasks = {task: what for told in found.values() for task, what in told["tasks"].items()}
-    commands = {what.partition(" ")[0] for what in tasks.values() if what}
-    has_login = not any(what.endswith(_NO_LOGIN) for what in tasks.values())
-    lasted = max(told["for"] for told in found.values())
-    last = min(told["ago"] for told in found.values())
-    codes = ", ".join(sorted({str(told["code"]) for told in found.values()}))
-    times = sum(told["n"] for told in found.values())
-    databases = {what.partition(" on ")[2].partition(".")[0] for what in tasks.values()} - {""}
-    title = "MongoDB denies operations of tasks: the user lacks a role"
-    if not has_login:
-        title = "MongoDB asks for a login, and MONGODB_URI has none: operations are denied"
-    elif commands and commands <= _WRITES:
-        title = "Writes are refused: the MongoDB user may not write"
-    yield Finding(
-        "operations-denied",
-        Severity.DEGRADED,
-        f"{title} (code {codes}).",
-        (
-            *(f"{task}: {what or 'not said which operation'}" for task, what in sorted(tasks.items())[:5]),
-            f"{count(times, 'time')} in {count_of(len(found), len(facts.present), 'process')}, for "
-            f"{seconds(lasted)}, the last {seconds(last)} ago",
-        ),
-        "Each of these tasks fails at once, and trying again cannot help.",
-        (_grant(facts, databases) if has_login else "put user and password into MONGODB_URI",),
-        where=frozenset(found),
-    )
-
-
-_NO_LOGIN = " without a login"
-_WRITES = frozenset(
-    {"insert", "update", "delete", "findAndModify", "bulkWrite", "createIndexes", "create", "drop"}
-)
-
-
-def _grant(facts: Facts, databases: set[str]) -> str:
-    login = facts.login or {}
-    user, source = login.get("user") or "USER", login.get("source") or "admin"
-    roles = ", ".join(f"{{role: 'readWrite', db: '{name}'}}" for name in sorted(databases) or ["DATABASE"])
-    return f"db.getSiblingDB('{source}').grantRolesToUser('{user}', [{roles}])"
-
-
 def _refused(facts: Facts, cause: str) -> tuple[list[Process], bool]:
     """Return the processes that are cut off for this cause, and whether this machine is."""
     found = [
@@ -300,5 +254,4 @@ CHECKS = (
         configuration_refused,
         explains=("no-primary", "mongodb-down", *SYMPTOMS),
     ),
-    Check("operations-denied", "May the user do what tasks do?", operations_denied, needs=("nodes",)),
 )

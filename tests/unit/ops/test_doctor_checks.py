@@ -60,6 +60,8 @@ MORTEM: dict[str, Any] = {"node": "w1@h", "slot": 0, "seen": NOW - 60, "task": {
 
 DENIED = {"n": 4, "code": 13, "for": 30.0, "ago": 1.0, "tasks": {"shop.write": "insert on shop.sales"}}
 
+FULL = {"n": 4, "code": 14_031, "for": 30.0, "ago": 1.0, "tasks": {"shop.write": "OutOfDiskSpace"}}
+
 # By check: what makes it find something, and a word of its evidence.
 CASES: dict[str, tuple[Facts, str]] = {
     "nothing-reached": (facts(nodes=None, ping=AWAY, unseen={"nodes": "ConnectionError"}), "ConnectionError"),
@@ -88,6 +90,7 @@ CASES: dict[str, tuple[Facts, str]] = {
         facts(node(**OPEN), ping=AWAY | {"error_class": "config", "reasons": ["config: certificate"]}),
         "certificate",
     ),
+    "operations-refused": (facts(node(refused=FULL)), "8 operations of shop.write in 2 of 2 processes"),
     "operations-denied": (facts(node(denied=DENIED)), "shop.write: insert on shop.sales"),
     "no-primary": (
         with_members(None, m1="RSSecondary", m2="Unknown"),

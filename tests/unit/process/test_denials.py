@@ -60,6 +60,43 @@ def test_what_was_denied_is_told_by_task_with_its_code_and_since_when() -> None:
     assert "s3cret" not in repr(told)
 
 
+def test_what_is_refused_is_told_by_its_most_frequent_code() -> None:
+    clock, full = Clock(), {"code": 14_031, "codeName": "OutOfDiskSpace"}
+    denials = Denials(clock)
+    denials.note("shop.read", errors.OperationFailure("bad $s3cret", 2, {"code": 2, "codeName": "BadValue"}))
+    for error in (
+        errors.OperationFailure("no room", 14_031, full),
+        errors.BulkWriteError({"writeErrors": [{"code": 14_031, "errmsg": "s3cret"}]}),
+    ):
+        denials.note("shop.write", error)
+    clock.now += 4
+    assert denials.report_refused(clock.now) == {
+        "n": 2,
+        "code": 14_031,
+        "for": 4.0,
+        "ago": 4.0,
+        "tasks": {"shop.write": "OutOfDiskSpace"},
+    }
+    assert denials.report(clock.now) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.DuplicateKeyError("E11000", 11_000, {"code": 11_000}),
+        errors.NotPrimaryError("no primary", {"code": 10_107}),
+        errors.OperationFailure("overloaded", 462, {"code": 462}),
+        errors.ServerSelectionTimeoutError("nobody"),
+        refusal(),
+        ValueError("not MongoDB's"),
+    ],
+)
+def test_what_waiting_mends_what_tasks_expect_and_what_is_denied_is_no_refusal(error: Exception) -> None:
+    denials = Denials(Clock())
+    denials.note("shop.write", error)
+    assert denials.report_refused(100.0) is None
+
+
 def test_what_is_past_is_not_told() -> None:
     clock = Clock()
     denials = Denials(clock)
