@@ -93,6 +93,7 @@ def steps(*, quick: bool = False, full: bool = False, pytest: Sequence[str] = ()
         matrix = ["tests.faults", "faults", "--page", FAULTS_PAGE]
         found.append(Step("every fault on every pool", matrix))
         found.append(Step("every fault on three members", [*matrix, "--members", "3"]))
+        found.append(Step("mutants of the rules that decide", ["tests.mutation"]))
     return found
 
 
