@@ -65,9 +65,10 @@ def test_the_full_gate_runs_what_takes_long_and_every_fault():
         *(step.name for step in whole),
         "every fault on every pool",
         "every fault on three members",
+        "mutants of the rules that decide",
     ]
-    assert full[-2].module == ["tests.faults", "faults", "--page", "docs/faults.md"]
-    assert full[-1].module == [*full[-2].module, "--members", "3"]
+    assert full[-3].module == ["tests.faults", "faults", "--page", "docs/faults.md"]
+    assert full[-2].module == [*full[-3].module, "--members", "3"]
     assert [step.module[-2:] for step in whole if step.has_second_run] == [["-m", "not full"]]
     assert not any("not full" in step.module for step in full)
 
