@@ -45,6 +45,7 @@ from worker.sentry.crons.windows import Ended
 from worker.settings.fields import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
+PERMISSIONS = ROOT / "docs" / "guides" / "permissions.md"
 EXITS = {0, 1, 2, 3, 64}
 
 
@@ -300,7 +301,12 @@ def test_a_full_redis_is_degraded_at_once_and_nobody_is_blamed_for_his_silence(
 
 def test_the_rules_of_the_readme_are_enough(site: Site) -> None:
     """Keys, commands and channels; a worker, beat and remote control were tried by hand."""
-    block = (ROOT / "README.md").read_text().partition("## Permissions in Redis")[2].partition("```text\n")[2]
+    block = (
+        (ROOT / "docs" / "guides" / "permissions.md")
+        .read_text()
+        .partition("## Permissions in Redis")[2]
+        .partition("```text\n")[2]
+    )
     rules = block.partition("```")[0].replace("default:", f"{site.mongo.settings.deployment}:").split()
     site.redis.flushdb()
     site.redis.execute_command("ACL", "SETUSER", "shop", *[rule.replace("PASSWORD", "pw") for rule in rules])

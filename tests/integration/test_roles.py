@@ -179,7 +179,7 @@ FEATURES: dict[str, tuple[Callable[..., bool], Roles, Roles | None]] = {
     "history": (keep_history, [OF_HISTORY], [SHOP]),
     "drill": (drill, [{"role": "readWrite", "db": "shop_drill"}], [SHOP]),
 }
-"""Each feature, all the roles that its user has, and such as do not do. README's table says the same."""
+"""Each feature, all the roles that its user has, and such as do not do; as in docs/guides/permissions.md."""
 
 
 @contextmanager

@@ -1,30 +1,47 @@
 """What the documentation says of the code is true."""
 
+import re
 from pathlib import Path
 
+import pytest
 from celery import Celery
 
 from ops.doctor.checks import CHECKS
-from ops.local import checks_table
-from ops.local.events_table import table
+from ops.local.reference import REFERENCE, TABLES, with_table
 from worker.integration.advice import advise
 
 ROOT = Path(__file__).resolve().parents[2]
+LINK = re.compile(r"(?<!!)\[[^]]*\]\(([^)\s]+)\)|!\[[^]]*\]\(([^)\s]+)\)")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def between(text: str, name: str) -> str:
-    """Return what stands between a section's markers."""
-    return text.split(f"<!-- {name}:begin -->")[1].split(f"<!-- {name}:end -->", maxsplit=1)[0].strip()
+@pytest.mark.parametrize("page", TABLES)
+def test_a_table_of_the_reference_is_the_codes_own(page: str) -> None:
+    """`python -m ops.local.reference` writes it."""
+    text = (REFERENCE / f"{page}.md").read_text()
+    assert with_table(page, text) == text
 
 
-def test_the_list_of_events_is_the_codes_own():
-    """`python -m ops.local.events_table` prints it."""
-    assert between((ROOT / "docs" / "architecture.md").read_text(), "events") == table()
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_link_leads_to_a_file_and_a_heading_of_ours(path: Path) -> None:
+    for found in LINK.findall(path.read_text()):
+        target = "".join(found)
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = target.partition("#")
+        there = (path.parent / name).resolve() if name else path
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), target
 
 
-def test_the_list_of_checks_is_the_codes_own():
-    """`python -m ops.local.checks_table` writes it."""
-    assert between((ROOT / "docs" / "architecture.md").read_text(), "checks") == checks_table.table()
+def anchors(path: Path) -> set[str]:
+    """Return what a page's headings are called in links."""
+    heads = re.findall(r"^#+ (.*)$", path.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def test_the_readme_fits_on_three_screens() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
 def test_every_best_practice_of_connection_pooling_is_a_check():
@@ -50,10 +67,10 @@ def test_every_best_practice_of_connection_pooling_is_a_check():
     }
 
 
-def test_the_settings_that_the_readme_recommends_need_no_advice():
+def test_the_settings_that_the_guide_recommends_need_no_advice():
     """They are what a start without warnings takes."""
-    readme = (ROOT / "README.md").read_text()
-    (block,) = (part for part in readme.split("```python\n") if part.startswith("app.conf.update("))
+    guide = (ROOT / "docs" / "start" / "library.md").read_text()
+    (block,) = (part for part in guide.split("```python\n") if part.startswith("app.conf.update("))
     app = Celery("x", broker="redis://", backend="redis://", set_as_current=False)
-    exec(block.split("```")[0], {"app": app})  # noqa: S102 - our own README
+    exec(block.split("```")[0], {"app": app})  # noqa: S102 - our own page
     assert advise(app.conf, app.conf.task_time_limit, broker="redis") == []

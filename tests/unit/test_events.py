@@ -82,7 +82,7 @@ def test_an_event_is_a_line_that_begins_with_its_name(caplog: pytest.LogCaptureF
 
 
 def test_the_documentation_has_every_event_in_its_own_words() -> None:
-    text = "".join(path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    text = "".join(path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
     assert [event for event in Event if f"`{event}`" not in text] == []
 
 

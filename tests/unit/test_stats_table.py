@@ -1,4 +1,4 @@
-"""Every statistic is in the table, the table has no other, and the documentation has the table."""
+"""Every statistic is in the table, and the table has no other."""
 
 import json
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pymongo import monitoring as driver
 
-from ops.local.stats_table import ARCHITECTURE, put_into, table
+from ops.local.reference import REFERENCE
 from worker.pool.histogram import BOUNDS, BUCKETS
 from worker.pool.monitor import PoolMonitor
 from worker.pool.stats import STATS
@@ -59,15 +59,8 @@ def test_a_statistic_has_a_unit_a_source_and_a_meaning(stat: Any) -> None:
     assert "|" not in f"{stat.label}{stat.source}{stat.meaning}", "it would be a column"
 
 
-def test_the_documentation_has_the_table() -> None:
-    """`python -m ops.local.stats_table` writes it."""
-    text = ARCHITECTURE.read_text()
-    assert put_into(text) == text
-    assert table() in text
-
-
 def test_the_documentation_names_the_bounds() -> None:
     below = [f"{bound * 1000:g}" for bound in BOUNDS if bound < 1]
     beyond = [f"{bound:g}" for bound in BOUNDS if bound >= 1]
     told = f"({', '.join(below)} ms, {', '.join(beyond)} s)"
-    assert told in " ".join(ARCHITECTURE.read_text().split())
+    assert told in " ".join((REFERENCE / "statistics.md").read_text().split())

@@ -440,7 +440,7 @@ class Mongo:
         }
 
     def get_stats(self) -> dict[str, Any]:
-        """Return every statistic of this process's pools (docs/architecture.md, "Statistics"). No I/O."""
+        """Return every statistic of this process's pools (docs/reference/statistics.md). No I/O."""
         return self._stats(self.monitor.get_stats)
 
     def pop_stats(self) -> dict[str, Any]:

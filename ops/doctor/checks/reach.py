@@ -85,7 +85,7 @@ def redis_refused(facts: Facts) -> Iterator[Finding]:
         "report, or cannot take messages.",
         (
             "redis-cli -u REDIS_URL ACL LOG  # as an administrator: what was refused",
-            "compare with the rules in the README, 'Permissions in Redis'",
+            "compare with the rules in docs/guides/permissions.md, 'Permissions in Redis'",
         ),
     )
 

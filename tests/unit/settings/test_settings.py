@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pymongo import MongoClient
 
-from ops.local.settings_table import render
 from worker.errors import SettingsError
 from worker.settings import schedule
 from worker.settings.fields import Settings, describe, load_settings, settings_warnings, unused_by_an_app
@@ -83,16 +82,6 @@ def test_a_setting_has_one_variable_a_unit_what_is_allowed_and_a_reason() -> Non
     assert [row.field for row in rows] == list(Settings.model_fields)
     assert len({row.variable for row in rows}) == len(rows)
     assert all(row.unit and row.allowed and row.reason.endswith(".") for row in rows)
-
-
-def test_the_readme_has_the_table_of_settings() -> None:
-    readme = ROOT / "README.md"
-    if not readme.exists():
-        pytest.skip("no README yet")
-    text = readme.read_text()
-    assert BEGIN in text, f"README.md needs {BEGIN} and {END}"
-    assert END in text, f"README.md needs {BEGIN} and {END}"
-    assert text.split(BEGIN)[1].split(END)[0].strip() == render(describe())
 
 
 # Where values come from
