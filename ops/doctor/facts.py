@@ -170,8 +170,9 @@ class Facts:
     and by process, as the last health check left it, `check_arrived` when the last one came as a message.
     `elsewhere` are the queues of this broker that other deployments consume, with their names.
     `tasks` are hard limits of tasks by name, None for those that have none. `broker` is kombu's name of its
-    kind. `has_redis`: one is named for what is told of the fleet, and `is_redis_the_broker`: it has the
-    messages, too. `health` is the verdict of the rules of the health checks, with their reasons.
+    kind, `redis_places` where the `registry` and the `broker` are, without secrets. `has_redis`: one is
+    named for what is told of the fleet, and `is_redis_the_broker`: it has the messages, too. `health` is the
+    verdict of the rules of the health checks, with their reasons.
     """
 
     at: float
@@ -182,6 +183,7 @@ class Facts:
     members: tuple[Report, ...] = ()
     login: Report | None = None
     server: Report | None = None
+    replication: Report | None = None
     indexes: Mapping[str, Any] | None = None
     queues: Mapping[str, Queue] | None = None
     beats: tuple[Beat, ...] | None = None
@@ -198,6 +200,7 @@ class Facts:
     broker: str = "redis"
     has_redis: bool = True
     is_redis_the_broker: bool = True
+    redis_places: Mapping[str, str] = field(default_factory=dict)
     health: Report = field(default_factory=dict)
 
     @cached_property

@@ -11,6 +11,7 @@ from typing import Any
 from ..deadline import Deadline, Seen
 from .facts import Beat, Facts, Node, Process, Queue
 from .own import own_settings
+from .pasting import place_of
 
 Consumers = Mapping[str, Collection[str]]
 """The nodes that consume a queue, by its name."""
@@ -86,6 +87,7 @@ def gathered(app: Any, deadline: Deadline) -> Gathered:
         members=_members(view, server.value, fleet.value),
         login=server.value.login.to_dict() if server.value and server.value.login else None,
         server=_server(server.value, fleet.value),
+        replication=asdict(server.value.replication) if server.value and server.value.replication else None,
         indexes=seen["indexes"].value,
         queues=None if waiting.value is None else _queues(waiting.value, consumers),
         beats=None if beats is None else tuple(map(_beat, beats)),
@@ -107,6 +109,10 @@ def gathered(app: Any, deadline: Deadline) -> Gathered:
         broker=view.broker,
         has_redis=app.mongo.has_redis,
         is_redis_the_broker=app.mongo.is_redis_the_broker,
+        redis_places={
+            "registry": place_of(app.mongo.redis_settings.redis_url.get_secret_value()),
+            "broker": place_of(str(app.conf.broker_url or "")),
+        },
         health={"verdict": found["verdict"], "reasons": found["reasons"]},
     )
     return Gathered(facts, looked, fleet, own_queues, server, found)

@@ -37,6 +37,15 @@ def _given(arguments: Sequence[str]) -> str | None:
     return None
 
 
+def place_of(url: str) -> str:
+    """Return where a URL leads, without user and password: host, port and path of each server."""
+    parts = [urlsplit(part) for part in url.split(";")]
+    shown = (
+        f"{part.hostname or 'localhost'}{f':{part.port}' if part.port else ''}{part.path}" for part in parts
+    )
+    return ", ".join(shown)
+
+
 def redis_cli(url: str) -> str:
     """Return the command that reaches this Redis, without its password, which it asks for."""
     parts = urlsplit(url)

@@ -15,6 +15,7 @@ import redis as redis_py
 from ops.local.replica_set import ReplicaSet
 from ops.local.servers import LocalServer, mongo_server, redis_server
 from tests.certificates import Authority
+from tests.e2e.apps.service import Beat
 from tests.e2e.clinic import Clinic, clinic
 from tests.e2e.workers import Worker
 from tests.faults.proxy import FaultProxy
@@ -77,12 +78,17 @@ class Scene:
         """A deployment on the shared servers, or on those that `env` names."""
         uri = env.pop("MONGODB_URI", self.mongo.uri)
         redis = redis or self.stage.redis.uri
-        return self.stack.enter_context(clinic(name or self.name, uri, redis, self.folder, **env))
+        return self.stack.enter_context(clinic((name or self.name)[:20], uri, redis, self.folder, **env))
 
     def fleet(self, ward: Clinic, name: str = "w1", **options: Any) -> Worker:
         """A worker that is ready, and a beat: nothing is wrong with such a deployment."""
-        self.stack.enter_context(ward.beat(f"beat-of-{name}"))
+        self.beat(ward, f"beat-of-{name}")
         return self.worker(ward, name, **options)
+
+    def beat(self, ward: Clinic, name: str = "beat") -> Beat:
+        """A beat that was started."""
+        found: Beat = self.stack.enter_context(ward.beat(name))
+        return found
 
     def worker(self, ward: Clinic, name: str = "w1", **options: Any) -> Worker:
         """A worker that is ready."""
@@ -107,6 +113,16 @@ class Scene:
         self.stack.callback(server.kill)
         return server
 
+    def tls_mongod(self, *options: str, ca: str) -> LocalServer:
+        """A mongod that speaks TLS; its certificate may be one that nobody accepts."""
+        server = mongo_server(self.folder / "tls", options=options)
+        accepts = f"?tls=true&tlsCAFile={ca}&tlsAllowInvalidCertificates=true"
+        server.uri, plain = f"{server.uri}{accepts}", server.uri
+        server.start()
+        server.uri = plain
+        self.stack.callback(server.kill)
+        return server
+
     def redis_server(self, name: str = "redis", *, options: Sequence[str] = ()) -> LocalServer:
         """A Redis of its own, running."""
         server = redis_server(self.folder / name, options=options)
@@ -118,9 +134,9 @@ class Scene:
         """A client of the test's own."""
         return self.stack.enter_context(pymongo.MongoClient[Any](uri or self.mongo.uri, **options))
 
-    def redis_client(self) -> redis_py.Redis:
-        """A client of the shared Redis."""
-        found: redis_py.Redis = redis_py.Redis.from_url(self.stage.redis.uri)
+    def redis_client(self, uri: str | None = None) -> redis_py.Redis:
+        """A client of a Redis, else of the shared one."""
+        found: redis_py.Redis = redis_py.Redis.from_url(uri or self.stage.redis.uri)
         self.stack.callback(found.close)
         return found
 

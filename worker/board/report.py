@@ -15,8 +15,8 @@ MAX_BYTES = 1536
 
 # What goes first where a report is too long, the least missed first.
 _SPARE = (
-    *("wait_buckets", "queues", "servers", "server", "busy", "rtt", "use", "rate", "gate"),
-    *("foreign", "leak", "held", "done", "refused", "denied"),
+    *("wait_buckets", "queues", "servers", "server", "cluster", "busy", "rtt", "use", "rate", "gate"),
+    *("made", "foreign", "leak", "held", "done", "refused", "denied"),
 )
 
 DONE_SECONDS = 60.0
@@ -54,7 +54,8 @@ class Origin:
 class Moment:
     """What changes from report to report. Seconds, but `at`, which is unix time; see docs/architecture.md.
 
-    `trouble` is what a process that is well has nothing of; what is None there is left out.
+    `cluster` is which replica set it uses: its name and its members. `trouble` is what a process that is well
+    has nothing of; what is None there is left out.
     """
 
     at: float
@@ -73,6 +74,7 @@ class Moment:
     gate: dict[str, str] = field(default_factory=dict)
     done: dict[str, Any] = field(default_factory=dict)
     trouble: dict[str, Any] = field(default_factory=dict)
+    cluster: str | None = None
 
 
 def build(origin: Origin, moment: Moment) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ..connection.circuit import CircuitState
 from ..connection.client import own_version
 from ..events import Event
 from ..fleet.registry import PAUSED
+from ..server import pings
 from ..store import records
 from ..store.records import UnreadableError
 from ..text import shorten
@@ -228,6 +229,7 @@ class Presence:
             done=report.done(now, ping=link.pinged, reconnect=link.reconnected),
             gate={} if board is None else {queue: why for queue, (why, _) in board.gate.items()},
             trouble=self._trouble(now),
+            cluster=pings.cluster(mongo.holder.client),
         )
 
     def _trouble(self, now: float) -> dict[str, Any]:
@@ -243,6 +245,7 @@ class Presence:
             "leak": mongo.suspicion.left(),
             "denied": self._denials.report(now),
             "refused": self._denials.report_refused(now),
+            "made": mongo.guard.most_made(),
             "foreign": shorten(foreign[0].site, _SITE, keep_end=True) if foreign else None,
             "overload": None if overloaded_at is None else round(now - overloaded_at, 1),
         }

@@ -7,7 +7,9 @@ from typing import Any
 from ..mongo.holder import Client
 from . import connections as server_connections
 from . import pings as health
+from . import replication
 from .connections import Connections
+from .replication import Replication
 from .security import Login, login_of
 
 
@@ -22,6 +24,7 @@ class Asked:
     server: str | None = None
     connections: Connections | None = None
     login: Login | None = None
+    replication: Replication | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; of the connections what the member with the least room left says."""
@@ -54,4 +57,5 @@ def ask(client: Client, *, prefix: str, own: str, ping_seconds: float, seconds: 
     connections = server_connections.read(
         client, prefix=prefix, own=own, timeout_seconds=left, everywhere=True
     )
-    return Asked(ping, topology, server, connections, login)
+    left = max(0.01, ends_at - time.monotonic())
+    return Asked(ping, topology, server, connections, login, replication.read(client, timeout_seconds=left))

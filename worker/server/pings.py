@@ -130,6 +130,23 @@ def topology(client: Client | None) -> dict[str, Any]:
     }
 
 
+def cluster(client: Client | None) -> str | None:
+    """Return which replica set a client uses, as `name/host:port,…` by the set's own words, whatever the URI
+    calls its members. No I/O. None where it is unknown, or no set.
+    """
+    servers = client.topology_description.server_descriptions().values() if client else ()
+    known = sorted(
+        f"{server.replica_set_name}/{','.join(sorted(map(host_and_port, server.all_hosts)))}"
+        for server in servers
+        if server.replica_set_name and server.all_hosts
+    )
+    # What is cut off in a host's name would make two of one.
+    return known[0] if known and len(known[0]) <= _LONGEST_CLUSTER else None
+
+
+_LONGEST_CLUSTER = 300
+
+
 def _without(host: str, error: BaseException) -> str:
     # It is told beside the host's name.
     return reason(error).replace(f"{host}: ", "")

@@ -189,6 +189,15 @@ class LeakShape(TypedDict):
     task: Name
 
 
+@with_config(RULES)
+class MadeShape(TypedDict):
+    """Clients that a line of somebody's makes: how many so far, which line, and of which task."""
+
+    n: Count
+    site: Line
+    task: Name | None
+
+
 _NamesOfDenials = Annotated[dict[Name, Line], Field(max_length=100)]
 DeniedShape = TypedDict(
     "DeniedShape",
@@ -229,6 +238,7 @@ class ReportShape(TypedDict):
     ok: NotRequired[Seconds | None]
     error: NotRequired[Line | None]
     server: NotRequired[Name | None]
+    cluster: NotRequired[Line | None]
     busy: NotRequired[Annotated[list[Slot], Field(max_length=MOST_SLOTS)]]
     gate: NotRequired[Annotated[dict[Name, Name], Field(max_length=1000)]]
     done: NotRequired[OrdersShape]
@@ -240,6 +250,7 @@ class ReportShape(TypedDict):
     denied: NotRequired[DeniedShape]
     refused: NotRequired[DeniedShape]
     foreign: NotRequired[Line]
+    made: NotRequired[MadeShape]
     overload: NotRequired[Seconds]
     pool: NotRequired[PoolShape]
     count: NotRequired[CountersShape]

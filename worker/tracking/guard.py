@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,8 +13,11 @@ from typing import Any
 
 from pymongo import MongoClient
 
+from ..text import shorten
 from .stacks import describe
 from .work import current_work
+
+_SITES, _SEVERAL, _LONGEST_SITE = 100, 3, 160
 
 _ORIGIN = "_celery_pymongo_origin"
 _OWNER = "_celery_pymongo_owner"
@@ -47,6 +51,8 @@ class ClientGuard:
         self._is_watching = is_watching
         self._on_second = on_second
         self._making = threading.local()
+        self._made: Counter[str] = Counter()
+        self._makers: dict[str, str | None] = {}
 
     def install(self) -> None:
         """Wrap `MongoClient.__init__`; the last guard installed is told. There is no public hook for this."""
@@ -76,7 +82,24 @@ class ClientGuard:
             vars(client)[_OWNER] = os.getpid()
         elif self._is_watching():
             _remember(client)
-            self._on_second(sighting_of(client))
+            sighting = sighting_of(client)
+            self._count(sighting.site)
+            self._on_second(sighting)
+
+    def _count(self, site: str) -> None:
+        if site in self._made or len(self._made) < _SITES:
+            work = current_work.get()
+            self._made[site] += 1
+            self._makers[site] = None if work is None else work.name
+
+    def most_made(self) -> dict[str, Any] | None:
+        """Return how many clients the line that made the most has made in this process, which line it is
+        (`site`), and the task that ran last there; None where no line made several.
+        """
+        site, number = next(iter(self._made.most_common(1)), ("", 0))
+        if number < _SEVERAL:
+            return None
+        return {"n": number, "site": shorten(site, _LONGEST_SITE, keep_end=True), "task": self._makers[site]}
 
 
 def _remember(client: Any) -> None:

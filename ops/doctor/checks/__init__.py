@@ -17,12 +17,14 @@ from . import (
     reach,
     redis,
     refused,
+    replication,
     safety,
     schedule,
     strain,
     timeouts,
     unreadable,
     versions,
+    ways,
 )
 
 CHECKS: tuple[Check, ...] = (
@@ -31,7 +33,9 @@ CHECKS: tuple[Check, ...] = (
     *refused.CHECKS,
     *outage.CHECKS,
     *operations.CHECKS,
+    *replication.CHECKS,
     *lost.CHECKS,
+    *ways.CHECKS,
     *clients.CHECKS,
     *strain.CHECKS,
     *exhaustion.CHECKS,

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from ...text import count_of
-from ..facts import Facts
+from ...text import count, count_of
+from ..facts import Facts, Process
 from ..finding import Check, Finding, Severity
 from ..words import names
 
@@ -58,6 +58,37 @@ def second_client(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def per_call(facts: Facts) -> Iterator[Finding]:
+    """A line that makes a client each time that it runs."""
+    by_site: dict[str, list[Process]] = defaultdict(list)
+    for process in facts.present:
+        if process.number("made", "n") >= PER_CALL:
+            by_site[process.part("made")["site"]].append(process)
+    for site, makers in by_site.items():
+        made = int(sum(process.number("made", "n") for process in makers))
+        task = next((p.part("made")["task"] for p in makers if p.part("made").get("task")), None)
+        yield Finding(
+            "client-per-call",
+            Severity.DEGRADED,
+            f"{task or 'A function'} makes a MongoClient each time it runs: {site}.",
+            (
+                f"{count(made, 'client')} made there since the start of "
+                f"{count_of(len(makers), len(facts.present), 'process')}: "
+                f"{names({p.member for p in makers})}",
+                f"made by {site}" + (f", last in {task}" if task else ""),
+            ),
+            "Each opens connections of its own (three at least: handshakes, TLS, a login), has threads, and "
+            "is "
+            "dropped: the server sees connections come and go, and its limit comes near.",
+            (_instead(site),),
+            where=frozenset(process.member for process in makers),
+        )
+
+
+PER_CALL = 5
+"""Clients of one line in one process: so many are no start that was tried again."""
+
+
 def result_backend(facts: Facts) -> Iterator[Finding]:
     """Celery's own MongoDB result backend."""
     nodes = {node.name for node in facts.living if node.record.get("result_backend") == "mongodb"}
@@ -101,6 +132,14 @@ CHECKS = (
         needs=("nodes",),
         explains=("second-client", "pool-exhausted"),
         practice="Share a single client across the application",
+    ),
+    Check(
+        "client-per-call",
+        "Is a client made once?",
+        per_call,
+        needs=("nodes",),
+        explains=("second-client", "leak", "stray-connections", "connection-churn"),
+        practice="Avoid creating unnecessary multiple clients",
     ),
     Check(
         "second-client",

@@ -73,6 +73,13 @@ def save(number: int) -> int:
     return number
 
 
+@app.task(name="clinic.connect")
+def connect() -> int:
+    """Make a client for one call, and drop it."""
+    client: MongoClient[Any] = MongoClient(os.environ["MONGODB_URI"])
+    return client.shop.orders.count_documents({})
+
+
 KEPT: list[Any] = []
 
 

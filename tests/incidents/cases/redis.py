@@ -1,0 +1,55 @@
+"""What Redis may do to its deployments."""
+
+from __future__ import annotations
+
+from tests.incidents.incident import Happen, Incident, Steps
+from tests.incidents.scene import Scene
+
+
+def _configured(name: str, wrong: str, right: str) -> Happen:
+    def happen(scene: Scene) -> Steps:
+        server = scene.redis_server()
+        ward = scene.ward(redis=server.uri)
+        scene.fleet(ward)
+        client = scene.redis_client(server.uri)
+        client.config_set(name, wrong)
+        yield ward
+        client.config_set(name, right)
+
+    return happen
+
+
+def away(scene: Scene) -> Steps:
+    """Kill Redis, and start it again with its data."""
+    server = scene.redis_server()
+    ward = scene.ward(redis=server.uri)
+    scene.fleet(ward)
+    server.kill()
+    yield ward
+    server.start()
+
+
+def nobody_reports(scene: Scene) -> Steps:
+    """Look at a deployment whose name is misspelt."""
+    ward = scene.ward()
+    scene.fleet(ward)
+    yield scene.ward(name="misspelt")
+    yield ward
+
+
+INCIDENTS = [
+    Incident(
+        "redis-without-persistence",
+        "redis-persistence",
+        ("appendonly no",),
+        _configured("appendonly", "no", "yes"),
+    ),
+    Incident(
+        "redis-evicts",
+        "redis-eviction",
+        ("allkeys-lru",),
+        _configured("maxmemory-policy", "allkeys-lru", "noeviction"),
+    ),
+    Incident("redis-killed", "redis-down", ("ConnectionError",), away, verdict="down"),
+    Incident("deployment-misspelt", "nobody-reports", ("misspelt",), nobody_reports, verdict="unknown"),
+]
