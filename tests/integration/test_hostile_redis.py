@@ -299,14 +299,10 @@ def test_a_full_redis_is_degraded_at_once_and_nobody_is_blamed_for_his_silence(
     assert problem.message == "the broker is full and refuses writes (OOM)"
 
 
-def test_the_rules_of_the_readme_are_enough(site: Site) -> None:
+def test_the_rules_of_the_guide_are_enough(site: Site) -> None:
     """Keys, commands and channels; a worker, beat and remote control were tried by hand."""
-    block = (
-        (ROOT / "docs" / "guides" / "permissions.md")
-        .read_text()
-        .partition("## Permissions in Redis")[2]
-        .partition("```text\n")[2]
-    )
+    chapter = PERMISSIONS.read_text().partition("## Permissions in Redis")[2]
+    block = chapter.partition("```text\n")[2]
     rules = block.partition("```")[0].replace("default:", f"{site.mongo.settings.deployment}:").split()
     site.redis.flushdb()
     site.redis.execute_command("ACL", "SETUSER", "shop", *[rule.replace("PASSWORD", "pw") for rule in rules])

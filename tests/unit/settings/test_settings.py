@@ -20,7 +20,6 @@ from worker.settings.redact import redact_uri
 from worker.settings.sources import unknown_variables
 
 ROOT = Path(__file__).parents[3]
-BEGIN, END = "<!-- settings:begin -->", "<!-- settings:end -->"
 
 
 def load(**environ: str) -> Settings:
