@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from .integration.install import install as install
     from .mongo.once import once as once
     from .mongo.once import run_once as run_once
+    from .process.handles import client as client
+    from .process.handles import db as db
     from .process.process import call as call
     from .process.process import get_client as get_client
     from .process.process import get_database as get_database
+    from .process.process import on_replace as on_replace
     from .process.process import use_client as use_client
 
 _HOMES = {
@@ -23,12 +26,27 @@ _HOMES = {
     "get_database": ".process.process",
     "use_client": ".process.process",
     "call": ".process.process",
+    "client": ".process.handles",
+    "db": ".process.handles",
+    "on_replace": ".process.process",
     "MongoTask": ".delivery.task",
     "once": ".mongo.once",
     "run_once": ".mongo.once",
 }
 
-__all__ = ["MongoTask", "call", "get_client", "get_database", "install", "once", "run_once", "use_client"]
+__all__ = [
+    "MongoTask",
+    "call",
+    "client",
+    "db",
+    "get_client",
+    "get_database",
+    "install",
+    "on_replace",
+    "once",
+    "run_once",
+    "use_client",
+]
 
 
 def __getattr__(name: str) -> Any:

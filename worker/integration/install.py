@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 
 from celery import Celery
@@ -38,31 +38,39 @@ _TASK_MODULES = [import_module(f"{_ABOVE}tasks.{name}") for name in _NAMES]
 _TASK_MODULES += [import_module(f"{_ABOVE}ops.{name}.tasks") for name in ("doctor", "drills")]
 
 
-def install(app: Celery, settings: Settings | None = None) -> Mongo:
+def install(
+    app: Celery,
+    settings: Settings | None = None,
+    *,
+    mongodb_uri: str | None = None,
+    redis_url: str | None = None,
+) -> Mongo:
     """Give `app` one client per process, health checks, snapshots and reconnection; return `app.mongo`.
 
     Merges beat entries and routes into the app's configuration and changes nothing else there; an entry or
     a route of the same name that the app has already stays the app's. Idempotent. Settings come from the
-    environment where none are given. Raises SettingsError; a command of Celery's ends with one line per
+    environment where none are given; `mongodb_uri` and `redis_url`, for an app that keeps them elsewhere,
+    win over MONGODB_URI and REDIS_URL. Raises SettingsError; a command of Celery's ends with one line per
     problem and exit code 78 instead.
     """
     present: Mongo | None = getattr(app, "mongo", None)
     if present is not None:
         return present
+    fixup = Fixup(settings, mongodb_uri, redis_url)
     try:
-        mongo = _equip(app, settings)
+        mongo = _equip(app, fixup)
     except SettingsError as error:
         end_command(error)
         raise
     # Celery runs fixups wherever it rebuilds the app: in the children of a spawning pool, too.
-    app.fixups = {*app.fixups, Fixup(settings)}
+    app.fixups = {*app.fixups, fixup}
     merging.connect(app, mongo.settings)
     _when_configured(app, lambda: mongo.view.stores.follow(app.conf, mongo))
     return mongo
 
 
-def _equip(app: Celery, settings: Settings | None) -> Mongo:
-    mongo = _shared(settings) or _first(app, settings)
+def _equip(app: Celery, fixup: "Fixup") -> Mongo:
+    mongo = _shared(fixup) or _first(app, fixup)
     app.mongo = mongo
     app.steps["consumer"].update({Headcount, Gate, KnowConsumer})
     fixes.install(app)
@@ -74,16 +82,16 @@ def _equip(app: Celery, settings: Settings | None) -> Mongo:
     return mongo
 
 
-def _shared(settings: Settings | None) -> Mongo | None:
+def _shared(fixup: "Fixup") -> Mongo | None:
     """Return the Mongo of an app before this one: two of the same settings would be two clients."""
     mongo = shared()
     if mongo is None or mongo.holder.state == "closed":
         return None
-    return mongo if mongo.settings == (settings or load_settings()) else None
+    return mongo if mongo.settings == fixup.load() else None
 
 
-def _first(app: Celery, settings: Settings | None) -> Mongo:
-    mongo = Mongo(settings or load_settings(), reload=None if settings else load_settings)
+def _first(app: Celery, fixup: "Fixup") -> Mongo:
+    mongo = Mongo(fixup.load(), reload=None if fixup.settings else fixup.load)
     mongo.Task = MongoTask
     mongo.is_shared = True
     adopt(mongo)
@@ -113,10 +121,24 @@ class Fixup:
     """Travels with a pickled app and installs it again in a spawned child."""
 
     settings: Settings | None
+    mongodb_uri: str | None = field(default=None, repr=False)
+    redis_url: str | None = field(default=None, repr=False)
+
+    def load(self) -> Settings:
+        """Return the settings, read anew where they are not given whole; raises SettingsError."""
+        given = {"MONGODB_URI": self.mongodb_uri, "REDIS_URL": self.redis_url}
+        named = {name: value for name, value in given.items() if value is not None}
+        if self.settings is None:
+            return load_settings(given=named)
+        if named:
+            raise SettingsError(
+                [f"install(): settings are given, so these belong there, too: {', '.join(named)}"]
+            )
+        return self.settings
 
     def __call__(self, app: Celery) -> "Fixup":
         """Celery calls this while it makes the app, whose configuration came along, merged already."""
-        _equip(app, self.settings)
+        _equip(app, self)
         return self
 
 

@@ -22,11 +22,15 @@ _REPLACED_SECONDS = 0.5
 class ClientHolder:
     """Holds at most one open client, for the process that opened it and for no other.
 
-    Every method is idempotent and safe from any thread. `build` makes a client without I/O.
+    Every method is idempotent and safe from any thread. `build` makes a client without I/O; `replaced` is
+    called with a client that has taken the place of another, before that is closed.
     """
 
-    def __init__(self, build: Callable[[], Client]) -> None:
+    def __init__(
+        self, build: Callable[[], Client], replaced: Callable[[Client], None] = lambda _client: None
+    ) -> None:
         self._build = build
+        self._replaced = replaced
         self._lock = threading.RLock()
         self._client: Client | None = None
         self._closed = False
@@ -106,7 +110,8 @@ class ClientHolder:
             old = self._client if old is None else old
             if old is None or self._client is not old:
                 return False
-            self._client = self._build()
+            self._client = new = self._build()
+        self._replaced(new)
         with pymongo.timeout(_REPLACED_SECONDS):
             old.close()
         return True

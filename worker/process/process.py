@@ -53,6 +53,7 @@ from ..tracking.makers import instead
 from ..tracking.work import Work
 
 T = TypeVar("T")
+Keeper = TypeVar("Keeper", bound=Callable[[Client], object])
 logger = logging.getLogger("celery_pymongo.client")
 
 # How soon a new primary has the pool's minimum.
@@ -127,7 +128,7 @@ class Mongo:
         self._databases: dict[str, tuple[Any, Any]] = {}
         # What tests have in place of the settings' database, the last one in force.
         self._test_databases: list[str] = []
-        self.holder = ClientHolder(self._build)
+        self.holder = ClientHolder(self._build, _tell_of_replacement)
         self.guard = ClientGuard(lambda: self.holder.client is not None, self._say_foreign)
         self._begin()
 
@@ -530,6 +531,8 @@ def _pool_index() -> int | None:
 
 _current: Mongo | None = None
 _first_use = threading.Lock()
+# Whoever keeps the client, or what is made of it; asked for at a module's top, before there is a Mongo.
+_keepers: list[Callable[[Client], object]] = []
 
 
 def adopt(mongo: Mongo) -> None:
@@ -575,6 +578,26 @@ def get_client() -> Client:
 def get_database(name: str | None = None) -> Any:
     """Return a database of the one client: `name`, or the one that the settings name."""
     return current().get_database(name)
+
+
+def on_replace(callback: Keeper) -> Keeper:
+    """Have `callback(client)` called with each client that takes another's place; also as a decorator.
+
+    For whoever keeps the client, or what is made of it, as rotated credentials or a closed client replace it.
+    It runs in the thread that replaces, before the old client is closed, and should take no time; what it
+    raises is logged. A child of a fork opens its own first client, which replaces none.
+    """
+    _keepers.append(callback)
+    return callback
+
+
+def _tell_of_replacement(client: Client) -> None:
+    for callback in _keepers:
+        try:
+            callback(client)
+        except Exception:
+            # It is the app's, and the new client is in its place whatever it does.
+            logger.exception("a callback of on_replace() failed: %r", callback)
 
 
 def call(operation: Callable[[], T], *, attempts: int = 3, deadline: float | None = None) -> T:

@@ -632,12 +632,18 @@ class Settings(BaseModel):
         return {name: _shown(getattr(self, name)) for name in type(self).model_fields}
 
 
-def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | None = Path(".env")) -> Settings:
+def load_settings(
+    environ: Mapping[str, str] | None = None,
+    env_file: Path | None = Path(".env"),
+    *,
+    given: Mapping[str, str] | None = None,
+) -> Settings:
     """Read the settings from `environ` (default: the process's) and `env_file`, secret files anew each time.
 
-    Raises SettingsError with every problem there is.
+    `given` are variables that the app's code sets: they win over both. Raises SettingsError with every
+    problem there is.
     """
-    found = collect(os.environ if environ is None else environ, env_file, secrets=_SECRETS)
+    found = collect(os.environ if environ is None else environ, env_file, secrets=_SECRETS, given=given or {})
     settings, refused = _validate(found)
     problems = [*found.problems, *refused.values(), *conflicts(settings, refused)]
     if settings.strict:

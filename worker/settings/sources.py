@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 
 OWN_PREFIX = "CELERY_PYMONGO_"
 FILE_BYTES = 1024 * 1024
@@ -27,20 +28,26 @@ class Collected:
     problems: list[str] = field(default_factory=list)
 
 
-def collect(environ: Mapping[str, str], env_file: Path | None, *, secrets: Collection[str]) -> Collected:
+def collect(
+    environ: Mapping[str, str],
+    env_file: Path | None,
+    *,
+    secrets: Collection[str],
+    given: Mapping[str, str] = MappingProxyType({}),
+) -> Collected:
     """Read every variable with one of our prefixes; a blank value is no value.
 
-    The environment wins over `env_file`. Each of `secrets` may come from the file that `<NAME>_FILE` names.
+    What is `given` wins over the environment, and that over `env_file`. Each of `secrets` may come from the
+    file that `<NAME>_FILE` names.
     """
     found = Collected()
-    outer = _ours(environ)
-    inner = _ours(_read_env_file(env_file, found.problems))
-    for name in secrets:
-        # One setting, two spellings: the environment's wins over the other spelling in the file, too.
-        if outer.keys() & {name, f"{name}_FILE"}:
-            inner.pop(name, None)
-            inner.pop(f"{name}_FILE", None)
-    found.values = inner | outer
+    for layer in (_ours(_read_env_file(env_file, found.problems)), _ours(environ), _ours(given)):
+        for name in secrets:
+            # One setting, two spellings: either wins over both of a layer below.
+            if layer.keys() & {name, f"{name}_FILE"}:
+                found.values.pop(name, None)
+                found.values.pop(f"{name}_FILE", None)
+        found.values |= layer
     for name in secrets:
         _resolve_secret(name, found)
     return found

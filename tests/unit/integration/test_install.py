@@ -276,3 +276,40 @@ def test_the_services_log_travels_with_its_app(monkeypatch: pytest.MonkeyPatch) 
     app = service.create_app(load_settings({"CELERY_PYMONGO_LOG_FORMAT": "json"}, env_file=None))
     pickle.loads(pickle.dumps(app))  # noqa: S301 - what billiard does
     assert told == [True, True]
+
+
+def test_an_app_may_hand_over_its_uris() -> None:
+    mongo = install(app_of_a_shop(), mongodb_uri="mongodb://db.example/shop", redis_url="redis://r.example/3")
+    assert mongo.settings.mongodb_uri.get_secret_value() == "mongodb://db.example/shop"
+    assert mongo.settings.mongodb_database == "shop"
+    assert mongo.redis_settings.redis_url.get_secret_value() == "redis://r.example/3"
+    assert mongo._settings_changed() is False  # read anew they are what they were
+
+
+def test_what_is_handed_over_wins_over_the_environment_and_its_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    secret = tmp_path / "uri"
+    secret.write_text("mongodb://file.example/x")
+    monkeypatch.setenv("MONGODB_URI_FILE", str(secret))
+    monkeypatch.setenv("REDIS_URL", "redis://outer.example/1")
+    mongo = install(app_of_a_shop(), mongodb_uri="mongodb://db.example/shop")
+    assert mongo.settings.mongodb_uri.get_secret_value() == "mongodb://db.example/shop"
+    assert mongo.settings.redis_url.get_secret_value() == "redis://outer.example/1"
+
+
+def test_a_spawned_child_gets_what_was_handed_over_and_no_text_shows_it() -> None:
+    app = app_of_a_shop()
+    install(app, mongodb_uri="mongodb://u:secret@db.example/shop")
+    (fixup,) = [one for one in app.fixups if isinstance(one, Fixup)]
+    twin = pickle.loads(pickle.dumps(fixup))  # noqa: S301 - our own
+    assert twin == fixup
+    assert twin.load() == app.mongo.settings
+    assert "secret" not in repr(fixup)
+
+
+def test_settings_and_uris_together_are_a_mistake_in_one_line() -> None:
+    with pytest.raises(
+        SettingsError, match=r"^install\(\): settings are given, so these belong there, too: MONGODB_URI$"
+    ):
+        install(app_of_a_shop(), SETTINGS, mongodb_uri="mongodb://x")
