@@ -75,7 +75,7 @@ def look(call: Call) -> Answer:
 
 def agreed(survey: Mapping[str, Any], verdict: str, findings: "Sequence[Finding]") -> dict[str, Any]:
     """Return the survey with what the doctor finds: the worse verdict, his reasons first, in his words."""
-    worse = [finding.title for finding in findings if finding.severity in ("down", "degraded")]
+    worse = [finding.title for finding in findings if finding.severity != "note"]
     said = [reason for reason in survey["reasons"] if f"{reason[0].upper()}{reason[1:]}." not in worse]
     # Where the fleet cannot be seen nobody knows that all else is well.
     order = ("ok", "unknown", "degraded", "down")

@@ -58,6 +58,11 @@ class Process:
         return not self.is_cut_off and success is not None and success + self.silence <= limit
 
     @property
+    def has_just_recovered(self) -> bool:
+        """Whether what it tells of the last two minutes may be of an outage that is over."""
+        return self.report.get("recovered") is not None
+
+    @property
     def concurrency(self) -> int | None:
         """How many tasks it runs at a time; None where its node does not say."""
         return 1 if self.report.get("kind") in ONE_TASK else self.record.get("concurrency")
@@ -164,6 +169,7 @@ class Facts:
 
     `ping` is one from here (`Link.check`), `members` what is wrong with the members as seen from here (code,
     verdict, sentence, evidence), `server` what the member with the least room left tells of its connections,
+    `last_counts` what that was at the last snapshot, `replication` how far the members are,
     `redis` what INFO tells. `unreadable` are the keys of records in Redis that cannot be read, by what they
     are; `refusal` is with which word Redis refuses to write, and `redis_refuses` what it does, as a
     predicate, where it answered and nothing could be seen. `lasting` is since when something is so, by what
@@ -184,6 +190,7 @@ class Facts:
     login: Report | None = None
     server: Report | None = None
     replication: Report | None = None
+    last_counts: Report | None = None
     indexes: Mapping[str, Any] | None = None
     queues: Mapping[str, Queue] | None = None
     beats: tuple[Beat, ...] | None = None

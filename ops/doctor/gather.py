@@ -54,6 +54,7 @@ def gathered(app: Any, deadline: Deadline) -> Gathered:
         "redis": deadline.ask(view.redis),
         "dead_letters": deadline.ask(view.dead_letters),
         "elsewhere": deadline.ask(view.queues_of_others),
+        "last_counts": deadline.ask(view.last_counts),
     }
     looked = sight.seen()
     fleet = _then(looked, deadline, view.assess)()
@@ -87,6 +88,7 @@ def gathered(app: Any, deadline: Deadline) -> Gathered:
         members=_members(view, server.value, fleet.value),
         login=server.value.login.to_dict() if server.value and server.value.login else None,
         server=_server(server.value, fleet.value),
+        last_counts=seen["last_counts"].value,
         replication=asdict(server.value.replication) if server.value and server.value.replication else None,
         indexes=seen["indexes"].value,
         queues=None if waiting.value is None else _queues(waiting.value, consumers),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -12,14 +13,17 @@ from typing import Any
 import pymongo
 import redis as redis_py
 
+from ops.local.child import Child
 from ops.local.replica_set import ReplicaSet
-from ops.local.servers import LocalServer, mongo_server, redis_server
+from ops.local.servers import LocalServer, mongo_server, port_is_free, redis_server
 from tests.certificates import Authority
 from tests.e2e.apps.service import Beat
 from tests.e2e.clinic import Clinic, clinic
-from tests.e2e.workers import Worker
+from tests.e2e.workers import ROOT, Worker, wait_until
 from tests.faults.proxy import FaultProxy
 from tests.faults.route import Route
+
+_FRONT = ROOT / "tests/e2e/apps/tls_front.py"
 
 
 @dataclass
@@ -95,6 +99,10 @@ class Scene:
         node = self.stack.enter_context(ward.worker(name, **options))
         return node.wait_ready()
 
+    def start(self, ward: Clinic, name: str = "w1", **options: Any) -> Worker:
+        """A worker that was started, and may never be ready."""
+        return self.stack.enter_context(ward.worker(name, **options))
+
     def again(self, ward: Clinic, node: Worker) -> Worker:
         """End a worker well and start another of its name: what the first remembers is gone."""
         node.terminate()
@@ -113,15 +121,19 @@ class Scene:
         self.stack.callback(server.kill)
         return server
 
-    def tls_mongod(self, *options: str, ca: str) -> LocalServer:
-        """A mongod that speaks TLS; its certificate may be one that nobody accepts."""
-        server = mongo_server(self.folder / "tls", options=options)
-        accepts = f"?tls=true&tlsCAFile={ca}&tlsAllowInvalidCertificates=true"
-        server.uri, plain = f"{server.uri}{accepts}", server.uri
-        server.start()
-        server.uri = plain
-        self.stack.callback(server.kill)
-        return server
+    @contextmanager
+    def tls_front(self, certificate: Path, *, port: int) -> Iterator[None]:
+        """Serve TLS with this certificate and key on the port, in front of the shared server."""
+        wait_until(lambda: port_is_free(port), what="a free port")
+        both = str(certificate)
+        argv = [sys.executable, str(_FRONT), str(port), both, both, str(self.mongo.port)]
+        child = Child("front", argv, log=self.folder / "front.log")
+        child.start()
+        try:
+            wait_until(lambda: not port_is_free(port), what="the TLS front", seconds=20)
+            yield
+        finally:
+            child.kill()
 
     def redis_server(self, name: str = "redis", *, options: Sequence[str] = ()) -> LocalServer:
         """A Redis of its own, running."""

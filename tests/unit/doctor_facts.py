@@ -155,5 +155,6 @@ def facts(*nodes: Node, **changes: Any) -> Facts:
         post_mortems=(),
         dead_letters=0,
         elsewhere={},
+        last_counts={"current": 50, "available": 950, "others": 2, "at": NOW - 10, "member": "m1:27017"},
     )
     return replace(healthy, **changes)

@@ -16,7 +16,7 @@ MAX_BYTES = 1536
 # What goes first where a report is too long, the least missed first.
 _SPARE = (
     *("wait_buckets", "queues", "servers", "server", "cluster", "busy", "rtt", "use", "rate", "gate"),
-    *("made", "foreign", "leak", "held", "done", "refused", "denied"),
+    *("made", "most_held", "foreign", "leak", "held", "done", "refused", "denied"),
 )
 
 DONE_SECONDS = 60.0

@@ -3,6 +3,7 @@
 A process's reports say how it does, this says what it is. It names no host, no user and no secret.
 """
 
+import inspect
 import json
 import platform
 import resource
@@ -76,11 +77,20 @@ def encode(record: Mapping[str, Any], limit: int) -> str:
 
 
 def init_handlers(receivers: Sequence[Any], resolve: Callable[[Any], Any], *, own: str) -> list[str]:
-    """Return the names of an app's own handlers among the `receivers` of a signal of Celery's."""
-    handlers = [resolve(receiver) for _, receiver in receivers]
-    named = [(str(getattr(h, "__module__", "")), str(getattr(h, "__qualname__", ""))) for h in handlers if h]
+    """Return an app's own handlers among the `receivers` of a signal of Celery's, with their files."""
+    handlers = [handler for _, receiver in receivers if (handler := resolve(receiver))]
     theirs = (own, "celery", "kombu", "billiard", "sentry_sdk")
-    return [f"{module}.{name}" for module, name in named if module.partition(".")[0] not in theirs][:5]
+    return [
+        f"{module}.{getattr(handler, '__qualname__', '')}{_place(handler)}"
+        for handler in handlers
+        if (module := str(getattr(handler, "__module__", ""))).partition(".")[0] not in theirs
+    ][:5]
+
+
+def _place(handler: Any) -> str:
+    """Return in which file and line a function begins, in parentheses; empty where that is not known."""
+    code = getattr(inspect.unwrap(handler), "__code__", None)
+    return "" if code is None else f" ({shorten(code.co_filename, 80, keep_end=True)}:{code.co_firstlineno})"
 
 
 def _mongodb(settings: "Settings") -> dict[str, Any]:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 VERDICT = "verdict"
 """The document in the registry that holds what the last check found."""
 
-_QUEUES, _BOUND = 50, 200
+_QUEUES, _BOUND, _SNAPSHOTS = 50, 200, 20
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,14 @@ class View:
         settings = self.mongo.redis_settings
         place = broker_of(self.app.conf, settings)
         return None if place is None else SharedQueues(self.stores.client, settings.key_beside, place)
+
+    def last_counts(self) -> dict[str, Any]:
+        """Return what the server said of its connections at the last snapshot that has it, and when (`at`);
+        empty where none has.
+        """
+        entries = self.stores.history.read(count=_SNAPSHOTS)
+        told = ({**(entry.snapshot.get("server") or {}), "at": entry.at} for entry in reversed(entries))
+        return next((server for server in told if server.get("current")), {})
 
     def queues_of_others(self) -> Mapping[str, tuple[str, ...]]:
         """Return the queues of the app's broker that other deployments consume, with their names."""

@@ -21,6 +21,8 @@ USAGE = 0.8
 TIMEOUT_SECONDS = 60.0
 """How long a timeout in the queue for connections is a reason: an operation failed for want of one."""
 
+_SETTLED_SECONDS = 60.0
+
 # A percentile of fewer checkouts is the one that had to connect first.
 _ENOUGH = 20
 
@@ -42,10 +44,12 @@ def judge(fleet: Fleet | None, since: Since) -> Layer:
     closed = [p for p in fleet.present if p.report.get("circuit") == "closed"] if fleet else []
     if fleet is None or not closed:
         return Layer(Verdict.UNKNOWN)
+    # A minute's times tell of the outage that has just ended, not of now.
+    settled = [p for p in closed if (p.report.get("recovered") or _SETTLED_SECONDS) >= _SETTLED_SECONDS]
     found = [
-        *_sustained(fleet, closed, since),
-        *_measured(closed, "checkouts waited up to {:.0f} ms (p99)", _wait_p99, above=WAIT_P99_MS),
-        *_starved(fleet, closed, since),
+        *_sustained(fleet, settled, since),
+        *_measured(settled, "checkouts waited up to {:.0f} ms (p99)", _wait_p99, above=WAIT_P99_MS),
+        *_starved(fleet, settled, since),
     ]
     return Layer(Verdict.DEGRADED if found else Verdict.OK, found)
 

@@ -27,6 +27,7 @@ from . import findings
 from .attribution import Attribution
 from .denials import Denials
 from .exhaustion import Exhaustion
+from .held_time import HeldTime
 from .process import Mongo, current_slot
 from .publisher import Publisher
 
@@ -40,7 +41,7 @@ _SITE = 100
 # A Redis that lost its memory has the node's record again after so long.
 _RECORD_SECONDS = 300.0
 # How long a report says when an outage ended: a snapshot has taken it over by then.
-_RECOVERED_SECONDS = 60.0
+_RECOVERED_SECONDS = 130.0
 
 
 class Presence:
@@ -56,6 +57,7 @@ class Presence:
         self._mongo = mongo
         self._attribution = attribution
         self._denials = denials or Denials()
+        self._held = HeldTime()
         self._publisher = publisher
         self._dumps = dumps.Dumps()
         self._exhaustion = Exhaustion()
@@ -242,6 +244,7 @@ class Presence:
             "hung": None if hung is None else round(hung, 1),
             "recovered": None if recovered is None or recovered > _RECOVERED_SECONDS else round(recovered, 1),
             "held": mongo.suspicion.held(now),
+            "most_held": self._held.report(now, mongo.monitor.tasks, list(mongo.monitor.holders.values())),
             "leak": mongo.suspicion.left(),
             "denied": self._denials.report(now),
             "refused": self._denials.report_refused(now),

@@ -190,6 +190,16 @@ class LeakShape(TypedDict):
 
 
 @with_config(RULES)
+class MostHeldShape(TypedDict):
+    """The task that held connections for most of the time: seconds, how often, and the seconds of all."""
+
+    task: Name
+    seconds: Seconds
+    n: Count
+    of: Seconds
+
+
+@with_config(RULES)
 class MadeShape(TypedDict):
     """Clients that a line of somebody's makes: how many so far, which line, and of which task."""
 
@@ -251,6 +261,7 @@ class ReportShape(TypedDict):
     refused: NotRequired[DeniedShape]
     foreign: NotRequired[Line]
     made: NotRequired[MadeShape]
+    most_held: NotRequired[MostHeldShape]
     overload: NotRequired[Seconds]
     pool: NotRequired[PoolShape]
     count: NotRequired[CountersShape]

@@ -53,9 +53,52 @@ def long_holds(facts: Facts) -> Iterator[Finding]:
     )
 
 
+def pool_held(facts: Facts) -> Iterator[Finding]:
+    """Tasks of one name have the connections for most of the time, and the others wait for them."""
+    found = [p for p in _short_of_connections(facts) if _is_held(p) and _longest(p) < _limit(facts)]
+    if not found:
+        return
+    worst = max(found, key=lambda process: process.number("most_held", "seconds"))
+    held = worst.part("most_held")
+    task, share = held["task"], held["seconds"] / held["of"]
+    yield Finding(
+        "pool-held",
+        Severity.DEGRADED,
+        f"{task} holds the connections {share:.0%} of the time that tasks hold them, and others wait.",
+        (
+            f"{task}: {held['seconds']:,.0f} s of {held['of']:,.0f} s held in the last minute in "
+            f"{worst.member}, "
+            f"{count(held['n'], 'hold')} of {held['seconds'] / held['n']:.1f} s on average",
+            *_shortage(found),
+        ),
+        "Its operations are slow, and each keeps a connection until it is done. The server may be well: "
+        "tasks of "
+        "other names are as fast as ever once they have a connection.",
+        (
+            "db.currentOp({active: true, appName: /^celery-pymongo/, microsecs_running: {$gt: 500000}})  # "
+            "its "
+            "command now; explain() it: an index, a smaller batch, a projection",
+            f"task_routes = {{'{task}': {{'queue': 'slow'}}}}  # and a worker of its own for that queue",
+        ),
+        where=_members(found),
+    )
+
+
+# Of the time that is held, and seconds of an average hold.
+_HELD_SHARE, _HELD_SECONDS = 0.6, 0.5
+
+
+def _is_held(process: Process) -> bool:
+    held = process.part("most_held")
+    if not held or not held["n"] or not held["of"]:
+        return False
+    return bool(held["seconds"] / held["of"] >= _HELD_SHARE and held["seconds"] / held["n"] >= _HELD_SECONDS)
+
+
 def pool_too_small(facts: Facts) -> Iterator[Finding]:
     """More tasks at a time than connections, and the tasks wait."""
     short = [p for p in _short_of_connections(facts) if _is_too_small(p) and _longest(p) < _limit(facts)]
+    short = [process for process in short if not _is_held(process)]
     if not short:
         return
     worst = max(short, key=lambda process: process.number("wait", "p99"))
@@ -82,6 +125,7 @@ def pool_too_small(facts: Facts) -> Iterator[Finding]:
 def pool_exhausted(facts: Facts) -> Iterator[Finding]:
     """Operations wait although there is a connection for each task."""
     short = [p for p in _short_of_connections(facts) if not _is_too_small(p) and _longest(p) < _limit(facts)]
+    short = [process for process in short if not _is_held(process)]
     if not short:
         return
     yield Finding(
@@ -168,6 +212,14 @@ CHECKS = (
             "slots-busy",
             "backlog",
         ),
+        practice="Track connection wait times",
+    ),
+    Check(
+        "pool-held",
+        "Does one task keep the connections from the others?",
+        pool_held,
+        needs=("nodes",),
+        explains=("pool-exhausted", "pool-too-small", "pool-below-concurrency", "slots-busy", "backlog"),
         practice="Track connection wait times",
     ),
     Check(

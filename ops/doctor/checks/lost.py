@@ -1,10 +1,9 @@
 """Who is gone, silent or missing."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 
 from ...text import agree, count
-from ..facts import Facts
+from ..facts import Facts, Report
 from ..finding import Check, Finding, Severity
 from ..words import most, names, seconds
 
@@ -68,20 +67,82 @@ def process_lost(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def start_blocked(facts: Facts) -> Iterator[Finding]:
+    """Children that are killed since they are not up in time, each time anew."""
+    for node in facts.standing:
+        handlers, limit = node.record.get("init_handlers"), float(node.record.get("alive_timeout") or 0.0)
+        young = [
+            mortem
+            for mortem in _recent(facts, node.name, float(node.record.get("began") or 0.0))
+            if limit and abs(_lifetime(mortem) - limit) <= _START_SPAN and not mortem.get("task")
+        ]
+        newest = min((facts.at - mortem["seen"] for mortem in young), default=RECENT_SECONDS)
+        if not handlers or len(young) < 2 or newest > _AGAIN_SECONDS + limit:
+            continue
+        longest = most(map(_lifetime, young))
+        yield Finding(
+            "start-blocked",
+            Severity.DEGRADED,
+            f"New processes of {node.name} are killed before they are up: {names(handlers)} takes longer "
+            "than "
+            f"{limit:g} s.",
+            (
+                f"{count(len(young), 'process')} killed {longest:.1f} s after the start at the latest, the "
+                "last "
+                f"{seconds(newest)} ago",
+                f"worker_process_init runs {names(handlers)}; worker_proc_alive_timeout {limit:g} s",
+                f"{len(node.present)} of {node.slots} slots have a process that reports",
+            ),
+            "Celery waits so long for a child to say that it is up, kills it and starts another, for ever. "
+            "The "
+            "slots take no task meanwhile.",
+            (
+                f"have {handlers[0].partition(' ')[0]} do nothing that waits: what it opens can be opened on "
+                "first "
+                "use, as get_client() is",
+                f"worker_proc_alive_timeout={2 * limit + 2:g}  # in Celery's settings, if it must take so "
+                "long",
+            ),
+            where=node.members,
+        )
+
+
+# When it ended is known by its last report, which may be a tick old; it is killed at Celery's next look.
+_START_SPAN, _AGAIN_SECONDS = 3.0, 20.0
+
+
+def _lifetime(mortem: Report) -> float:
+    return float((mortem.get("seen") or 0.0) - (mortem.get("started") or 0.0))
+
+
+def _recent(facts: Facts, node: str, began: float = 0.0) -> list[Report]:
+    """Return the post-mortems of a node that are news, of its present MAIN where `began` is when that did."""
+    return [
+        mortem
+        for mortem in facts.post_mortems or ()
+        if mortem["node"] == node
+        and facts.at - (mortem.get("seen") or 0.0) <= RECENT_SECONDS
+        and (mortem.get("seen") or 0.0) >= began
+    ]
+
+
 def processes_killed(facts: Facts) -> Iterator[Finding]:
-    """Processes that were killed and replaced."""
-    by_node: dict[str, list[str | None]] = defaultdict(list)
-    for mortem in facts.post_mortems or ():
-        if facts.at - (mortem.get("seen") or 0.0) <= RECENT_SECONDS:
-            by_node[mortem["node"]].append((mortem.get("task") or {}).get("name"))
-    for node, tasks in by_node.items():
-        named = {task for task in tasks if task}
+    """Processes that were killed and replaced: a trouble where it is fresh or repeats, else a note."""
+    for node in sorted({mortem["node"] for mortem in facts.post_mortems or ()}):
+        found = _recent(facts, node)
+        if not found:
+            continue
+        named = {name for mortem in found if (name := (mortem.get("task") or {}).get("name"))}
+        newest = min(facts.at - mortem["seen"] for mortem in found)
+        is_past = newest > FRESH_SECONDS
         yield Finding(
             "process-killed",
-            Severity.DEGRADED,
-            f"{count(len(tasks), 'process')} of {node} ended by force lately.",
+            Severity.NOTE if is_past else Severity.DEGRADED,
+            f"{count(len(found), 'process')} of {node} ended by force"
+            + (f", the last {seconds(newest)} ago." if is_past else " lately."),
             (
-                f"{len(tasks)} without a goodbye within {seconds(RECENT_SECONDS)}",
+                f"{len(found)} without a goodbye within {seconds(RECENT_SECONDS)}, the last "
+                f"{seconds(newest)} ago",
                 f"running then: {names(named) if named else 'nothing'}",
             ),
             "No time was left to close anything: SIGKILL, as by the out-of-memory killer, a hard time limit "
@@ -94,6 +155,10 @@ def processes_killed(facts: Facts) -> Iterator[Finding]:
             ),
             where=frozenset({node}),
         )
+
+
+FRESH_SECONDS = 120.0
+"""An end that is older, and was not followed by another, is a note: what there was to do about it is done."""
 
 
 def slots_missing(facts: Facts) -> Iterator[Finding]:
@@ -178,6 +243,16 @@ CHECKS = (
         process_lost,
         needs=("nodes",),
         explains=("slots-missing", "process-killed"),
+    ),
+    Check(
+        "start-blocked",
+        "Are new processes up in time?",
+        start_blocked,
+        needs=("nodes", "post_mortems"),
+        explains=(
+            *("process-lost", "process-killed", "slots-missing", "process-silent", "queue-unconsumed"),
+            *("backlog", "slots-busy", "process-churn", "start-timeout", "node-lost"),
+        ),
     ),
     Check("slots-missing", "Has every slot a process?", slots_missing, needs=("nodes",)),
     Check("process-killed", "Did all that ended say goodbye?", processes_killed, needs=("post_mortems",)),

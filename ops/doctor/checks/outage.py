@@ -85,6 +85,25 @@ def mongodb_down(facts: Facts) -> Iterator[Finding]:
     )
 
 
+def outage_over(facts: Facts) -> Iterator[Finding]:
+    """What was, for whoever comes late: MongoDB was away, and all processes use it again."""
+    back = [p.report["recovered"] + p.silence for p in facts.present if p.has_just_recovered]
+    if not back or any(process.is_cut_off for process in facts.present):
+        return
+    yield Finding(
+        "outage-over",
+        Severity.NOTE,
+        f"MongoDB was away from {count_of(len(back), len(facts.present), 'process')}, until "
+        f"{seconds(min(back))} ago; all of them use it again.",
+        (
+            f"{count_of(len(back), len(facts.present), 'process')} reconnected {seconds(min(back))} to "
+            f"{seconds(max(back))} ago",
+        ),
+        "It is over. What waited in the broker is being worked off.",
+        ("celery -A APP mongo history --since 15m  # how long it lasted",),
+    )
+
+
 def node_cut_off(facts: Facts) -> Iterator[Finding]:
     """One node's way to MongoDB is broken: others, or this machine, reach it."""
     reaching = sum(not process.is_cut_off for process in facts.present)
@@ -206,5 +225,6 @@ CHECKS = (
         explains=POOL_SYMPTOMS,
         practice="Regularly check connection health",
     ),
+    Check("outage-over", "Was MongoDB away a moment ago?", outage_over, needs=("nodes",)),
     Check("member-away", "Do all members of the replica set answer?", member_away, needs=("ping",)),
 )

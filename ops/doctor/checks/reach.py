@@ -49,7 +49,7 @@ def redis_down(facts: Facts) -> Iterator[Finding]:
             "redis-down",
             Severity.DEGRADED,
             "Redis does not answer this machine.",
-            (f"Redis: {facts.unseen.get('nodes', 'no answer')}",),
+            (_redis(facts),),
             "It is not the broker: tasks run. Of the fleet nothing can be seen meanwhile, and tasks that "
             "must not run twice wait.",
             (
@@ -62,7 +62,7 @@ def redis_down(facts: Facts) -> Iterator[Finding]:
         "redis-down",
         Severity.DOWN,
         "Redis does not answer this machine.",
-        (f"Redis: {facts.unseen.get('nodes', 'no answer')}",),
+        (_redis(facts),),
         "Without its broker the fleet takes and sends no message. Running tasks end, and what is finished is "
         "acknowledged once Redis is back; of the fleet nothing can be seen meanwhile.",
         (
@@ -70,6 +70,11 @@ def redis_down(facts: Facts) -> Iterator[Finding]:
             "is the password right?",
         ),
     )
+
+
+def _redis(facts: Facts) -> str:
+    place = facts.redis_places.get("registry")
+    return f"Redis{f' at {place}' if place else ''}: {facts.unseen.get('nodes', 'no answer')}"
 
 
 def redis_refused(facts: Facts) -> Iterator[Finding]:

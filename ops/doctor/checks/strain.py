@@ -1,9 +1,11 @@
 """Is the server there and out of breath?"""
 
+import re
 from collections.abc import Iterator
 from statistics import median
 
 from ...text import count, count_of
+from ..budget import budget
 from ..facts import Facts
 from ..finding import Check, Finding, Severity
 from ..words import names, seconds
@@ -20,7 +22,8 @@ NEARLY_FULL = 0.9
 
 def overload(facts: Facts) -> Iterator[Finding]:
     """The server answers, late or with a refusal: waiting helps, reconnecting does not."""
-    reached = [process for process in facts.present if not process.is_cut_off]
+    # What a hang or an outage did to the times and answers of the last two minutes is past.
+    reached = [p for p in facts.present if not (p.is_cut_off or p.has_just_recovered)]
     told = [p for p in reached if _since(p.report.get("overload")) <= RECENT_SECONDS]
     slow = [process for process in reached if process.number("rtt", "avg") >= ROUND_TRIP_MS]
     is_slow = bool(slow) and len(slow) > len(reached) / 2
@@ -54,6 +57,47 @@ def overload(facts: Facts) -> Iterator[Finding]:
             "celery -A APP mongo pause  # takes load off: gated queues wait; or lower the concurrency",
         ),
     )
+
+
+def connections_refused(facts: Facts) -> Iterator[Finding]:
+    """The server takes no further connection: it is at its limit, and closes what is new."""
+    closed = [p for p in facts.present if p.is_cut_off and _CLOSED.search(str(p.report.get("error") or ""))]
+    here = "; ".join((facts.ping or {}).get("reasons") or ())
+    is_closed_here = not facts.answers_here and _CLOSED.search(here) is not None
+    known = facts.last_counts or {}
+    current, available = known.get("current") or 0, known.get("available") or 0
+    limit = current + available if available else facts.limit
+    if not (closed or is_closed_here) or not limit or current < NEARLY_FULL * limit:
+        return
+    age, others = max(0.0, facts.at - known["at"]), known.get("others")
+    planned = budget(facts)
+    held = "" if others is None else f": {others:,} of others, {current - others:,} of this deployment"
+    yield Finding(
+        "connections-refused",
+        Severity.DOWN if facts.present and len(closed) == len(facts.present) else Severity.DEGRADED,
+        f"MongoDB takes no further connection: {count_of(current, limit, 'connection')} were in use when "
+        "last "
+        "seen.",
+        (
+            f"the last count, {seconds(age)} "
+            f"ago{f' on {member}' if (member := known.get('member')) else ''}: "
+            f"{current:,} of {limit:,} in use{held}",
+            *([f"the pools of this deployment may open {planned.total:,} to a member"] if planned else []),
+            *([f"{count_of(len(closed), len(facts.present), 'process')} cut off"] if closed else []),
+            *([f"this machine: {here}"] if is_closed_here else []),
+        ),
+        "What is connected goes on; who comes next is closed at once: new processes, more connections of a "
+        "pool, health checks and people.",
+        (
+            "db.currentOp({$all: true}) from a connection that is open: appName says who holds how many",
+            "celery -A APP mongo size  # how far MONGODB_MAX_POOL_SIZE can be lowered",
+            "or raise net.maxIncomingConnections (and the server's ulimit -n), or the Atlas tier",
+        ),
+        where=frozenset(process.member for process in closed),
+    )
+
+
+_CLOSED = re.compile("connection closed|reset by peer|connection reset", re.I)
 
 
 def server_nearly_full(facts: Facts) -> Iterator[Finding]:
@@ -99,6 +143,20 @@ CHECKS = (
             "backlog",
         ),
         practice="Database response time",
+    ),
+    Check(
+        "connections-refused",
+        "Does the server take new connections?",
+        connections_refused,
+        needs=("last_counts",),
+        explains=(
+            "mongodb-down",
+            "node-cut-off",
+            "process-cut-off",
+            "server-nearly-full",
+            "connection-budget",
+        ),
+        practice="Number of active/available connections",
     ),
     Check(
         "server-nearly-full",

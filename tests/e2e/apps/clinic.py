@@ -8,7 +8,7 @@ import os
 import time
 from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
 from pymongo import MongoClient
 
 from tests.e2e.apps import loud
@@ -26,6 +26,14 @@ install(app)
 if uri := os.environ.get("CLINIC_EARLY"):
     EARLY: MongoClient[Any] = MongoClient(uri)
     EARLY.admin.command("ping")
+
+
+if os.environ.get("CLINIC_BLOCKS_START"):
+
+    @signals.worker_process_init.connect(weak=False)
+    def warm_caches(**_kwargs: Any) -> None:
+        """Take so many seconds at the start of each child."""
+        time.sleep(float(os.environ["CLINIC_BLOCKS_START"]))
 
 
 @app.task(name="clinic.nothing")

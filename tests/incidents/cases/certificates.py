@@ -3,43 +3,49 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from ops.local.servers import LocalServer
+from ops.local.servers import free_port, mongo_server
 from tests.incidents.incident import Happen, Incident, Steps
 from tests.incidents.scene import Scene
 
 _DAY = timedelta(days=1)
 
 
-def _server(scene: Scene, **certificate: object) -> LocalServer:
-    both = scene.stage.authority.sign(scene.name, **certificate)  # type: ignore[arg-type] # as the case has it
-    ca = str(scene.stage.authority.certificate)
-    options = ["--tlsMode", "requireTLS", "--tlsCertificateKeyFile", str(both), "--tlsCAFile", ca]
-    return scene.tls_mongod(*options, "--tlsAllowConnectionsWithoutCertificates", ca=ca)
+def _with(**certificate: Any) -> Happen:
+    """A mongod does not start with an expired certificate: what stands before it has the old one still."""
 
-
-def _with(**certificate: object) -> Happen:
     def happen(scene: Scene) -> Steps:
-        server = _server(scene, **certificate)
-        options = {"MONGODB_TLS": "true", "MONGODB_TLS_CA_FILE": str(scene.stage.authority.certificate)}
-        ward = scene.ward(MONGODB_URI=server.uri, CELERY_PYMONGO_BACKOFF_CAP_SECONDS="0.5", **options)
-        scene.worker(ward)
-        yield ward
-        server.kill()
-        scene.stage.authority.sign(scene.name)
-        server.start()
+        authority, port = scene.stage.authority, free_port()
+        ward = scene.ward(
+            MONGODB_URI=f"mongodb://127.0.0.1:{port}/?directConnection=true",
+            CELERY_PYMONGO_BACKOFF_CAP_SECONDS="0.5",
+            MONGODB_TLS="true",
+            MONGODB_TLS_CA_FILE=str(authority.certificate),
+        )
+        with scene.tls_front(authority.sign(scene.name, **certificate), port=port):
+            scene.worker(ward)
+            yield ward
+        scene.stack.enter_context(scene.tls_front(authority.sign(f"{scene.name}-renewed"), port=port))
 
     return happen
 
 
 def without_tls(scene: Scene) -> Steps:
     """Speak to a server without the TLS that it asks for."""
-    server = _server(scene)
+    both, ca = scene.stage.authority.sign(scene.name), str(scene.stage.authority.certificate)
+    options = ["--tlsMode", "requireTLS", "--tlsCertificateKeyFile", str(both), "--tlsCAFile", ca]
+    server = mongo_server(
+        scene.folder / "tls", options=[*options, "--tlsAllowConnectionsWithoutCertificates"]
+    )
+    plain, server.uri = server.uri, f"{server.uri}?tls=true&tlsCAFile={ca}"
+    server.start()
+    scene.stack.callback(server.kill)
+    server.uri = plain
     ward = scene.ward(MONGODB_URI=server.uri)
     node = scene.worker(ward)
     yield ward
     node.terminate()
-    ca = str(scene.stage.authority.certificate)
     mended = scene.ward(MONGODB_URI=server.uri, MONGODB_TLS="true", MONGODB_TLS_CA_FILE=ca)
     scene.worker(mended)
     yield mended

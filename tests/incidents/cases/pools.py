@@ -22,6 +22,19 @@ def too_small(scene: Scene) -> Steps:
     scene.again(ward, node)
 
 
+def held_by_one(scene: Scene) -> Steps:
+    """Have one task's slow operations take all connections, while another's wait."""
+    ward = scene.ward(MONGODB_URI=scene.mongod().uri)
+    node = scene.fleet(ward, pool="threads", concurrency=8, env={"MONGODB_MAX_POOL_SIZE": "4"})
+    distinct = {"failCommands": ["distinct"], "blockConnection": True, "blockTimeMS": 2000}
+    with scene.failing(distinct, uri=ward.env["MONGODB_URI"]):
+        for _ in range(30):
+            ward.send("report", times=2)
+            ward.send("read", 5)
+        yield ward
+    scene.again(ward, node)
+
+
 def left_session(scene: Scene) -> Steps:
     """Leave a session open."""
     ward = scene.ward()
@@ -48,6 +61,7 @@ def overloaded(scene: Scene) -> Steps:
 
 INCIDENTS = [
     Incident("pool-too-small", "pool-too-small", ("maxPoolSize 4", "concurrency 8"), too_small),
+    Incident("one-task-holds-the-pool", "pool-held", ("clinic.report", "holds"), held_by_one),
     Incident("session-left-open", "leak", ("clinic.forget_session",), left_session),
     Incident("server-overloaded", "overload", ("overloaded",), overloaded),
 ]

@@ -18,9 +18,10 @@ def nobody_consumes(scene: Scene) -> Steps:
 def two_deployments(scene: Scene) -> Steps:
     """Have two deployments without a prefix consume the queue of the same name."""
     bare = {"CLINIC_CONF": '{"broker_transport_options": {}}'}
-    ward, other = scene.ward(), scene.ward(name="neighbour")
-    scene.fleet(ward, "shared", env=bare)
-    node = scene.worker(other, "shared", env=bare)
+    ward, other = scene.ward(**bare), scene.ward(name="neighbour", **bare)
+    ward.app.conf.broker_transport_options = {}
+    scene.fleet(ward, "shared")
+    node = scene.worker(other, "shared")
     yield ward
     node.terminate()
 

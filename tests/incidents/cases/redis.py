@@ -12,6 +12,7 @@ def _configured(name: str, wrong: str, right: str) -> Happen:
         ward = scene.ward(redis=server.uri)
         scene.fleet(ward)
         client = scene.redis_client(server.uri)
+        client.config_set("maxmemory", "100mb")
         client.config_set(name, wrong)
         yield ward
         client.config_set(name, right)
@@ -50,6 +51,6 @@ INCIDENTS = [
         ("allkeys-lru",),
         _configured("maxmemory-policy", "allkeys-lru", "noeviction"),
     ),
-    Incident("redis-killed", "redis-down", ("ConnectionError",), away, verdict="down"),
+    Incident("redis-killed", "redis-down", ("127.0.0.1:",), away, verdict="down"),
     Incident("deployment-misspelt", "nobody-reports", ("misspelt",), nobody_reports, verdict="unknown"),
 ]

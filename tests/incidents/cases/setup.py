@@ -52,7 +52,7 @@ def two_beats(scene: Scene) -> Steps:
 def endless(scene: Scene) -> Steps:
     """Let operations wait for ever for a connection."""
     ward = scene.ward()
-    node = scene.fleet(ward, env={"MONGODB_WAIT_QUEUE_TIMEOUT_MS": "0"})
+    node = scene.fleet(ward, env={"MONGODB_URI": f"{scene.mongo.uri}?waitQueueTimeoutMS=0"})
     yield ward
     node.terminate()
     scene.worker(ward)

@@ -30,6 +30,20 @@ def frozen(scene: Scene) -> Steps:
     server.resume()
 
 
+def hang_over(scene: Scene) -> Steps:
+    """Stop the server's process for a while, with tasks at work, and ask once it is over."""
+    server = scene.mongod()
+    ward = scene.ward(MONGODB_URI=server.uri)
+    node = scene.fleet(ward, pool="threads", concurrency=4)
+    node.wait_for_log("client.warm")
+    ward.send("read", 2000, times=4)
+    server.suspend()
+    node.wait_for_log("circuit.opened")
+    server.resume()
+    node.wait_for_log("circuit.closed")
+    yield ward
+
+
 def no_such_name(scene: Scene) -> Steps:
     """Name a host that the DNS does not know."""
     ward = scene.ward(MONGODB_URI="mongodb://mongo.invalid:27017/")
@@ -90,6 +104,9 @@ def main_killed(scene: Scene) -> Steps:
 INCIDENTS = [
     Incident("mongodb-killed", "mongodb-down", ("1 of 1 process cut off", "refused"), killed, verdict="down"),
     Incident("mongodb-frozen", "mongodb-hangs", ("no answer for",), frozen, verdict="down"),
+    Incident(
+        "hang-is-over", "outage-over", ("all of them use it again",), hang_over, verdict="ok", lasts=True
+    ),
     Incident(
         "name-does-not-resolve",
         "mongodb-down",

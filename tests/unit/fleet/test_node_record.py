@@ -107,8 +107,10 @@ def test_handlers_of_the_apps_own_are_told_from_celerys_and_ours() -> None:
         return receiver() if isinstance(receiver, weakref.ref) else receiver
 
     receivers = [(1, connects), (2, weakref.ref(connects)), (3, Celery.close), (4, node_record.build)]
-    name = f"{__name__}.{connects.__qualname__}"
-    assert node_record.init_handlers(receivers, resolve, own="worker") == [name, name]
+    found = node_record.init_handlers(receivers, resolve, own="worker")
+    assert found[0] == found[1]
+    assert found[0].startswith(f"{__name__}.{connects.__qualname__} (")
+    assert found[0].endswith(f"test_node_record.py:{connects.__code__.co_firstlineno})")
 
 
 def test_a_handler_that_is_gone_is_none() -> None:

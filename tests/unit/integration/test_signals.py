@@ -512,6 +512,8 @@ def test_what_a_host_app_does_at_a_childs_start_is_in_the_record(world: World) -
     try:
         world.lifecycle.worker_init(sender=world.worker("solo"))
         world.lifecycle.celeryd_after_setup()
-        assert record(world)["init_handlers"] == [f"{__name__}.{connects.__qualname__}"]
+        (told,) = record(world)["init_handlers"]
+        assert told.startswith(f"{__name__}.{connects.__qualname__} (")
+        assert told.endswith(f"test_signals.py:{connects.__code__.co_firstlineno})")
     finally:
         signals.worker_process_init.disconnect(connects)

@@ -58,6 +58,8 @@ def with_option(**options: Any) -> Facts:
 OTHER_BEAT = Beat(1.0, 300.0, "h", 11, "PersistentScheduler")
 MORTEM: dict[str, Any] = {"node": "w1@h", "slot": 0, "seen": NOW - 60, "task": {"name": "shop.report"}}
 
+YOUNG: dict[str, Any] = {"node": "w1@h", "slot": 0, "task": None}
+
 DENIED = {"n": 4, "code": 13, "for": 30.0, "ago": 1.0, "tasks": {"shop.write": "insert on shop.sales"}}
 
 BEHIND = {"primary": "m1:27017", "behind": {"m2:27017": 25.0, "m3:27017": 1.0}, "majority": 25.0}
@@ -108,11 +110,19 @@ CASES: dict[str, tuple[Facts, str]] = {
         facts(replace(node(), processes=(*node(**OPEN).processes[:1], *node().processes[1:]))),
         "12 s: w1@h/0",
     ),
+    "outage-over": (facts(node(recovered=20.0)), "2 of 2 processes reconnected 20 s to 20 s ago"),
     "member-away": (with_members("m1", m1="RSPrimary", m2="RSSecondary", m3="Unknown"), "m3 (refused)"),
     "node-lost": (facts(node("w1@h", state="lost"), node("w2@h")), "all 2 processes silent"),
     "process-lost": (
         facts(replace(node(), processes=(*node(state="lost").processes[:1], *node().processes[1:]))),
         "w1@h/0, silent for up to 40 s",
+    ),
+    "start-blocked": (
+        facts(
+            node(record={"init_handlers": ["shop.connect (/app/shop.py:3)"], "alive_timeout": 4.0}),
+            post_mortems=tuple(YOUNG | {"seen": NOW - ago, "started": NOW - ago - 4.1} for ago in (3, 9)),
+        ),
+        "2 processes killed 4.1 s after the start at the latest, the last 3.0 s ago",
     ),
     "slots-missing": (
         facts(replace(node(), slots=3, missing=("w1@h/2",)), lasting={"missing": {"w1@h/2": NOW - 60}}),
@@ -141,6 +151,14 @@ CASES: dict[str, tuple[Facts, str]] = {
     "second-client": (facts(node(foreign="/app/cache.py:9 in load")), "in 2 of 2 processes"),
     "mongodb-result-backend": (facts(node(record={"result_backend": "mongodb"})), "w1@h"),
     "overload": (facts(node(overload=3.0, count={"overloads": 7})), "14 operations answered"),
+    "connections-refused": (
+        facts(
+            node(),
+            ping=AWAY | {"reasons": ["outage: m1:27017: connection closed"]},
+            last_counts={"current": 98, "available": 2, "others": 70, "at": NOW - 12, "member": "m1:27017"},
+        ),
+        "the last count, 12 s ago on m1:27017: 98 of 100 in use: 70 of others, 28 of this deployment",
+    ),
     "server-nearly-full": (
         facts(server={"current": 950, "limit": 1000, "counted": 12, "strays": 0, "source": "x"}),
         "95% in use",
@@ -148,6 +166,10 @@ CASES: dict[str, tuple[Facts, str]] = {
     "long-holds": (
         facts(shared(**WAITING, held={"n": 2, "seconds": 31.0, "task": "shop.report"})),
         "shop.report holds a connection for 31 s",
+    ),
+    "pool-held": (
+        facts(shared(**WAITING, most_held={"task": "shop.report", "seconds": 90.0, "n": 45, "of": 100.0})),
+        "shop.report: 90 s of 100 s held in the last minute in w1@h/0, 45 holds of 2.0 s on average",
     ),
     "pool-too-small": (
         facts(shared(record={"options": {"maxPoolSize": 2}}, **WAITING)),
@@ -341,7 +363,8 @@ def test_what_hangs_for_some_alone_does_not_hang() -> None:
 
 
 def test_nothing_of_a_hang_is_left_once_it_is_over() -> None:
-    assert ids(facts(node(recovered=1.0), ping=PING | {"latency_ms": 2.0})) == []
+    found = diagnose(facts(node(recovered=1.0, overload=2.0), ping=PING | {"latency_ms": 2.0}))
+    assert (found.verdict, [one.id for one in found.findings]) == ("ok", ["outage-over"])
 
 
 def test_mongodb_alone_is_judged_by_its_ping() -> None:

@@ -27,6 +27,7 @@ from worker.settings.fields import load_settings
 from worker.store.records import Read, Unreadable
 
 TOPOLOGY = {"type": "Single", "primary": "m:1", "members": {"m:1": "Standalone"}}
+CONF = SimpleNamespace(broker_url="redis://user:s3cret@b:6379/1")
 APPNAME, OWN = "celery-pymongo/default/w1@h/0/1", "celery-pymongo/default/h/0/7"
 
 
@@ -96,6 +97,9 @@ class View:
     def redis(self) -> Any:
         return self._answer("redis", REDIS)
 
+    def last_counts(self) -> Any:
+        return {}
+
     def queues_of_others(self) -> Any:
         return {}
 
@@ -119,9 +123,10 @@ class View:
 
 def gathered(view: View, seconds: float = 5.0) -> Any:
     settings = load_settings({}, env_file=None)
-    mongo = told_errors.mongo(view=view, settings=settings, has_redis=True, is_redis_the_broker=True)
+    known = {"settings": settings, "redis_settings": settings}
+    mongo = told_errors.mongo(view=view, **known, has_redis=True, is_redis_the_broker=True)
     try:
-        return gather(SimpleNamespace(mongo=mongo), Deadline(seconds))
+        return gather(SimpleNamespace(mongo=mongo, conf=CONF), Deadline(seconds))
     finally:
         view.hang.set()
 
@@ -130,6 +135,7 @@ def test_what_is_told_becomes_facts() -> None:
     found = gathered(View())
     assert (found.at, found.deployment, found.dead_letters) == (NOW, "default", 2)
     assert found.members == ()
+    assert found.redis_places == {"registry": "localhost:6379/0", "broker": "b:6379/1"}
     assert [process.member for process in found.present] == ["w1@h/0", "w1@h/1"]
     assert found.present[0].record == RECORD
     assert found.queues["celery"].consumers == ("w1@h",)

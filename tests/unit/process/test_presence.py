@@ -139,7 +139,7 @@ def test_a_report_says_for_how_long_mongodb_hangs_and_when_an_outage_ended(
     presence.tick(now + 3)
     monkeypatch.undo()
     link.circuit.succeed(now + 5, "ping")
-    for moment in (now + 7, now + 66):
+    for moment in (now + 7, now + 136):
         presence.tick(moment)
     told = [(one["outage"], one.get("hung"), one.get("recovered")) for one in world.publisher.reports]
     assert told == [(7.0, 7.0, None), (0.0, None, 2.0), (0.0, None, None)]
