@@ -6,6 +6,7 @@ CLINIC_EARLY is the URI of a client that a module opens where it is imported: be
 import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from celery import Celery, signals
@@ -28,12 +29,13 @@ if uri := os.environ.get("CLINIC_EARLY"):
     EARLY.admin.command("ping")
 
 
-if os.environ.get("CLINIC_BLOCKS_START"):
+if flag := os.environ.get("CLINIC_BLOCKS_START"):
 
     @signals.worker_process_init.connect(weak=False)
     def warm_caches(**_kwargs: Any) -> None:
-        """Take so many seconds at the start of each child."""
-        time.sleep(float(os.environ["CLINIC_BLOCKS_START"]))
+        """Take 6 s at the start of each child while there is such a file."""
+        if Path(str(flag)).exists():
+            time.sleep(6.0)
 
 
 @app.task(name="clinic.nothing")
@@ -97,3 +99,11 @@ def forget_session() -> None:
     session = app.mongo.get_client().start_session()
     get_database().clinic.find_one({}, session=session)
     KEPT.append(session)
+
+
+@app.task(name="clinic.keep_client")
+def keep_client() -> None:
+    """Open another client, and keep it."""
+    client: MongoClient[Any] = MongoClient(os.environ["MONGODB_URI"])
+    client.admin.command("ping")
+    KEPT.append(client)

@@ -44,6 +44,8 @@ INCIDENTS = [
         nobody_consumes,
         is_cheap=True,
     ),
-    Incident("two-deployments-on-one-queue", "queue-shared", ("neighbour", "shared"), two_deployments),
+    Incident(
+        "two-deployments-on-one-queue", "queue-shared", ("neighbour", "shared"), two_deployments, lasts=True
+    ),
     Incident("all-slots-busy", "slots-busy", ("clinic.nap", "1 message in w1"), busy),
 ]

@@ -30,6 +30,29 @@ def away(scene: Scene) -> Steps:
     server.start()
 
 
+def full(scene: Scene) -> Steps:
+    """Leave Redis no memory, with a policy that evicts nothing."""
+    server = scene.redis_server()
+    ward = scene.ward(redis=server.uri)
+    scene.fleet(ward)
+    client = scene.redis_client(server.uri)
+    client.config_set("maxmemory", "1")
+    yield ward
+    client.config_set("maxmemory", "0")
+
+
+def unreadable(scene: Scene) -> Steps:
+    """Write what is no record where a process's report stands."""
+    ward = scene.ward()
+    scene.fleet(ward)
+    client = scene.redis_client()
+    key = f"celery-pymongo:{ward.env['CELERY_PYMONGO_DEPLOYMENT']}:node:w1@localhost"
+    kept = client.get(key)
+    client.set(key, "no record")
+    yield ward
+    client.set(key, kept or "")
+
+
 def nobody_reports(scene: Scene) -> Steps:
     """Look at a deployment whose name is misspelt."""
     ward = scene.ward()
@@ -51,6 +74,7 @@ INCIDENTS = [
         ("allkeys-lru",),
         _configured("maxmemory-policy", "allkeys-lru", "noeviction"),
     ),
+    Incident("redis-full", "redis-full", ("OOM",), full),
     Incident("redis-killed", "redis-down", ("127.0.0.1:",), away, verdict="down"),
     Incident("deployment-misspelt", "nobody-reports", ("misspelt",), nobody_reports, verdict="unknown"),
 ]

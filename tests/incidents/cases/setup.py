@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.incidents.incident import Incident, Steps
+from tests.incidents.incident import Happen, Incident, Steps
 from tests.incidents.scene import Scene
 
 
@@ -49,13 +49,26 @@ def two_beats(scene: Scene) -> Steps:
     second.terminate()
 
 
-def endless(scene: Scene) -> Steps:
-    """Let operations wait for ever for a connection."""
+def second_client(scene: Scene) -> Steps:
+    """Keep another client open beside the process's own."""
     ward = scene.ward()
-    node = scene.fleet(ward, env={"MONGODB_URI": f"{scene.mongo.uri}?waitQueueTimeoutMS=0"})
+    node = scene.fleet(ward)
+    ward.send("keep_client")
     yield ward
-    node.terminate()
-    scene.worker(ward)
+    scene.again(ward, node)
+
+
+def _set(**env: str) -> Happen:
+    """Start a worker of eight threads with such settings, then one without."""
+
+    def happen(scene: Scene) -> Steps:
+        ward = scene.ward()
+        node = scene.fleet(ward, pool="threads", concurrency=8, env=env)
+        yield ward
+        node.terminate()
+        scene.worker(ward, pool="threads", concurrency=8)
+
+    return happen
 
 
 INCIDENTS = [
@@ -64,5 +77,26 @@ INCIDENTS = [
     Incident("no-beat", "beat-absent", ("0 pulses",), no_beat, is_cheap=True),
     Incident("connection-budget", "connection-budget", ("limit 3",), budget),
     Incident("two-beats", "beat-doubled", ("PersistentScheduler",), two_beats, seconds=45),
-    Incident("endless-wait", "timeout-missing", ("waitQueueTimeoutMS 0",), endless),
+    Incident("second-client", "second-client", ("1 of 1 process", "clinic.py:"), second_client),
+    Incident(
+        "selection-takes-long",
+        "selection-timeout",
+        ("30,000",),
+        _set(MONGODB_SERVER_SELECTION_TIMEOUT_MS="30000"),
+        verdict="ok",
+    ),
+    Incident(
+        "pool-below-concurrency",
+        "pool-below-concurrency",
+        ("nobody waits now",),
+        _set(MONGODB_MAX_POOL_SIZE="4"),
+        verdict="ok",
+    ),
+    Incident(
+        "connections-kept-for-nobody",
+        "min-pool-size",
+        ("minPoolSize 20",),
+        _set(MONGODB_MIN_POOL_SIZE="20"),
+        verdict="ok",
+    ),
 ]

@@ -10,14 +10,14 @@ from tests.incidents.scene import Scene
 
 
 def blocked(scene: Scene) -> Steps:
-    """Have a handler of `worker_process_init` take 6 s: children are killed for ever."""
-    ward = scene.ward()
-    slow = {"CLINIC_BLOCKS_START": "6"}
-    node = scene.start(ward, pool="prefork", concurrency=2, env=slow)
-    scene.beat(ward)
+    """Have a handler of `worker_process_init` take 6 s from now on: replacements are killed for ever."""
+    ward, flag = scene.ward(), scene.folder / "slow"
+    node = scene.fleet(ward, pool="prefork", concurrency=2, env={"CLINIC_BLOCKS_START": str(flag)})
+    node.wait_for_log("client.warm", count=2)
+    flag.touch()
+    os.kill(node.children()[0], signal.SIGTERM)
     yield ward
-    node.close()
-    scene.worker(ward, pool="prefork", concurrency=2)
+    flag.unlink()
 
 
 def killed(scene: Scene) -> Steps:
