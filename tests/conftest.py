@@ -43,8 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not item.path.is_relative_to(TESTS):
             continue
         folder = item.path.relative_to(TESTS).parts[0]
-        if folder in ("integration", "e2e"):
-            item.add_marker(folder)
+        if folder in ("integration", "e2e", "incidents"):
+            item.add_marker("e2e" if folder == "incidents" else folder)
         elif folder in FENCED and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(UNIT_TIMEOUT_SECONDS))
 

@@ -173,7 +173,8 @@ class Facts:
     `redis` what INFO tells. `unreadable` are the keys of records in Redis that cannot be read, by what they
     are; `refusal` is with which word Redis refuses to write, and `redis_refuses` what it does, as a
     predicate, where it answered and nothing could be seen. `lasting` is since when something is so, by what
-    and by process, as the last health check left it, `check_arrived` when the last one came as a message.
+    and by process, as the last health check left it, `judged` when that was, `check_arrived` when the last
+    one came as a message.
     `elsewhere` are the queues of this broker that other deployments consume, with their names.
     `tasks` are hard limits of tasks by name, None for those that have none. `broker` is kombu's name of its
     kind, `redis_places` where the `registry` and the `broker` are, without secrets. `has_redis`: one is
@@ -203,6 +204,7 @@ class Facts:
     redis_refuses: str | None = None
     lasting: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     check_arrived: float | None = None
+    judged: float | None = None
     unseen: Mapping[str, str] = field(default_factory=dict)
     broker: str = "redis"
     has_redis: bool = True

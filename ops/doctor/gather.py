@@ -106,6 +106,7 @@ def gathered(app: Any, deadline: Deadline) -> Gathered:
         redis_refuses=_refuses(app.mongo, looked),
         refusal=None if looked.value is None else looked.value.refusal,
         lasting={} if looked.value is None else looked.value.before.get("lasting", {}),
+        judged=None if looked.value is None else looked.value.before.get("judged_at"),
         check_arrived=None if looked.value is None else looked.value.before.get("arrived_at"),
         unseen=_unseen(seen, looked, view.broker),
         broker=view.broker,

@@ -149,11 +149,15 @@ class View:
 
     def last_counts(self) -> dict[str, Any]:
         """Return what the server said of its connections at the last snapshot that has it, and when (`at`);
-        empty where none has.
+        empty where none has. One at its limit does not say how many are left: what it said before counts.
         """
         entries = self.stores.history.read(count=_SNAPSHOTS)
-        told = ({**(entry.snapshot.get("server") or {}), "at": entry.at} for entry in reversed(entries))
-        return next((server for server in told if server.get("current")), {})
+        told = [{**(entry.snapshot.get("server") or {}), "at": entry.at} for entry in entries]
+        known = [server for server in told if server.get("current")]
+        limits = [server["current"] + server["available"] for server in known if server.get("available")]
+        if not known:
+            return {}
+        return known[-1] | {"available": limits[-1] - known[-1]["current"] if limits else None}
 
     def queues_of_others(self) -> Mapping[str, tuple[str, ...]]:
         """Return the queues of the app's broker that other deployments consume, with their names."""

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ..fleet.beat_pulse import Pulse
     from ..server.info import Asked
 
+BETWEEN_SECONDS = 30.0
+"""How long after the last check a deployment without a report is between two fleets, as in a deploy."""
+
 HERE = "this machine"
 """Who pings: no process of the fleet."""
 
@@ -88,7 +91,8 @@ def _judge(found: Found) -> Judgement:
         why = found.why if found.why == NoRedisError.why else f"Redis {found.why or 'does not answer'}"
         unseen = f"{why}: nothing is known of the fleet"
         return Judgement(Verdict.UNKNOWN, [unseen, *judged.reasons], judged.layers, {})
-    if not (fleet.processes or found.unreadable) and judged.verdict is not Verdict.DOWN:
+    is_between = fleet.at - float((found.before or {}).get("judged_at") or 0.0) <= BETWEEN_SECONDS
+    if not (fleet.processes or found.unreadable or is_between) and judged.verdict is not Verdict.DOWN:
         nobody = f"no process reports in the deployment {found.deployment}"
         return Judgement(Verdict.UNKNOWN, [nobody, *judged.reasons], judged.layers, {})
     return judged

@@ -23,6 +23,9 @@ TIMEOUT_SECONDS = 60.0
 
 _SETTLED_SECONDS = 60.0
 
+# Where in a report's histogram of waits those above 100 ms begin, and how many wait for one that is made.
+_LONG_WAITS, _BEHIND_ONE = 10, 2
+
 # A percentile of fewer checkouts is the one that had to connect first.
 _ENOUGH = 20
 
@@ -77,8 +80,15 @@ def _measured(
 
 
 def _wait_p99(report: dict[str, Any]) -> float:
-    is_told = (report.get("wait", {}).get("n") or 0) >= _ENOUGH
+    is_told = (report.get("wait", {}).get("n") or 0) >= _ENOUGH and not _is_of_new_connections(report)
     return totals.wait_p99(report) if is_told else 0.0
+
+
+def _is_of_new_connections(report: dict[str, Any]) -> bool:
+    """Say whether as few checkouts waited for long as connections that were made explain: two for each."""
+    buckets: list[int] = report.get("wait_buckets") or []
+    made = 60 * (report.get("rate", {}).get("created") or 0.0)
+    return 0 < sum(buckets[_LONG_WAITS:]) <= _BEHIND_ONE * made
 
 
 def timeouts(fleet: Fleet, before: Since, *, limit: int) -> dict[str, dict[str, float]]:

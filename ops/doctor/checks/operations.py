@@ -124,7 +124,7 @@ _OTHER = _Refusal(
 )
 
 ENOUGH = 3
-"""Refusals in two minutes that are no single document's: one may be wrong in the best of fleets."""
+"""Refusals that one process met in two minutes: fewer are single documents, as in the best of fleets."""
 
 
 def operations_refused(facts: Facts) -> Iterator[Finding]:
@@ -136,7 +136,7 @@ def operations_refused(facts: Facts) -> Iterator[Finding]:
     for code, times in by_code.most_common():
         of_code = {member: told for member, told in found.items() if told["code"] == code}
         known = _BY_CODE.get(code, _OTHER)
-        if times < ENOUGH and not known.is_of_server:
+        if max(told["n"] for told in of_code.values()) < ENOUGH and not known.is_of_server:
             continue
         tasks = {task: what for told in of_code.values() for task, what in told["tasks"].items()}
         word = next((what for what in tasks.values() if what), "")

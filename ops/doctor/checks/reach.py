@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from ..facts import Facts
 from ..finding import Check, Finding, Severity
 
+BETWEEN_SECONDS = 30.0
+"""How long after the last health check a deployment without a report may be between two fleets."""
+
 
 def nothing_reached(facts: Facts) -> Iterator[Finding]:
     """Neither Redis nor MongoDB answers: most likely it is this machine."""
@@ -99,6 +102,9 @@ def nobody_reports(facts: Facts) -> Iterator[Finding]:
     """Redis is there and holds no report."""
     # Who reports what cannot be read reports.
     if facts.nodes is None or facts.nodes or facts.unreadable:
+        return
+    # In a deploy all have said goodbye, and who comes next has not reported yet.
+    if facts.judged is not None and facts.at - facts.judged <= BETWEEN_SECONDS:
         return
     yield Finding(
         "nobody-reports",

@@ -66,7 +66,7 @@ def connections_refused(facts: Facts) -> Iterator[Finding]:
     is_closed_here = not facts.answers_here and _CLOSED.search(here) is not None
     known = facts.last_counts or {}
     current, available = known.get("current") or 0, known.get("available") or 0
-    limit = current + available if available else facts.limit
+    limit = current + available if known.get("available") is not None else facts.limit
     if not (closed or is_closed_here) or not limit or current < NEARLY_FULL * limit:
         return
     age, others = max(0.0, facts.at - known["at"]), known.get("others")

@@ -17,7 +17,6 @@ def at_its_limit(scene: Scene) -> Steps:
     server = scene.mongod("--maxConns", str(_LIMIT))
     ward = scene.ward(MONGODB_URI=server.uri, CELERY_PYMONGO_SNAPSHOT_INTERVAL_SECONDS="2")
     scene.fleet(ward).wait_for_log("client.warm")
-    ward.app.mongo.close()
     held: list[socket.socket] = []
     others = scene.client(server.uri, maxPoolSize=2)
 

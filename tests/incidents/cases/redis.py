@@ -74,6 +74,7 @@ INCIDENTS = [
         ("allkeys-lru",),
         _configured("maxmemory-policy", "allkeys-lru", "noeviction"),
     ),
+    Incident("record-unreadable", "records-unreadable", ("node",), unreadable, verdict="unknown"),
     Incident("redis-full", "redis-full", ("OOM",), full),
     Incident("redis-killed", "redis-down", ("127.0.0.1:",), away, verdict="down"),
     Incident("deployment-misspelt", "nobody-reports", ("misspelt",), nobody_reports, verdict="unknown"),

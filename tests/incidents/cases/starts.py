@@ -8,11 +8,16 @@ import signal
 from tests.incidents.incident import Incident, Steps
 from tests.incidents.scene import Scene
 
+_FOUR_SECONDS = {"CLINIC_CONF": '{"worker_proc_alive_timeout": 4.0}'}
+"""Celery's own; ours are 30."""
+
 
 def blocked(scene: Scene) -> Steps:
     """Have a handler of `worker_process_init` take 6 s from now on: replacements are killed for ever."""
     ward, flag = scene.ward(), scene.folder / "slow"
-    node = scene.fleet(ward, pool="prefork", concurrency=2, env={"CLINIC_BLOCKS_START": str(flag)})
+    node = scene.fleet(
+        ward, pool="prefork", concurrency=2, env=_FOUR_SECONDS | {"CLINIC_BLOCKS_START": str(flag)}
+    )
     node.wait_for_log("client.warm", count=2)
     flag.touch()
     os.kill(node.children()[0], signal.SIGTERM)

@@ -216,6 +216,9 @@ def test_slow_checkouts_degrade_but_not_those_few_that_had_to_connect() -> None:
     ]
     assert judged(fleet(*node(slots=1, wait={"n": 19, "p99": 140.0}))).verdict is Verdict.OK
     assert judged(fleet(*node(slots=1, wait={"n": 99, "p99": 99.0}))).verdict is Verdict.OK
+    slow: dict[str, Any] = {"wait": {"n": 40, "p99": 300.0}, "wait_buckets": [30, *[0] * 11, 10]}
+    assert judged(fleet(*node(slots=1, **slow, rate={"created": 6 / 60}))).verdict is Verdict.OK
+    assert judged(fleet(*node(slots=1, **slow, rate={"created": 4 / 60}))).verdict is Verdict.DEGRADED
 
 
 def timed_out(count: int, *, at: float = NOW) -> Fleet:
