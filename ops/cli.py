@@ -26,6 +26,7 @@ COMMANDS = (
     "load",
     "dump",
     "dead",
+    "exporter",
     "schema",
 )
 """In the order of `--help`; each is in a module of `commands` of its name."""

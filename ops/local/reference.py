@@ -9,6 +9,7 @@ from worker.pool.stats import STATS
 from worker.settings.fields import describe
 
 from ..doctor.checks import CHECKS
+from ..metrics.series import SERIES
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
@@ -56,11 +57,27 @@ def statistics() -> str:
     return _table(("key", "unit", "kind", "meaning", "source"), rows)
 
 
+def metrics() -> str:
+    """Return the table of the exporter's series."""
+    rows = [
+        (
+            f"`{series.name}`",
+            series.kind,
+            ", ".join(series.labels) or "-",
+            series.meaning,
+            series.source,
+        )
+        for series in SERIES
+    ]
+    return _table(("series", "kind", "labels", "meaning", "of"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "settings": settings,
     "events": events,
     "checks": checks,
     "statistics": statistics,
+    "metrics": metrics,
 }
 """By page, which is also the name between the markers of the page."""
 

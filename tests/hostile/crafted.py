@@ -89,6 +89,18 @@ VERDICT: dict[str, Any] = {
 SAMPLES: dict[str, tuple[RecordKind[Any], Any]] = {
     "report": (records.REPORT, REPORT),
     "node": (records.NODE, RECORD),
+    "counters": (
+        records.COUNTERS,
+        {
+            "v": 1,
+            "node": "w1@h",
+            "pid": 7,
+            "kind": "prefork",
+            "began": NOW - 60,
+            "at": NOW,
+            "counts": {"created": 3.0, "wait.0": 2.0, "wait.sum": 0.01},
+        },
+    ),
     "post-mortem": (records.POST_MORTEM, POST_MORTEM),
     "verdict": (records.VERDICT, VERDICT),
     "paused": (records.PAUSED, {"mongo.data": [True, NOW]}),

@@ -100,6 +100,7 @@ PLANTS: dict[str, list[Plant]] = {
         *map(tick, (b"1 %f " % SOON + BEAT, b"1 2 " + b"[" * 100_000, b"\xff \xff \xff")),
     ],
     "node": texts("node", NODE),
+    "counters": texts("counters", NODE),
     "paused": texts("document", f"paused:{NODE}"),
     "history": [
         *others("history", but="stream"),

@@ -43,7 +43,7 @@ FORGOTTEN_SECONDS = 3600.0
 """A board that a dead MAIN left is collected within minutes, or there is nobody who would."""
 
 # Counts up whenever a layout changes: a board of another version is refused.
-VERSION = 3
+VERSION = 4
 _MAGIC = b"CPMBOARD"
 _HEADER = struct.Struct("=II3Qd8s128s256s")
 _HEADER_AT = len(_MAGIC)

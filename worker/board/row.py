@@ -16,11 +16,13 @@ report in a double buffer.
 | 264 | 32 | commands | 8 each: how often RESET, PROBE, REPLACE, PING were asked for |
 | 320 | 3096 | report | a double buffer for 1536 bytes |
 | 3456 | 19200 | flight | the ring of the flight recorder |
+| 22656 | 1768 | counters | what all processes of the row counted (`counters`) |
 """
 
 import json
 import struct
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -31,7 +33,8 @@ from ..connection.circuit import CircuitState
 from ..text import shorten_bytes
 from ..tracking import flight
 from ..tracking.flight import FlightRecorder
-from . import process_identity
+from . import counters, process_identity
+from .counters import RunningCounters
 from .double_buffer import DoubleBuffer, size_of
 from .report import MAX_BYTES
 
@@ -47,7 +50,8 @@ _COMMANDS, _COMMANDS_END = 33, 37
 _REPORT_AT, _FLIGHT_AT = 320, 3456
 _TRIES = 5
 # Bytes that a row takes.
-SIZE = _FLIGHT_AT + flight.SIZE
+_COUNTERS_AT = _FLIGHT_AT + flight.SIZE
+SIZE = _COUNTERS_AT + counters.SIZE
 
 
 class Command(IntEnum):
@@ -122,6 +126,11 @@ class Row:
         """The flight recorder over this row's ring."""
         return FlightRecorder(self._buffer[_FLIGHT_AT:])
 
+    @cached_property
+    def counters(self) -> RunningCounters:
+        """What all processes of this row counted; only its process writes."""
+        return RunningCounters(self._buffer[_COUNTERS_AT:])
+
     # -- the process of the row ---------------------------------------------------------------------
 
     def begin(self, pid: int) -> Predecessor | None:
@@ -138,6 +147,7 @@ class Row:
         found = self._predecessor()
         self._integers[_STATE] = _EMPTY
         self._wipe()
+        self.counters.take()
         self._integers[_PID], self._integers[_BORN] = pid, born
         self._floats[_STARTED_AT] = time.time()
         # Commands that were meant for the process before are not this one's.
@@ -167,6 +177,11 @@ class Row:
             return False
         self._floats[_TICKED_AT] = time.monotonic()
         return self._report.write(report)
+
+    def write_counters(self, values: Sequence[float]) -> None:
+        """Say what this process has counted so far, in the order of `counters.FIELDS`."""
+        if self._is_mine():
+            self.counters.write(values)
 
     def taken(self) -> list[Command]:
         """Return the commands that MAIN gave since the last call."""
@@ -237,7 +252,8 @@ class Row:
     def _wipe(self) -> None:
         commands, report = _COMMANDS * 8, _REPORT_AT
         self._buffer[:commands] = bytes(commands)
-        self._buffer[report:] = bytes(SIZE - report)
+        # The counters stay: what this process begins with is theirs to say.
+        self._buffer[report:_COUNTERS_AT] = bytes(_COUNTERS_AT - report)
 
     def _asked(self) -> list[int]:
         return self._integers[_COMMANDS:_COMMANDS_END].tolist()

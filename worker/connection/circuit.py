@@ -38,6 +38,8 @@ class Circuit:
         self._outage_since: float | None = None
         # When the last outage ended; None before the first did.
         self._closed_at: float | None = None
+        # How many outages have ended, and their seconds together.
+        self._ended = (0, 0.0)
         self._closed = threading.Event()
         self._closed.set()
         self._left_closed = threading.Event()
@@ -62,6 +64,11 @@ class Circuit:
         """Return how long ago the last outage ended; None while one lasts, and before the first did."""
         closed_at = self._closed_at
         return None if closed_at is None or not self.is_closed else max(0.0, now - closed_at)
+
+    def outages(self, now: float) -> tuple[int, float]:
+        """Return how many outages there were, one that lasts included, and their seconds together."""
+        number, seconds = self._ended
+        return number + (not self.is_closed), seconds + self.outage_seconds(now)
 
     def was_open_since(self, moment: float) -> bool:
         """Say whether there was an outage at or after this moment: one that lasts, or that ended later."""
@@ -102,7 +109,9 @@ class Circuit:
                 return None
             self._state = after
             if after is CircuitState.CLOSED:
+                number, seconds = self._ended
                 self._outage_since, self._closed_at = None, now
+                self._ended = (number + 1, seconds + lasted)
                 self._left_closed.clear()
                 self._closed.set()
             else:

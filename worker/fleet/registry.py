@@ -35,6 +35,9 @@ KEPT_SECONDS = 86_400
 MOST_PROCESSES = 50_000
 """Of a fleet: those that reported last are read."""
 
+COUNTERS_SECONDS = 3600
+"""How long a node's counters outlive it."""
+
 PAUSED = "paused"
 """The document that holds what operators paused on every node; those of one node have its name behind it."""
 
@@ -181,6 +184,14 @@ class Registry:
     def introduce(self, node: str, record: str) -> None:
         """Keep what a node says of itself, see `node_record`, as JSON."""
         self._redis.set(self._key("node", node), record, ex=KEPT_SECONDS)
+
+    def count(self, node: str, counters: str) -> None:
+        """Keep what all processes of a node have counted, as JSON."""
+        self._redis.set(self._key("counters", node), counters, ex=COUNTERS_SECONDS)
+
+    def counters(self, names: Sequence[str]) -> Read[dict[str, dict[str, Any]]]:
+        """Return what the processes of these nodes have counted; unknown nodes are left out."""
+        return self._by_name(records.COUNTERS, {name: self._key("counters", name) for name in names})
 
     def nodes(self, names: Sequence[str]) -> Read[dict[str, dict[str, Any]]]:
         """Return what these nodes say of themselves; those that said nothing are left out."""

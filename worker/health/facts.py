@@ -14,11 +14,13 @@ from ..broker import kind, queues
 from ..broker.amqp_queues import AmqpQueues
 from ..broker.queues import Queues, Waiting
 from ..broker.shared_queues import SharedQueues, broker_of
+from ..connection.client import own_version
 from ..fleet import own_collections, snapshot, timeline
 from ..fleet.beat_pulse import newest
 from ..fleet.drill_notes import DrillNotes
 from ..fleet.fleet import Fleet, assess
 from ..fleet.history import collection_name
+from ..pool.histogram import BOUNDS
 from ..server import connections as server_connections
 from ..server import info
 from ..server.members import MemberProblem
@@ -111,6 +113,20 @@ class View:
     def records(self, nodes: Sequence[str]) -> Read[dict[str, dict[str, Any]]]:
         """Return what these nodes say of themselves, see `node_record`."""
         return self.stores.registry.nodes(nodes)
+
+    def counters(self, nodes: Sequence[str]) -> Read[dict[str, dict[str, Any]]]:
+        """Return what all processes of these nodes have counted, see `node_counters`."""
+        return self.stores.registry.counters(nodes)
+
+    @property
+    def bucket_bounds(self) -> tuple[float, ...]:
+        """The upper bounds of all histograms' buckets but the last, in seconds."""
+        return BOUNDS
+
+    @property
+    def version(self) -> str:
+        """The version of this package."""
+        return own_version()
 
     def beats(self) -> Read[list["Pulse"]]:
         """Return the last pulse of each beat."""

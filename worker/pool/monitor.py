@@ -18,7 +18,7 @@ from .heartbeat_counter import HeartbeatCounter
 from .pool_events import PoolEvents
 from .pool_state import PoolState
 from .reconcile import LOOK_SECONDS, Look, Off, drift
-from .server_counts import ServerCounts
+from .server_counts import Sample, ServerCounts, together
 from .stats import Totals, server_stats, totals
 
 __all__ = ["Holder", "PoolMonitor", "Tick"]
@@ -178,6 +178,10 @@ class PoolMonitor:
         for holder in list(self.holders.values()):
             found[holder.server] = min(holder.since, found.get(holder.server, holder.since))
         return found
+
+    def ever(self, now: float) -> Sample:
+        """Return what all servers' pools counted since the process began, which no reset takes back."""
+        return together([counts.read(now) for counts in list(self._counts.values())], now)
 
     def totals(self, now: float) -> Totals:
         """Return all servers' numbers together; `now` is monotonic."""

@@ -1,6 +1,7 @@
 """What happened at one server since this process first knew it: counters, histograms, and the last minute."""
 
 from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .histogram import Histogram, Times
@@ -57,10 +58,11 @@ class ServerCounts:
         self.rtt = Histogram()
         # By command and outcome, where commands are listened to.
         self.commands: dict[str, Histogram] = {}
-        self._samples = deque([self._read(now)])
+        self._samples = deque([self.read(now)])
         self._reset = self._samples[0]
 
-    def _read(self, now: float) -> Sample:
+    def read(self, now: float) -> Sample:
+        """Return everything since the process first knew this server."""
         closed, failed = self.closed.copy(), self.failed.copy()
         counts = {
             "created": self.created,
@@ -85,7 +87,7 @@ class ServerCounts:
         """Take a sample for the last minute; called at each tick, whose pace may be any."""
         if now - self._samples[-1].at < SAMPLE_SECONDS:
             return
-        self._samples.append(self._read(now))
+        self._samples.append(self.read(now))
         for histogram in self._histograms().values():
             histogram.take_longest()
         while len(self._samples) > 1 and self._samples[1].at <= now - WINDOW_SECONDS:
@@ -95,7 +97,7 @@ class ServerCounts:
         """Return what happened in the last minute, or since the start where that is less."""
         # A copy: a tick in another thread may add a sample meanwhile.
         first, *later = tuple(self._samples)
-        current = self._read(now)
+        current = self.read(now)
         longest = {
             name: max([_of(sample, name).longest for sample in later] + [times.longest])
             for name, times in current.times.items()
@@ -104,12 +106,23 @@ class ServerCounts:
 
     def since_reset(self, now: float) -> Change:
         """Return what happened since the last reset, or ever."""
-        current = self._read(now)
+        current = self.read(now)
         return _change(self._reset, current, dict.fromkeys(current.times, 0.0))
 
     def reset(self, now: float) -> None:
         """Count anew from here on; the last minute is not touched."""
-        self._reset = self._read(now)
+        self._reset = self.read(now)
+
+
+def together(samples: Iterable[Sample], now: float) -> Sample:
+    """Return the sums of these samples, as of `now`."""
+    counts: Counter[str] = Counter()
+    times: dict[str, Times] = {}
+    for sample in samples:
+        counts.update(sample.counts)
+        for name, told in sample.times.items():
+            times[name] = times.get(name, NO_TIMES) + told
+    return Sample(now, dict(counts), times)
 
 
 def _change(before: Sample, after: Sample, longest: dict[str, float]) -> Change:

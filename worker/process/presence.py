@@ -23,7 +23,7 @@ from ..store import records
 from ..store.records import UnreadableError
 from ..text import shorten
 from ..tracking.guard import sightings
-from . import findings
+from . import findings, node_counters
 from .attribution import Attribution
 from .denials import Denials
 from .exhaustion import Exhaustion
@@ -40,6 +40,8 @@ _FINDINGS = ("long_holds", "leaks", "false_alarms")
 _SITE = 100
 # A Redis that lost its memory has the node's record again after so long.
 _RECORD_SECONDS = 300.0
+# As often as metrics are read where they are read often.
+_COUNTERS_SECONDS = 10.0
 # How long a report says when an outage ended: a snapshot has taken it over by then.
 _RECOVERED_SECONDS = 130.0
 
@@ -82,6 +84,7 @@ class Presence:
         self._has_asked_redis = False
         self._record, self._record_due = "", 0.0
         self._noted, self._noted_due = "", 0.0
+        self._counters_due = 0.0
         if mongo.predecessor is not None:
             self._found_dead(self._origin.slot, mongo.predecessor.row, mongo.predecessor.flight)
 
@@ -132,12 +135,14 @@ class Presence:
         told = report.build(self._origin, self._moment(now, busy))
         text = report.encode(told)
         self._mongo.row.write_report(text)
+        self._mongo.write_counters(now)
         published = self._publisher.publish(now, self._origin.member, text)
         if published is not None and published.previous is not None:
             self._judge_previous(published.previous)
         if published is not None and self._is_lowest:
             self._carry_pauses(published.now)
             self._introduce_node(now)
+            self._count_node(now)
             self._note_queues(now, published.now)
             self._doubt_redis()
         self._exhaustion.look(now, told, self._mongo.monitor.tasks)
@@ -161,6 +166,13 @@ class Presence:
         if text and (text != self._record or now >= self._record_due):
             self._publisher.introduce(self._origin.node, text)
             self._record, self._record_due = text, now + _RECORD_SECONDS
+
+    def _count_node(self, now: float) -> None:
+        """Take what all processes of the node have counted to Redis, from where metrics are made."""
+        board = self._mongo.board
+        if board is not None and now >= self._counters_due:
+            self._counters_due = now + _COUNTERS_SECONDS
+            self._publisher.count(board.node, node_counters.document(board, self._origin.kind, now))
 
     def _note_queues(self, now: float, at: float) -> None:
         """Take what the node consumes to where other deployments see it, at the same times; `at` is unix

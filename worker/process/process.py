@@ -20,7 +20,7 @@ from pymongo.errors import PyMongoError
 from redis import RedisError
 
 from .. import events
-from ..board import memory
+from ..board import counters, memory
 from ..board.board import Board
 from ..board.row import Predecessor, PrivateRow, Row
 from ..board.siblings import Company as Siblings
@@ -311,6 +311,7 @@ class Mongo:
         if self._pid == os.getpid():
             # First of all: whoever kills the process from here on interrupts an orderly end.
             self.row.close()
+            self.write_counters(time.monotonic())
         gauges = self.pool()["servers"]
         try:
             with calls.bounded(budget_seconds):
@@ -429,6 +430,20 @@ class Mongo:
             keep_open(client, number, timeout_seconds=self.settings.ping_timeout_seconds)
         idle = (options.get("maxIdleTimeMS") or 0) / 1000
         return min(_KEEP_SECONDS, idle / 2) if idle else _KEEP_SECONDS
+
+    def write_counters(self, now: float) -> None:
+        """Put what this process has counted so far on its node's board; memory only."""
+        ever = self.monitor.ever(now)
+        outages, seconds = self.link.circuit.outages(now)
+        own = {
+            "requeued": self.requeued,
+            "long_holds": self.suspicion.long_holds,
+            "leaks": self.suspicion.leaks,
+            "overloads": self.link.overloads,
+            "outages": outages,
+            "outage_seconds": seconds,
+        }
+        self.row.write_counters(counters.values(ever.counts | own, ever.times))
 
     def pool(self) -> dict[str, Any]:
         """Return this process's pool: gauges per server, counters since the last reset. Memory only."""

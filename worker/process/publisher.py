@@ -120,6 +120,13 @@ class Publisher:
         except (RedisError, OSError) as error:
             logger.debug("a node's record was not kept: %s", type(error).__name__)
 
+    def count(self, node: str, counters: str) -> None:
+        """Keep what a node's processes have counted. Never raises; the next one has it too."""
+        try:
+            self._registry.count(node, counters)
+        except (RedisError, OSError) as error:
+            logger.debug("a node's counters were not kept: %s", type(error).__name__)
+
     def doubts(self, name: str, *, is_broker: bool) -> list[str]:
         """Return the ways in which Redis may lose messages; none to whoever asks later under this name.
 

@@ -300,6 +300,19 @@ class OptionsShape(TypedDict, total=False):
 
 
 @with_config(RULES)
+class NodeCountersShape(TypedDict):
+    """What all processes of a node have counted, see `node_counters`."""
+
+    v: Count
+    node: Name
+    pid: Count
+    kind: Name
+    began: Moment
+    at: Moment
+    counts: Annotated[dict[Name, Amount], Field(max_length=500)]
+
+
+@with_config(RULES)
 class NodeShape(TypedDict, total=False):
     """What a node says of itself, see `node_record`."""
 

@@ -216,6 +216,7 @@ REPORT: RecordKind[dict[str, Any]] = RecordKind("a process's report", "ReportSha
 MEMBER = "a process's name"
 SILENT = "the end of the last silence"
 NODE: RecordKind[dict[str, Any]] = RecordKind("a node's record", "NodeShape")
+COUNTERS: RecordKind[dict[str, Any]] = RecordKind("a node's counters", "NodeCountersShape")
 POST_MORTEM: RecordKind[dict[str, Any]] = RecordKind("a post-mortem", "PostMortemShape")
 VERDICT: RecordKind[dict[str, Any]] = RecordKind("the last verdict", "VerdictShape")
 PAUSED: RecordKind[dict[str, Any]] = RecordKind("what operators paused", "Paused")

@@ -45,6 +45,7 @@ class FakePublisher:
         self.is_away = False
         self.asked: list[str] = []
         self.introduced: list[tuple[str, str]] = []
+        self.counted: list[dict[str, Any]] = []
 
     def publish(self, _now: float, member: str, report: bytes) -> Published:
         self.reports.append(json.loads(report) | {"member": member})
@@ -54,6 +55,9 @@ class FakePublisher:
     def bury(self, post_mortem: dict[str, Any]) -> bool:
         self.buried.append(post_mortem)
         return self.is_first_to_tell
+
+    def count(self, _node: str, counters: str) -> None:
+        self.counted.append(json.loads(counters))
 
     def introduce(self, node: str, record: str) -> None:
         self.introduced.append((node, record))

@@ -1,0 +1,1 @@
+"""Metrics of a deployment for Prometheus: the series, what they are read from, and what serves them."""
