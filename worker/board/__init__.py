@@ -1,4 +1,4 @@
 """Shared memory of a node: a row per process, readable at once and after a SIGKILL.
 
-Front door: board, dumps, memory, pauses, post_mortem, process_identity, report, row, siblings.
+Front door: board, counters, dumps, memory, pauses, post_mortem, process_identity, report, row, siblings.
 """
