@@ -16,8 +16,10 @@ from celery import Task
 from celery.exceptions import Reject
 from celery.utils.imports import symbol_by_name
 
+from ..errors import NotInstalledError
 from ..events import Event
 from ..mongo.calls import bounded
+from ..process.process import Mongo
 from .ending import end_of_process, is_greenlet_exit
 from .run import Run
 
@@ -34,6 +36,14 @@ Method = Callable[..., Any]
 
 REQUEST = f"{__name__.partition('.')[0]}.broker.request:MongoRequest"
 """The class of Celery's requests in MAIN, which tells a run how its message came."""
+
+
+def mongo_of(task: Any) -> Mongo:
+    """Return what `install(app)` gave the task's app, whatever a class of its own calls `mongo`."""
+    mongo: Mongo | None = getattr(task.app, "mongo", None)
+    if mongo is None:
+        raise NotInstalledError(str(task.app.main))
+    return mongo
 
 
 def protect(cls: type[Task]) -> None:
@@ -114,7 +124,7 @@ def _after_run(found: Any, name: str) -> Method:
 
 
 def _begin(task: Any, request: Any) -> Run:
-    run = Run(task, task.mongo, task.seconds_left())
+    run = Run(task, mongo_of(task), task.seconds_left())
     # Beside what came with the message: a retry's copy is not made of it.
     vars(request)[_RUN] = run
     return run
@@ -122,7 +132,7 @@ def _begin(task: Any, request: Any) -> Run:
 
 def _call_directly(task: Any, call: Method, args: Any, kwargs: Any) -> Any:
     """Run the body like a function; inside another task, or itself, it keeps that task's end."""
-    mongo = task.mongo
+    mongo = mongo_of(task)
     try:
         with bounded(mongo.limits().deadline):
             return call(*args, **kwargs)

@@ -8,10 +8,10 @@ from celery.exceptions import Reject
 
 from ..broker import time_limits
 from ..broker.requeue import UnsentRetry
-from ..errors import NotInstalledError
 from ..mongo.holder import Client
 from ..process.process import Mongo
-from .overrides import REQUEST, protect
+from .composing import compose
+from .overrides import REQUEST, mongo_of, protect
 from .run import may_run_again, refused
 
 # What is left of a time limit for a task to fail by its own error rather than by the limit: PyMongo looks for
@@ -38,28 +38,28 @@ class MongoTask(Task):
     """False: never run again once it may have written; then the message goes to the dead letters."""
     waits_out_outages: bool = True
     """False: it runs whether MongoDB is there or not, and an outage is one more error to retry."""
+    with_app_class: bool = True
+    """False: without what the app's own task class (`task_cls`, `app.Task`) adds, as Flask's context."""
 
     @property
     def mongo(self) -> Mongo:
         """What `install(app)` gave this app. In a process without it: an error that says so."""
-        mongo: Mongo | None = getattr(self.app, "mongo", None)
-        if mongo is None:
-            raise NotInstalledError(str(self.app.main))
-        return mongo
+        return mongo_of(self)
 
     @property
     def client(self) -> Client:
         """The one MongoClient of this process."""
-        return self.mongo.get_client()
+        return mongo_of(self).get_client()
 
     @property
     def db(self) -> Any:
         """The database that the settings name."""
-        return self.mongo.get_database()
+        return mongo_of(self).get_database()
 
     @classmethod
     def bind(cls, app: Any) -> Any:
         """Bind the class to its app, as Celery does, with a run around whatever it overrides."""
+        compose(cls, app)
         bound = super().bind(app)
         protect(cls)
         return bound
@@ -73,10 +73,10 @@ class MongoTask(Task):
         """
         request = self.request
         is_local = request.called_directly or request.is_eager
-        if not is_local and not may_run_again(self, self.mongo):
-            raise refused(self, self.mongo, kwargs.get("exc") or sys.exc_info()[1])
+        if not is_local and not may_run_again(self, mongo_of(self)):
+            raise refused(self, mongo_of(self), kwargs.get("exc") or sys.exc_info()[1])
         try:
-            confirmed = {} if is_local else self.mongo.copies.options()
+            confirmed = {} if is_local else mongo_of(self).copies.options()
             return super().retry(*args, **{**confirmed, **kwargs})
         except Reject as error:
             raise (UnsentRetry() if self.acks_late else error.reason) from None
@@ -86,5 +86,12 @@ class MongoTask(Task):
 
         The soft or hard limit that comes first, less 1 s, or less two fifths of one below 2.5 s.
         """
-        limit = time_limits.soonest(self, self.mongo.time_limits)
+        limit = time_limits.soonest(self, mongo_of(self).time_limits)
         return None if limit is None else limit - min(_MARGIN_SECONDS, limit * _MARGIN)
+
+
+class OwnTask(MongoTask):
+    """The class of this package's own tasks, which no class of the app's concerns."""
+
+    abstract = True
+    with_app_class = False

@@ -13,7 +13,7 @@ from ..broker.request import KnowConsumer
 from ..delivery import failures
 from ..delivery.deliveries import Deliveries
 from ..delivery.stores import Stores
-from ..delivery.task import MongoTask
+from ..delivery.task import OwnTask
 from ..errors import SettingsError, end_command
 from ..health.facts import View
 from ..health.watch import Watch
@@ -92,7 +92,7 @@ def _shared(fixup: "Fixup") -> Mongo | None:
 
 def _first(app: Celery, fixup: "Fixup") -> Mongo:
     mongo = Mongo(fixup.load(), reload=None if fixup.settings else fixup.load)
-    mongo.Task = MongoTask
+    mongo.Task = OwnTask
     mongo.is_shared = True
     adopt(mongo)
     mongo.guard.install()

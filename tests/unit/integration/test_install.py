@@ -43,7 +43,7 @@ def test_an_app_gets_a_mongo_its_base_class_and_tasks() -> None:
     app = app_of_a_shop()
     mongo = install(app, SETTINGS)
     assert app.mongo is mongo is process.current()
-    assert mongo.Task is MongoTask
+    assert issubclass(mongo.Task, MongoTask)
     assert {"mongo.health.check", "mongo.pool.snapshot", "mongo.reconnect.attempt"} <= set(app.tasks)
     assert isinstance(app.tasks["mongo.health.check"], MongoTask)
     assert mongo.holder.client is None
