@@ -101,5 +101,5 @@ def _check_status(ward: Clinic, told: dict[str, Any]) -> None:
 
 def _without_numbers(told: dict[str, Any]) -> dict[str, Any]:
     """Return it without the numbers in its texts: seconds have gone by between two questions."""
-    found: dict[str, Any] = json.loads(re.sub(r"\d+(\.\d+)?", "0", json.dumps(told)))
+    found: dict[str, Any] = json.loads(re.sub(r"\d+(\.\d+)?", "0", json.dumps(told, ensure_ascii=False)))
     return found

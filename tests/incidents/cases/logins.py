@@ -44,7 +44,18 @@ def may_only_read(scene: Scene) -> Steps:
     scene.again(ward, node)
 
 
+def no_cluster_monitor(scene: Scene) -> Steps:
+    """Have a user who may not ask the server how it is; then grant that."""
+    server = _server(scene)
+    ward = scene.ward(MONGODB_URI=app_uri(server, PASSWORD), **KEPT)
+    scene.fleet(ward)
+    yield ward
+    grant = {"grantRolesToUser": "app", "roles": [{"role": "clusterMonitor", "db": "admin"}]}
+    scene.client(server.uri).shop.command(grant)
+
+
 INCIDENTS = [
+    Incident("user-may-not-monitor", "role-cluster-monitor", ("code 13",), no_cluster_monitor, verdict="ok"),
     Incident(
         "wrong-password", "login-refused", ("1 of 1 process", "code 18"), wrong_password, verdict="down"
     ),

@@ -35,6 +35,18 @@ def held_by_one(scene: Scene) -> Steps:
     scene.again(ward, node)
 
 
+def long_holds(scene: Scene) -> Steps:
+    """Have operations take 15 s each on as many connections as there are."""
+    ward = scene.ward(MONGODB_URI=scene.mongod().uri, CELERY_PYMONGO_LONG_HOLD_SECONDS="1")
+    node = scene.fleet(ward, **_EIGHT)
+    distinct = {"failCommands": ["distinct"], "blockConnection": True, "blockTimeMS": 15_000}
+    with scene.failing(distinct, uri=ward.env["MONGODB_URI"]):
+        ward.send("report", times=8)
+        yield ward
+    node.close()
+    scene.worker(ward)
+
+
 def left_session(scene: Scene) -> Steps:
     """Leave a session open."""
     ward = scene.ward()
@@ -62,6 +74,7 @@ def overloaded(scene: Scene) -> Steps:
 INCIDENTS = [
     Incident("pool-too-small", "pool-too-small", ("maxPoolSize 4", "concurrency 8"), too_small),
     Incident("one-task-holds-the-pool", "pool-held", ("clinic.report", "holds"), held_by_one),
+    Incident("connections-held-long", "long-holds", ("clinic.report holds", "4 of 4"), long_holds),
     Incident("session-left-open", "leak", ("clinic.forget_session",), left_session),
     Incident("server-overloaded", "overload", ("overloaded",), overloaded),
 ]

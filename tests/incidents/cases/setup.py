@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+from typing import Any
+
+from tests.e2e.apps.service import ALONE
+from tests.e2e.clinic import is_well
+from tests.e2e.workers import wait_until
 from tests.incidents.incident import Happen, Incident, Steps
 from tests.incidents.scene import Scene
 
@@ -71,7 +77,39 @@ def _set(**env: str) -> Happen:
     return happen
 
 
+def short_lives(scene: Scene) -> Steps:
+    """End each process after one task."""
+    ward = scene.ward()
+    once: dict[str, Any] = {
+        "pool": "prefork",
+        "concurrency": 3,
+        "options": (*ALONE, "--max-tasks-per-child", "1"),
+    }
+    node = scene.fleet(ward, **once)
+    # Of different lengths, or all slots would be empty at the same moments.
+    for seconds in (0.3, 0.7, 1.1) * 30:
+        ward.send("nap", seconds)
+    yield ward
+    node.terminate()
+    scene.worker(ward)
+
+
+def beat_killed(scene: Scene) -> Steps:
+    """Kill the only beat; then start one."""
+    ward = scene.ward(CELERY_PYMONGO_SCHEDULER="plain")
+    scene.worker(ward)
+    beat = scene.beat(ward)
+    wait_until(lambda: is_well(ward, processes=1), what="a beat", seconds=30)
+    beat.send_signal(signal.SIGKILL)
+    yield ward
+    scene.beat(ward, "second")
+
+
 INCIDENTS = [
+    Incident(
+        "processes-of-one-task", "process-churn", ("worker_max_tasks_per_child=1",), short_lives, seconds=60
+    ),
+    Incident("beat-killed", "beat-silent", ("not a busy worker",), beat_killed, seconds=60),
     Incident("client-before-the-fork", "client-before-fork", ("tests/e2e/apps/clinic.py:",), before_fork),
     Incident("visibility-timeout", "visibility-timeout", ("visibility_timeout 60 s",), visibility),
     Incident("no-beat", "beat-absent", ("0 pulses",), no_beat, is_cheap=True),

@@ -55,5 +55,7 @@ INCIDENTS = [
     Incident(
         "another-redis", "registry-apart", ("records (REDIS_URL)",), another_redis, verdict="ok", lasts=True
     ),
-    Incident("client-per-call", "client-per-call", ("clinic.connect", "clinic.py:"), client_per_call),
+    Incident(
+        "client-per-call", "client-per-call", ("clinic.connect", "clinic.py:"), client_per_call, is_cheap=True
+    ),
 ]
