@@ -6,7 +6,7 @@ from statistics import median
 
 from ...text import count, count_of
 from ..budget import budget
-from ..facts import Facts
+from ..facts import Facts, Process
 from ..finding import Check, Finding, Severity
 from ..words import names, seconds
 
@@ -93,8 +93,15 @@ def connections_refused(facts: Facts) -> Iterator[Finding]:
             "celery -A APP mongo size  # how far MONGODB_MAX_POOL_SIZE can be lowered",
             "or raise net.maxIncomingConnections (and the server's ulimit -n), or the Atlas tier",
         ),
-        where=frozenset(process.member for process in closed),
+        where=_with_nodes(facts, closed),
     )
+
+
+def _with_nodes(facts: Facts, processes: list[Process]) -> frozenset[str]:
+    """Return the processes, and the nodes of which each process is one of them."""
+    members = frozenset(process.member for process in processes)
+    whole = (node.members for node in facts.living if {each.member for each in node.present} <= members)
+    return members.union(*whole)
 
 
 _CLOSED = re.compile("connection closed|reset by peer|connection reset", re.I)
