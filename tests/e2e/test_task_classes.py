@@ -48,6 +48,8 @@ def test_tasks_have_flasks_context_and_wait_an_outage_out(
         assert worker.terminate() == 0
     assert saved == ["the shop", "the shop", ["first", "the shop"], ["last", "the shop"], "the shop"]
     assert again == saved[:-1]
+    assert worker.text.count("settings.warning: the logging configuration has disabled loggers") == 1
+    assert "client.opened: " in worker.text
 
 
 def test_what_cannot_be_both_is_one_line_at_the_start(worker: Worker) -> None:

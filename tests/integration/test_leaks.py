@@ -154,8 +154,9 @@ class TestLeaks:
             client.admin.command("ping")
             return client
 
-        client = process.run(makes_it)
+        singleton, client = (process.run(makes_it) for _ in range(2))
         (leak,) = process.tick()
+        singleton.close()
         assert isinstance(leak, Leak)
         assert leak.what == "a second client"
         assert leak.borrowed[0].endswith(" in makes_it")

@@ -8,9 +8,14 @@ from typing import Any
 
 from celery import signals
 
+from .. import events
 from ..broker import receivers
+from ..events import Event
 from ..log_text import in_json, shown
 from ..text import printable
+
+_OURS = "celery_pymongo"
+logger = logging.getLogger(f"{_OURS}.lifecycle")
 
 
 class JsonFormatter(logging.Formatter):
@@ -99,6 +104,22 @@ def keep_documents_out() -> None:
     """Quiet what quotes documents at DEBUG: the driver whole commands, Celery's pool the tasks' arguments."""
     for name in ("pymongo", "celery.pool"):
         logging.getLogger(name).setLevel(logging.INFO)
+
+
+def enable() -> None:
+    """Enable this package's loggers that a configuration of the app's has disabled, and say so.
+
+    `dictConfig` and `fileConfig` disable each logger that is there and that they do not name, unless
+    `disable_existing_loggers` is False: warnings would be lost without a word. A level silences on purpose.
+    """
+    ours = [each for name, each in logging.root.manager.loggerDict.items() if name.startswith(f"{_OURS}.")]
+    disabled = [each for each in ours if isinstance(each, logging.Logger) and each.disabled]
+    for each in disabled:
+        each.disabled = False
+    if disabled:
+        message = "the logging configuration has disabled loggers of %s (disable_existing_loggers is True "
+        message += "unless it is set): enabled again; set it to False, or a level for %s to hear less"
+        events.say(logger, logging.WARNING, Event.SETTINGS_WARNING, message, _OURS, _OURS)
 
 
 def _on_setup(act: Callable[..., None], uid: str) -> None:

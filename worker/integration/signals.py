@@ -37,7 +37,7 @@ from ..process.process import Mongo, Place
 from ..process.publisher import Publisher
 from ..sentry import Agent
 from ..store import app_redis
-from . import config, merging, versions
+from . import config, logs, merging, versions
 from .advice import advise
 from .reporter import Reporter
 
@@ -108,6 +108,7 @@ class Lifecycle:
 
     def beat_init(self, sender: Any, **_kwargs: Any) -> None:
         """In a process of beat's own."""
+        logs.enable()
         settings = self._mongo.settings
         if self._mongo.is_service and settings.scheduler == "redbeat" and not config.has_redbeat():
             message = (
@@ -149,6 +150,7 @@ class Lifecycle:
 
     def celeryd_after_setup(self, **_kwargs: Any) -> None:
         """In MAIN, with logging set up and before any task."""
+        logs.enable()
         self._stores.follow(self._app.conf, self._mongo)
         prefetch = getattr(self._worker, "prefetch_multiplier", None)
         kind = broker.kind(self._app)
@@ -194,6 +196,8 @@ class Lifecycle:
     def worker_process_init(self, sender: str | None, **_kwargs: Any) -> None:
         """In a new child of a prefork pool, and in MAIN under solo. Constructor only, no I/O."""
         self._is_prefork_main = False
+        # A spawned child has imported the app's logging configuration again.
+        logs.enable()
         if _is_spawned_child():
             self._attach_board()
         node = sender or self._node()
@@ -292,7 +296,7 @@ class Lifecycle:
         if self._mongo.place.concurrency == 1:
             self._attribution.row = self._mongo.row
         backoff = Backoff(settings.backoff_base_seconds, settings.backoff_cap_seconds)
-        publisher = Publisher(self._registry, backoff, speaks=self._mongo.leads)
+        publisher = Publisher(self._registry, backoff, speaks=self._mongo.leads, lost=self._lost_with_redis)
         self._presence = Presence(self._mongo, self._attribution, publisher, self._denials)
         self._reporter = Reporter(self._mongo, self._presence, self._agent)
         self._reporter.start()
@@ -344,6 +348,12 @@ class Lifecycle:
         rest = f"; what must not run twice fails: {', '.join(needing)}" if needing else ""
         fields = {"tasks": needing}
         events.say(logger, logging.WARNING, Event.REGISTRY_NONE, message, rest, **fields)
+
+    def _lost_with_redis(self) -> str:
+        """Say which Redis it is, and what is lost while it is away."""
+        mongo = self._mongo
+        lost = app_redis.lost_while_away(is_broker=mongo.is_redis_the_broker)
+        return f". Without the Redis at {mongo.redis_address} {lost}"
 
     def _tasks(self) -> list[Any]:
         return [task for name, task in self._app.tasks.items() if not name.startswith("celery.")]

@@ -24,7 +24,8 @@ class Publisher:
     """Reports of one process: sent at once while Redis takes them, after a backoff while it does not.
 
     One thread uses it. Times are monotonic seconds, given by the caller. `speaks`: whether it is for this
-    process to tell what each of its node meets.
+    process to tell what each of its node meets. `lost`: which Redis it is and what is
+    lost while it is away, for the log.
     """
 
     def __init__(
@@ -34,11 +35,13 @@ class Publisher:
         *,
         uniform: Callable[[float, float], float] = random.uniform,
         speaks: Callable[[], bool] = lambda: True,
+        lost: Callable[[], str] = lambda: "",
     ) -> None:
         self._registry = registry
         self._backoff = backoff
         self._uniform = uniform
         self._speaks = speaks
+        self._lost = lost
         self._failures = 0
         self._away_since = 0.0
         self._due_at = float("-inf")
@@ -152,9 +155,11 @@ class Publisher:
         self._away_since = now
         # Redis' own word, or the class: texts of redis-py name hosts, and those of others may name more.
         name = redis_errors.code(error)
-        message = "Redis does not take this process's reports (%s); tried again in %.1f s, then with backoff"
+        message = (
+            "Redis does not take this process's reports (%s); tried again in %.1f s, then with backoff%s"
+        )
         level = logging.WARNING if self._speaks() else logging.DEBUG
-        events.say(logger, level, Event.REGISTRY_AWAY, message, name, delay, error=name)
+        events.say(logger, level, Event.REGISTRY_AWAY, message, name, delay, self._lost(), error=name)
 
     def _succeed(self, now: float) -> None:
         if self._failures:

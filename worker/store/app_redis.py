@@ -76,6 +76,14 @@ def is_broker(settings: Settings, conf: Any) -> bool:
     )
 
 
+def lost_while_away(*, is_broker: bool) -> str:
+    """Say what is lost while the Redis of the fleet's view is away, for a log."""
+    unseen = "the fleet is not seen and no history kept"
+    if is_broker:
+        return f"no message is taken or sent, {unseen}"
+    return f"tasks run, but {unseen}, no kill is counted, and tasks that must not run twice wait"
+
+
 def address(url: str) -> str:
     """Return host, port and database of a Redis URL, of the first of several, without any login."""
     parts = urlsplit(url.partition(";")[0])

@@ -53,6 +53,7 @@ class ClientGuard:
         self._making = threading.local()
         self._made: Counter[str] = Counter()
         self._makers: dict[str, str | None] = {}
+        self._stacks: set[tuple[str, ...]] = set()
 
     def install(self) -> None:
         """Wrap `MongoClient.__init__`; the last guard installed is told. There is no public hook for this."""
@@ -81,10 +82,22 @@ class ClientGuard:
         if getattr(self._making, "ours", False):
             vars(client)[_OWNER] = os.getpid()
         elif self._is_watching():
-            _remember(client)
             sighting = sighting_of(client)
+            if not self._is_first(sighting.stack):
+                _remember(client)
             self._count(sighting.site)
             self._on_second(sighting)
+
+    def _is_first(self, stack: tuple[str, ...]) -> bool:
+        """Say whether these lines have made no client before in this process.
+
+        One that its first task makes and keeps on purpose (a singleton, an ODM's, Celery's result backend's)
+        is named once, as a second client, and is no task's leak. A leak makes another.
+        """
+        is_first = stack not in self._stacks and len(self._stacks) < _SITES
+        if is_first:
+            self._stacks.add(stack)
+        return is_first
 
     def _count(self, site: str) -> None:
         if site in self._made or len(self._made) < _SITES:

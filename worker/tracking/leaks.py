@@ -1,7 +1,8 @@
 """What a task opened and left open when it ended: sessions, clients, and connections they or cursors pin.
 
 A session counts where the task started it itself and neither ended it nor let go of it: PyMongo's own, and
-those of a `with` block, are ended. A client counts once it has connected.
+those of a `with` block, are ended. A client counts once it has connected, and only if the same lines have
+made one before: the first may be meant to stay.
 """
 
 import sys

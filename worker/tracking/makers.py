@@ -4,8 +4,8 @@ ELSE = "use get_client()"
 
 _CELERY = "Celery's own MongoDB result backend needs a client of its own: count its connections in"
 _MONGOENGINE = (
-    "let mongoengine have this process's: "
-    "register_connection(alias, db, mongo_client_class=lambda **options: get_client())"
+    "let mongoengine have this process's: `from celery_pymongo.mongoengine import connect`, with its "
+    "own one's arguments"
 )
 _PYMODM = "PyMODM takes no other client than its own: count its connections in"
 

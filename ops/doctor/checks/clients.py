@@ -118,7 +118,7 @@ def _instead(site: str) -> str:
     if _is_needed(site):
         return "leave it: Celery's own MongoDB result backend needs it; count its connections in"
     if "/mongoengine/" in site:
-        return "register_connection(alias, db, mongo_client_class=lambda **options: get_client())"
+        return "from celery_pymongo.mongoengine import connect  # in the place of mongoengine's own"
     if "/pymodm/" in site:
         return "leave it: PyMODM takes no other client; count its connections in"
     return f"use get_client() or self.client in place of the client made at {site}"

@@ -3,6 +3,7 @@
 FLASK_SHOP_HIDING=1 adds a task whose base and FlaskTask cannot both hold.
 """
 
+import logging.config
 import os
 from typing import Any
 
@@ -51,6 +52,7 @@ app.conf.update(task_default_queue="shop", broker_connection_retry_on_startup=Tr
 app.set_default()
 install(app)
 orders = db.orders
+logging.config.dictConfig({"version": 1})  # which disables existing loggers
 
 
 def _save(key: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import logging.config
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -169,3 +170,22 @@ def test_setting_up_again_takes_the_newest_choice(set_up: Any) -> None:
     logger = logger_with_a_handler()
     signals.after_setup_logger.send(sender=None, logger=logger)
     assert isinstance(logger.handlers[0].formatter, logs.JsonFormatter)
+
+
+def test_loggers_that_dictconfig_disables_are_enabled_again_and_it_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ours, theirs = logging.getLogger("celery_pymongo.client"), logging.getLogger("a_shop.of_its_own")
+    logging.config.dictConfig({"version": 1, "incremental": False})
+    logging.root.addHandler(caplog.handler)  # dictConfig has cleared those of the root
+    try:
+        assert ours.disabled
+        logs.enable()
+        logs.enable()
+        assert (ours.disabled, theirs.disabled) == (False, True)
+        (said,) = [record.getMessage() for record in caplog.records]
+        assert said.startswith("settings.warning: the logging configuration has disabled loggers")
+    finally:
+        for each in logging.root.manager.loggerDict.values():
+            if isinstance(each, logging.Logger):
+                each.disabled = False

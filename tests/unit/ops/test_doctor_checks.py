@@ -731,7 +731,11 @@ def test_a_finding_names_fifty_places_and_counts_all() -> None:
     ("site", "severity", "fix"),
     [
         ("/lib/celery/backends/mongodb.py:150 in _get_connection", Severity.NOTE, "leave it"),
-        ("/lib/mongoengine/connection.py:300 in _create_connection", Severity.DEGRADED, "mongo_client_class"),
+        (
+            "/lib/mongoengine/connection.py:300 in _create_connection",
+            Severity.DEGRADED,
+            "celery_pymongo.mongoengine import connect",
+        ),
         ("/lib/pymodm/connection.py:90 in connect", Severity.DEGRADED, "leave it"),
         ("/app/cache.py:9 in load", Severity.DEGRADED, "use get_client()"),
     ],

@@ -10,7 +10,7 @@ import redis
 from worker.fleet.registry import Published, TooLargeError
 from worker.mongo.backoff import Backoff
 from worker.process.publisher import Publisher
-from worker.store import records
+from worker.store import app_redis, records
 from worker.store.redis_client import NoRedisError
 
 
@@ -111,6 +111,17 @@ def test_an_outage_is_told_once_without_the_errors_text_and_its_end_once(fleet: 
     assert "secret" not in away
     assert "host" not in away
     assert back == "registry.back: Redis takes this process's reports again, after 121.5 s"
+
+
+def test_the_redis_is_named_with_what_is_lost(fleet: Any, caplog: Any) -> None:
+    lost = app_redis.lost_while_away(is_broker=False)
+    reporter = Publisher(fleet, Backoff(0.5, 30.0), uniform=longest, lost=lambda: f". Without it {lost}")
+    fleet.error = redis.ConnectionError()
+    run(reporter, 0.0, 1.0)
+    ((_, away),) = told(caplog)
+    assert away.endswith("then with backoff. Without it " + lost)
+    assert "tasks run" in lost
+    assert "no message is taken" in app_redis.lost_while_away(is_broker=True)
 
 
 def test_a_second_outage_is_told_again(fleet: Fleet, caplog: Any) -> None:

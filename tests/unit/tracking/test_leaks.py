@@ -99,10 +99,26 @@ class TestSecondClients:
     def make(self) -> Any:
         return MongoClient(connect=False)
 
+    def make_two(self) -> None:
+        """By the same lines: the first may be meant to stay."""
+        for _ in range(2):
+            self.kept = self.make()
+
+    def test_the_first_that_lines_make_is_kept_on_purpose(self, work: Work, guard: ClientGuard) -> None:
+        """A singleton that its first task makes, as an ODM's connection."""
+        singleton = self.make()
+        singleton._opened = True
+        other = self.make()  # another line's
+        other._opened = True
+        assert left_open(work, {}) == []
+        singleton.close()
+        other.close()
+
     def test_one_that_has_connected_is_left_open_with_the_place_that_made_it(
         self, work: Work, guard: ClientGuard
     ) -> None:
-        client = self.make()
+        self.make_two()
+        client = self.kept
         assert left_open(work, {}) == []
         client._opened = True  # what the first operation does, without its connection
         (left,) = left_open(work, {})
@@ -112,7 +128,8 @@ class TestSecondClients:
         assert not left.is_open
 
     def test_one_that_is_collected_is_not_left(self, work: Work, guard: ClientGuard) -> None:
-        client = self.make()
+        self.make_two()
+        client, self.kept = self.kept, None
         client._opened = True
         (left,) = left_open(work, {})
         client._opened = False  # or PyMongo warns

@@ -9,7 +9,10 @@ from worker.tracking.makers import ELSE, instead
     ("site", "said"),
     [
         ("/site-packages/celery/backends/mongodb.py:150 in _get_connection", "result backend"),
-        ("/site-packages/mongoengine/connection.py:300 in _create_connection", "mongo_client_class"),
+        (
+            "/site-packages/mongoengine/connection.py:300 in _create_connection",
+            "celery_pymongo.mongoengine import connect",
+        ),
         ("/site-packages/pymodm/connection.py:90 in connect", "PyMODM"),
         ("/app/shop/db.py:12 in <module>", ELSE),
         ("/app/celery/tasks.py:12 in sell", ELSE),
