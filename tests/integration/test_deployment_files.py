@@ -20,7 +20,7 @@ from tests.e2e.image import instructions
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.prefix) / "bin"
 DOCKERFILE = ROOT / "ops" / "compose" / "Dockerfile"
-SCRIPTS = ["ops/up", "ops/test", "ops/lock", "ops/bench", "ops/compose/secrets", ".ci/run"]
+SCRIPTS = ["ops/up", "ops/test", "ops/docs", "ops/lock", "ops/bench", "ops/compose/secrets", ".ci/run"]
 
 
 def run(*command: str, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
