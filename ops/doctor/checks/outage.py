@@ -1,5 +1,6 @@
 """Is MongoDB there? For all, for none, for one node, or for one process."""
 
+import re
 from collections.abc import Iterator
 
 from ...text import agree, count, count_of
@@ -78,11 +79,50 @@ def mongodb_down(facts: Facts) -> Iterator[Finding]:
         "No task can use the database. Tasks of gated queues wait in the broker and cost no retry; the fleet "
         "goes on by itself within a second of the server's return.",
         (
-            "see to the server: is mongod running, is the host up, does its port answer "
-            "(nc -z HOST PORT from a worker's host)?",
+            *_steps("; ".join(told)),
             "celery -A APP mongo status --watch  # shows the return: nothing needs to be restarted here",
         ),
     )
+
+
+# By what the driver met, the first that fits; HOST and PORT are those that it names.
+_STEPS = (
+    (
+        "does not resolve",
+        "getent hosts HOST  # on a worker's host: is the name in MONGODB_URI spelt right, does the DNS know "
+        "it, "
+        "is the DNS there (/etc/resolv.conf)?",
+    ),
+    (
+        "refused",
+        "systemctl status mongod  # on HOST: nothing listens on port PORT. Is mongod running, on that port, "
+        "bound "
+        "to that address (net.bindIp)?",
+    ),
+    (
+        "connection closed|reset",
+        "nc -vz HOST PORT  # something takes the connection and closes it: a mongod that ends or is at its "
+        "limit of "
+        "connections, a proxy or load balancer whose server is away",
+    ),
+    (
+        "timed out|no answer|No route|unreachable",
+        "nc -vz -w 3 HOST PORT  # from a worker's host: is the host up; does a firewall, a security group or "
+        "an "
+        "access list drop the packets?",
+    ),
+)
+_OTHER_STEP = (
+    "nc -vz -w 3 HOST PORT  # from a worker's host: does the port answer; is mongod running, is the host up?"
+)
+
+
+def _steps(met: str) -> tuple[str, ...]:
+    """Return what to do first for this reason, with the address that was met."""
+    step = next((step for words, step in _STEPS if re.search(words, met)), _OTHER_STEP)
+    address = re.search(r"([\w.\[\]-]+):(\d{2,5})\b", met)
+    host, port = address.groups() if address else ("HOST", "PORT")
+    return (re.sub(r"\bPORT\b", port, re.sub(r"\bHOST\b", host, step)),)
 
 
 def outage_over(facts: Facts) -> Iterator[Finding]:

@@ -87,3 +87,23 @@ def test_another_reason_is_no_limit(error: str, counts: dict[str, Any]) -> None:
 def test_a_deployment_between_two_fleets_is_not_absent() -> None:
     assert diagnose(facts(nodes=(), judged=NOW - 5)).findings == ()
     assert [one.id for one in diagnose(facts(nodes=(), judged=NOW - 31)).findings] == ["nobody-reports"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "step"),
+    [
+        ("db.example:27017: name does not resolve", "getent hosts db.example  #"),
+        ("m1:27017: Connection refused", "systemctl status mongod  # on m1: nothing listens on port 27017"),
+        ("m1:27017: connection closed", "nc -vz m1 27017  #"),
+        (
+            "m1:27017: timed out",
+            "nc -vz -w 3 m1 27017  # from a worker's host: is the host up; does a firewall",
+        ),
+        ("no reason at all", "nc -vz -w 3 HOST PORT  #"),
+    ],
+)
+def test_each_reason_of_a_server_that_is_away_has_its_own_fix(reason: str, step: str) -> None:
+    known = facts(node(**OPEN, error=reason), ping=AWAY | {"reasons": [f"outage: {reason}"]})
+    (found,) = diagnose(known).findings
+    assert found.id == "mongodb-down"
+    assert found.fix[0].startswith(step)
