@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ops.local.servers import mongo_server, redis_server
+from tests.e2e.workers import ROOT
 from tests.incidents.catalogue import incidents
 from tests.incidents.runner import Result, run
 from tests.incidents.scene import Stage
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _line(one: Result) -> str:
-    title = one.title.replace("|", "\\|")
+    title = one.title.replace("|", "\\|").replace(f"{ROOT}/", "")
     return f"| {one.incident} | `{one.finding}` | {title} | {one.verdict} | {one.seconds:.1f} |"
 
 

@@ -77,7 +77,8 @@ def node_slow(facts: Facts) -> Iterator[Finding]:
 
 
 def _trip(node: Node) -> float | None:
-    told = [p.number("rtt", "avg") for p in node.present if not p.is_cut_off and p.number("rtt", "n")]
+    # The median of a minute's heartbeats: the average keeps what is over for longer.
+    told = [p.number("rtt", "p50") for p in node.present if not p.is_cut_off and p.number("rtt", "n")]
     return median(told) if told else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.e2e.workers import wait_until
 from tests.incidents.incident import Happen, Incident, Steps
 from tests.incidents.scene import Scene
 
@@ -47,6 +48,7 @@ def unreadable(scene: Scene) -> Steps:
     scene.fleet(ward)
     client = scene.redis_client()
     key = f"celery-pymongo:{ward.env['CELERY_PYMONGO_DEPLOYMENT']}:node:w1@localhost"
+    wait_until(lambda: client.exists(key), what="the node's record")
     kept = client.get(key)
     client.set(key, "no record")
     yield ward

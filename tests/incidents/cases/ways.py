@@ -51,7 +51,7 @@ def client_per_call(scene: Scene) -> Steps:
 
 INCIDENTS = [
     Incident("two-clusters", "two-clusters", ("w2@localhost", "local/127.0.0.1:"), two_clusters),
-    Incident("slow-link", "node-slow", ("w1@localhost", "round trips"), slow_link, seconds=90),
+    Incident("slow-link", "node-slow", ("w1@localhost", "round trips"), slow_link, seconds=100),
     Incident(
         "another-redis", "registry-apart", ("records (REDIS_URL)",), another_redis, verdict="ok", lasts=True
     ),

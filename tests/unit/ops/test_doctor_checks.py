@@ -138,7 +138,7 @@ CASES: dict[str, tuple[Facts, str]] = {
         facts(node("w1@h", cluster="rs/m1:1,m2:1"), node("w2@h", cluster="rs/n1:1")),
         "w2@h: rs/n1:1",
     ),
-    "node-slow": (facts(node("w1@h", rtt={"avg": 800.0}), node("w2@h")), "w1@h 800.0 ms, w2@h 0.5 ms"),
+    "node-slow": (facts(node("w1@h", rtt={"p50": 800.0}), node("w2@h")), "w1@h 800.0 ms, w2@h 0.5 ms"),
     "registry-apart": (
         facts(is_redis_the_broker=False, redis_places={"registry": "a:6379/0", "broker": "b:6379/0"}),
         "messages (broker_url): b:6379/0",
@@ -541,7 +541,7 @@ def test_timeouts_of_long_ago_are_no_trouble_now() -> None:
 
 def test_a_slow_server_is_overloaded_where_most_of_the_fleet_sees_it() -> None:
     ping = PING | {"latency_ms": 900.0}
-    slow: dict[str, Any] = {"rtt": {"avg": 900.0}}
+    slow: dict[str, Any] = {"rtt": {"avg": 900.0, "p50": 900.0}}
     assert ids(facts(node(**slow), ping=ping)) == ["overload"]
     assert ids(facts(node("w1@h", **slow), node("w2@h"), node("w3@h"), ping=ping)) == ["node-slow"]
     assert ids(facts(node(**slow))) == []

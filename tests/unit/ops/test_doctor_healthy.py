@@ -28,7 +28,7 @@ def reports(draw: st.DrawFn, trip: float, cluster: str | None) -> dict[str, Any]
         "pool": {"size": most, "in_use": in_use, "idle": most - in_use, "waiting": 0, "min": 1, "max": most},
         "wait": {"n": draw(st.integers(0, 10_000)), "avg": 1.0, "p99": draw(st.floats(0, 90)), "max": 5000.0},
         "use": {"n": 100, "avg": 5.0, "p99": 300.0, "max": draw(st.floats(0, 60_000))},
-        "rtt": {"n": 10, "avg": trip * draw(st.floats(0.5, 2.0)), "p99": 2000.0, "max": 2000.0},
+        "rtt": {"n": 10, "avg": 300.0, "p50": trip * draw(st.floats(0.5, 2.0)), "p99": 2000.0, "max": 2000.0},
         "count": {"timeouts": draw(st.integers(0, 50)), "overloads": draw(st.integers(0, 9))},
         "task": draw(st.none() | st.builds(_task, TASKS, st.floats(0, 3000))),
         "most_held": draw(st.none() | st.builds(_held, TASKS, st.floats(1, 60), st.integers(1, 50))),
