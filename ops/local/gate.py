@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import programs
-from .environment import DEVELOPMENT, LOWEST, ROOT, SECANTUS, Environment, SetupError, ensure
+from .environment import BESIDE, DEVELOPMENT, LOWEST, ROOT, SECANTUS, Environment, SetupError, ensure
 from .interrupts import Ended, end_at_once
 
 # What starts no server: the unit tests, and attacks on what takes a text from outside.
@@ -25,12 +25,15 @@ FAST_TESTS = ["tests/unit", "tests/hostile"]
 # that starts, works and ends.
 _MEETS = "settings/settings settings/schedule mongo/calls mongo/classify pool/adapter pool/monitor_spec"
 _MEETS += " connection/client connection/heartbeats store/redis_client broker/message broker/requeue"
-_MEETS += " delivery/overrides delivery/task node/control integration/fixes integration/install"
-_MEETS += " integration/signals sentry/sentry ops/cli"
+_MEETS += " delivery/composing delivery/overrides delivery/task node/control integration/fixes"
+_MEETS += " integration/install integration/signals sentry/sentry ops/cli"
 LOWEST_TESTS = [
     *(f"tests/unit/{room}/test_{name}.py" for room, name in (part.split("/") for part in _MEETS.split())),
     *("tests/e2e/test_lifecycle.py", "tests/e2e/test_wheel.py"),
 ]
+
+# The versions between the lowest and the newest, with what has bounds on PyMongo of its own installed, too.
+BESIDE_TESTS = ["tests/integration/test_mongoengine.py"]
 
 FAULTS_PAGE = "docs/faults.md"
 
@@ -91,6 +94,7 @@ def steps(*, quick: bool = False, full: bool = False, pytest: Sequence[str] = ()
         Step("tests with the lowest versions", lowest, LOWEST),
     ]
     if full:
+        found.append(Step("tests beside other people's packages", [*lowest, *BESIDE_TESTS], BESIDE))
         matrix = ["tests.faults", "faults", "--page", FAULTS_PAGE]
         found.append(Step("every fault on every pool", matrix))
         found.append(Step("every fault on three members", [*matrix, "--members", "3"]))

@@ -63,6 +63,7 @@ def test_the_full_gate_runs_what_takes_long_and_every_fault():
     whole, full = steps(), steps(full=True)
     assert [step.name for step in full] == [
         *(step.name for step in whole),
+        "tests beside other people's packages",
         "every fault on every pool",
         "every fault on three members",
         "mutants of the rules that decide",
