@@ -18,7 +18,8 @@ mend changes the settings it yields the deployment with the new ones; else the s
 @dataclass(frozen=True)
 class Incident:
     """`finding` is the id of the first finding, `words` are in its title or evidence, `verdict` is that of
-    `doctor` and of `status`. `seconds` is how long the first finding may take to be right.
+    `doctor` and of `status`. `seconds` is how long the finding may take to be right, `mend_seconds` to be
+    gone.
 
     `is_cheap`: it runs for every change, not with `ops/test --full` alone. `lasts`: the mend leaves the
     finding behind, as where what was lost cannot come back.
@@ -30,5 +31,6 @@ class Incident:
     happen: Happen
     verdict: str = "degraded"
     seconds: float = 30.0
+    mend_seconds: float = 45.0
     is_cheap: bool = False
     lasts: bool = False

@@ -18,7 +18,6 @@ from tests.incidents.incident import Incident
 from tests.incidents.scene import Stage
 
 _ASK_SECONDS = 6.0
-_MEND_SECONDS = 45.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,12 @@ def run(incident: Incident, stage: Stage) -> Result:
         _check_status(ward, told)
         mended = next(steps, ward)
         if not incident.lasts:
-            _wait(mended, lambda told: incident.finding not in _ids(told), _MEND_SECONDS, "the end of it")
+            _wait(
+                mended,
+                lambda told: incident.finding not in _ids(told),
+                incident.mend_seconds,
+                "the end of it",
+            )
         steps.close()
     first = told["findings"][0]
     return Result(incident.name, first["id"], first["title"], told["verdict"], seconds)
