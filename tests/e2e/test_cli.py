@@ -402,10 +402,11 @@ def test_a_beat_that_died_is_told(fleet: Fleet) -> None:
 def test_without_redis_nothing_is_known_and_every_command_says_so_in_a_line(fleet: Fleet) -> None:
     """The last test: the fleet loses its broker."""
     fleet.redis.kill()
-    told = fleet.operator.json("status", code=3)
-    assert (told["verdict"], told["mongodb"]["verdict"], told["coverage"]) == ("unknown", "ok", None)
+    told = fleet.operator.json("status", code=2)
+    assert (told["verdict"], told["mongodb"]["verdict"], told["coverage"]) == ("down", "ok", None)
+    assert told["finding"]["id"] == "redis-down"
     assert told["unseen"]["Redis"] == "ConnectionError"
-    assert fleet.operator.run("status").stdout.startswith("unknown  deployment")
+    assert fleet.operator.run("status").stdout.startswith("down  deployment")
     for command in COMMANDS[1:]:
         done = fleet.operator.run(*command, "--timeout", "3")
         assert (done.returncode, done.stdout) == (3, ""), command
