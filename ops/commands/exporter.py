@@ -28,12 +28,12 @@ from ..problems import Problem
     help="Seconds that a look may take; what does not answer by then is left out.",
 )
 def exporter(call: Call, host: str, port: int, interval: float, patience: float) -> None:
-    """Serve metrics of the deployment for Prometheus, until Ctrl-C or SIGTERM.
+    """Serve metrics of the deployment for Prometheus.
 
-    One per deployment. It looks every --interval seconds, for --patience seconds at most; a scrape is
-    answered from the last look at once. Counters are sums over all processes that a node ever had: none
-    falls where a child is recycled or killed. While Redis is away the last numbers are served, and
-    celery_pymongo_redis_up is 0. Needs `pip install 'celery-pymongo[metrics]'`.
+    One per deployment, until Ctrl-C or SIGTERM. It looks every --interval seconds, for --patience seconds at
+    most; a scrape is answered from the last look at once. Counters are sums over all processes that a node
+    ever had: none falls where a child is recycled or killed. While Redis is away the last numbers are served,
+    and celery_pymongo_redis_up is 0. Needs `pip install 'celery-pymongo[metrics]'`.
 
     Exit codes: 0 ended, 1 the address cannot be had, 78 refused settings.
 

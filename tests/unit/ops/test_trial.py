@@ -77,14 +77,16 @@ def test_each_operation_has_its_patience_as_its_deadline() -> None:
 
 
 def test_interrupted_it_abandons_what_the_threads_wait_for_and_waits_for_them() -> None:
-    is_abandoned, ended = threading.Event(), []
+    is_abandoned, begun, ended = threading.Event(), list[int](), list[int]()
 
     def operation() -> None:
+        begun.append(1)
         assert is_abandoned.wait(5)
         ended.append(1)
 
     def interrupt(_elapsed: float) -> None:
-        raise KeyboardInterrupt
+        if len(begun) == 3:
+            raise KeyboardInterrupt
 
     trial = Trial(operation, Plan(threads=3, times=inf, seconds=9), classify=classify)
     with pytest.raises(KeyboardInterrupt):
