@@ -42,7 +42,6 @@ INCIDENTS = [
         "queue-unconsumed",
         ("nowhere", "3 messages"),
         nobody_consumes,
-        is_cheap=True,
     ),
     Incident(
         "two-deployments-on-one-queue", "queue-shared", ("neighbour", "shared"), two_deployments, lasts=True

@@ -78,6 +78,6 @@ INCIDENTS = [
     ),
     Incident("record-unreadable", "records-unreadable", ("node",), unreadable, verdict="unknown"),
     Incident("redis-full", "redis-full", ("OOM",), full),
-    Incident("redis-killed", "redis-down", ("127.0.0.1:",), away, verdict="down"),
+    Incident("redis-killed", "redis-down", ("127.0.0.1:",), away, verdict="down", is_cheap=True),
     Incident("deployment-misspelt", "nobody-reports", ("misspelt",), nobody_reports, verdict="unknown"),
 ]

@@ -17,6 +17,4 @@ def happen(scene: Scene) -> Steps:
     yield mended
 
 
-INCIDENT = Incident(
-    "replica-set-name", "replica-set-name", ("orders", "local"), happen, verdict="down", is_cheap=True
-)
+INCIDENT = Incident("replica-set-name", "replica-set-name", ("orders", "local"), happen, verdict="down")

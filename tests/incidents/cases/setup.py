@@ -115,7 +115,9 @@ INCIDENTS = [
     Incident("no-beat", "beat-absent", ("0 pulses",), no_beat, is_cheap=True),
     Incident("connection-budget", "connection-budget", ("limit 3",), budget),
     Incident("two-beats", "beat-doubled", ("PersistentScheduler",), two_beats, seconds=45),
-    Incident("second-client", "second-client", ("1 of 1 process", "clinic.py:"), second_client),
+    Incident(
+        "second-client", "second-client", ("1 of 1 process", "clinic.py:"), second_client, is_cheap=True
+    ),
     Incident(
         "selection-takes-long",
         "selection-timeout",
