@@ -85,8 +85,10 @@ def _gauges(known: Known) -> Iterator[_Gauge]:
         yield f"{own}node_start_time_seconds", (name,), document["began"]
     for verdict in VERDICTS:
         yield f"{own}verdict", (verdict,), survey["verdict"] == verdict
-    for finding in known.findings[:MOST_FINDINGS]:
-        yield f"{own}finding", (finding.id, str(finding.severity)), 1
+    # A check may find the same of several nodes, and a scrape may not repeat a series.
+    kinds = dict.fromkeys((finding.id, str(finding.severity)) for finding in known.findings)
+    for kind in list(kinds)[:MOST_FINDINGS]:
+        yield f"{own}finding", kind, 1
     for name, queue in sorted((survey["queues"] or {}).items())[:MOST_QUEUES]:
         yield f"{own}queue_messages", (name,), queue["depth"]
         yield f"{own}queue_oldest_seconds", (name,), queue["age"]

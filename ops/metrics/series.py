@@ -29,7 +29,9 @@ class Series:
     @property
     def source(self) -> str:
         """Where its numbers come from."""
-        return "live processes, now" if self.counted is None else "all processes of the node since its start"
+        if self.counted is not None:
+            return "all processes of the node since its start"
+        return "live processes, now" if "node" in self.labels else "the exporter's last look"
 
 
 _NODE = ("node",)
@@ -82,7 +84,7 @@ SERIES: tuple[Series, ...] = (
     _gauge(f"{_OWN}circuits", ("node", "state"), "Processes by how they see MongoDB."),
     _gauge(f"{_OWN}memory_bytes", _NODE, "Memory of the node's processes that no other has (USS)."),
     _gauge(f"{_OWN}verdict", ("verdict",), "1 for the deployment's verdict, 0 for the others."),
-    _gauge(f"{_OWN}finding", ("id", "severity"), "1 for each finding of the doctor."),
+    _gauge(f"{_OWN}finding", ("id", "severity"), "1 for each kind of finding that the doctor has."),
     _gauge(f"{_OWN}queue_messages", ("queue",), "Messages that wait in a queue."),
     _gauge(f"{_OWN}queue_oldest_seconds", ("queue",), "How long the oldest message of a queue waits."),
     _gauge(f"{_OWN}queue_gated", ("queue",), "1 where a node leaves a queue alone."),

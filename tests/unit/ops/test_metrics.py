@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from ops.doctor.finding import Finding, Severity
 from ops.metrics.samples import MOST_NODES, Known, Samples, Truth, samples
-from ops.metrics.series import SERIES
+from ops.metrics.series import BY_NAME, SERIES
 from tests.unit.doctor_facts import facts
 from worker.board.counters import FIELDS
 
@@ -74,6 +75,20 @@ def test_what_is_unknown_has_no_sample() -> None:
 def test_the_verdict_is_one_of_four() -> None:
     found = values(samples(known()), "celery_pymongo_verdict")
     assert found == {("ok",): 0.0, ("degraded",): 1.0, ("down",): 0.0, ("unknown",): 0.0}
+
+
+def test_findings_that_are_alike_are_one_sample() -> None:
+    alike = [
+        Finding("node-slow", Severity.DEGRADED, f"w{number}@h is slow", (), "", ()) for number in range(3)
+    ]
+    (sample,) = samples(known(findings=alike))["celery_pymongo_finding"]
+    assert (sample.labels, sample.value) == (("node-slow", "degraded"), 1.0)
+
+
+def test_the_source_of_what_is_no_process_is_the_exporters_look() -> None:
+    assert BY_NAME["celery_pymongo_redis_up"].source == "the exporter's last look"
+    assert BY_NAME["celery_pymongo_processes"].source == "live processes, now"
+    assert BY_NAME["celery_pymongo_checkouts"].source == "all processes of the node since its start"
 
 
 def test_names_are_bounded() -> None:
