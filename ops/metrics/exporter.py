@@ -4,10 +4,12 @@ A scrape asks nobody: it is answered from the last look within milliseconds, wha
 away the last truth is served, with `celery_pymongo_redis_up 0`.
 """
 
+import gzip
 import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -37,6 +39,8 @@ class Exporter:
         self._served: Samples = {}
         self._bounds: list[str] = []
         self._failed: type[Exception] | None = None
+        self._formats: dict[Callable[[CollectorRegistry], bytes], str] = {}
+        self._pages: dict[Callable[[CollectorRegistry], bytes], _Page] = {}
         self._ended = threading.Event()
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -54,6 +58,9 @@ class Exporter:
         self._failed = None
         self._bounds = [*(f"{bound:g}" for bound in known.bounds), "+Inf"]
         self._served = self._truth.take(samples(known), has_seen_redis=known.has_seen_redis)
+        # Written once per look, not per scrape, in each format that was asked for.
+        pages = {encode: _Page.of(encode(self._registry), kind) for encode, kind in self._formats.items()}
+        self._pages = pages
 
     def serve(self, host: str, port: int, ready: Callable[[str], None]) -> None:
         """Look, then serve until `end()`. `ready` is called with the address once it answers.
@@ -63,8 +70,8 @@ class Exporter:
         handler = type("Handler", (_Handler,), {"exporter": self, "timeout": _REQUEST_SECONDS})
         with ThreadingHTTPServer((host, port), handler) as server:
             server.daemon_threads = True
-            looking = threading.Thread(target=self._look_on, daemon=True)
-            looking.start()
+            self.look_once()
+            threading.Thread(target=self._look_on, daemon=True).start()
             threading.Thread(target=self._stop_at_end, args=(server,), daemon=True).start()
             ready(f"http://{host}:{server.server_address[1]}/metrics")
             server.serve_forever(poll_interval=0.2)
@@ -74,18 +81,18 @@ class Exporter:
         self._ended.set()
 
     def _look_on(self) -> None:
-        while not self._ended.is_set():
+        while not self._ended.wait(self._interval):
             self.look_once()
-            self._ended.wait(self._interval)
 
     def _stop_at_end(self, server: ThreadingHTTPServer) -> None:
         self._ended.wait()
         server.shutdown()
 
-    def page(self, accept: str) -> tuple[bytes, str]:
-        """Return the metrics in the format that a scraper accepts, and its content type."""
+    def page(self, accept: str) -> "_Page":
+        """Return the metrics in the format that a scraper accepts."""
         encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+        self._formats[encode] = content_type
+        return self._pages.get(encode) or _Page.of(encode(self._registry), content_type)
 
     # prometheus_client asks a collector by these two names.
     def describe(self) -> list[Metric]:
@@ -118,6 +125,19 @@ class Exporter:
         return histogram
 
 
+@dataclass(frozen=True)
+class _Page:
+    """The metrics in one format, plain and packed: five hundred nodes are megabytes of text that repeats."""
+
+    body: bytes
+    packed: bytes
+    content_type: str
+
+    @classmethod
+    def of(cls, body: bytes, content_type: str) -> "_Page":
+        return cls(body, gzip.compress(body, compresslevel=1), content_type)
+
+
 class _Handler(BaseHTTPRequestHandler):
     """GET alone: BaseHTTPRequestHandler answers 501 to every other method."""
 
@@ -129,15 +149,20 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer /metrics, /live and /."""
         path = self.path.partition("?")[0]
         if path == "/metrics":
-            body, content_type = self.exporter.page(self.headers.get("Accept", ""))
-            self._send(200, body, content_type)
+            page = self.exporter.page(self.headers.get("Accept", ""))
+            if "gzip" in self.headers.get("Accept-Encoding", ""):
+                self._send(200, page.packed, page.content_type, encoding="gzip")
+            else:
+                self._send(200, page.body, page.content_type)
         elif path == "/live":
             self._send(200, json.dumps({"live": True}).encode(), "application/json")
         else:
             self._send(404, b"/metrics or /live\n", "text/plain; charset=utf-8")
 
-    def _send(self, code: int, body: bytes, content_type: str) -> None:
+    def _send(self, code: int, body: bytes, content_type: str, *, encoding: str | None = None) -> None:
         self.send_response(code)
+        if encoding is not None:
+            self.send_header("Content-Encoding", encoding)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

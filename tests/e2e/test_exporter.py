@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import shutil
@@ -174,6 +175,13 @@ def test_what_lives_now_is_told_by_node(node: Node, address: str) -> None:
     assert value(found, "db_client_connection_count", node=name) is not None
     waits = value(found, "db_client_connection_wait_time_seconds_bucket", node=name, le="+Inf")
     assert waits == value(found, "celery_pymongo_checkouts_total", node=name)
+
+
+def test_it_packs_the_page_for_those_who_ask(address: str) -> None:
+    asked = urllib.request.Request(address, headers={"Accept-Encoding": "gzip"})  # noqa: S310 - loopback
+    with urllib.request.urlopen(asked, timeout=5) as answer:  # noqa: S310 - loopback
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert b"celery_pymongo_build_info" in gzip.decompress(answer.read())
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="there is no promtool")
