@@ -48,7 +48,7 @@ class Exporter:
     def look_once(self) -> None:
         """Look now; what it raises is logged, and the last truth stays."""
         try:
-            known = self._look()
+            known = self._truth.remember(self._look())
         except Exception as error:
             # Whatever a source does, the exporter answers.
             if type(error) is not self._failed:

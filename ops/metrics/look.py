@@ -24,6 +24,6 @@ def look(app: Any, deadline: Deadline) -> Known:
         counters={} if counted.value is None else counted.value.found,
         bounds=app.mongo.view.bucket_bounds,
         version=app.mongo.view.version,
-        has_seen_redis=told.sight.value is not None and counted.value is not None,
+        has_seen_redis=told.facts.nodes is not None and counted.value is not None,
         seen_at=time.time(),
     )

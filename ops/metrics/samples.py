@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
@@ -11,6 +11,9 @@ from ..doctor.finding import Finding
 from .series import COUNTER, GAUGE, SERIES, Series
 
 VERDICTS = ("ok", "degraded", "down", "unknown")
+GONE_SECONDS = 3600.0
+"""How long a node's counters are told after its last word, as they stay in Redis."""
+
 MOST_NODES, MOST_QUEUES, MOST_FINDINGS = 5_000, 200, 50
 """Of each the first by name: labels are bounded, whatever names there are in Redis."""
 
@@ -133,9 +136,16 @@ def _of_node(node: Node) -> Iterator[_Gauge]:
 
 @dataclass
 class Truth:
-    """The last samples that were seen, where a look sees less: counters of nodes do not vanish with Redis."""
+    """What was seen last, where a look sees less: one that was late makes no counter vanish."""
 
     samples: Samples = field(default_factory=dict)
+    counters: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def remember(self, known: Known) -> Known:
+        """Return what is known with the counters of looks before this one, while they count."""
+        kept = self.counters | dict(known.counters)
+        self.counters = {n: one for n, one in kept.items() if known.seen_at - one["at"] <= GONE_SECONDS}
+        return replace(known, counters=self.counters)
 
     def take(self, seen: Samples, *, has_seen_redis: bool) -> Samples:
         """Return what is served: all of this look, or where Redis is away the last truth with what is new."""

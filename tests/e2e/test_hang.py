@@ -97,7 +97,7 @@ def test_a_server_that_hangs_is_called_so_by_all_and_costs_no_task_and_no_retry(
     wait_until(
         lambda: operator.run("doctor").returncode == 0, what="a doctor who is content", seconds=SECONDS
     )
-    assert operator.json("doctor")["findings"] == []
+    assert {one["id"] for one in operator.json("doctor")["findings"]} <= {"outage-over"}
 
 
 def assert_all_call_it_so(fleet: Fleet) -> None:

@@ -82,7 +82,7 @@ class Site:
         )
         shared = self.mongo.view.shared_queues()
         assert shared is not None
-        shared.note("shop", ["celery"], now=now)
+        shared.note("shop", ["elsewhere"], now=now)
         self.watch.check()
 
     def publish(self, slot: int, **changes: Any) -> None:
@@ -116,8 +116,8 @@ def mortem(now: float) -> dict[str, Any]:
         "node": NODE,
         "slot": 0,
         "pid": 4,
-        "started": now - 60,
-        "seen": now - 20,
+        "started": now - 2000,
+        "seen": now - 1200,
         "task": {"name": "shop.sell", "id": "7", "seconds": 1.0},
         "report": report(NODE, 0),
         "flight": [],
@@ -282,7 +282,8 @@ def test_a_full_redis_is_degraded_at_once_and_nobody_is_blamed_for_his_silence(
     assert (checked["verdict"], checked["layers"]["redis"]) == ("degraded", "degraded")
     assert checked["reasons"] == ["Redis is full and refuses writes (OOM): nothing is sent or reported"]
     told = validated(site.run("status", "--json").stdout)
-    assert (told["verdict"], told["reasons"]) == ("degraded", checked["reasons"])
+    said = ["Redis is full: it refuses whatever is written.", *checked["reasons"]]
+    assert (told["verdict"], told["reasons"]) == ("degraded", said)
     found = validated(site.run("doctor", "--json").stdout)
     assert found["findings"][0]["id"] == "redis-full"
     blamed = {"process-silent", "process-lost", "node-lost", "beat-silent", "beat-absent", "redis-down"}
@@ -339,7 +340,7 @@ def test_what_the_user_may_not_do_is_no_redis_that_is_away(site: Site) -> None:
     try:
         told = validated(site.run("status", "--json").stdout)
         assert told["verdict"] == "unknown"
-        assert told["reasons"][0].startswith("Redis does not let this user do it (NOPERM): nothing is known")
+        assert any("does not let this user do it (NOPERM)" in reason for reason in told["reasons"])
         line = site.run("processes").output
         assert "does not let this user do it (NOPERM)" in line
         assert "does not answer" not in line

@@ -88,7 +88,9 @@ def client(port: int, met: str, own: Encryption, monkeypatch: pytest.MonkeyPatch
     error = errors.AutoReconnect(f"127.0.0.1:{port}: {met}{TIMEOUTS}")
     described = {address: ServerDescription(address, error=error)}
     monkeypatch.setattr(tls, "encryption_of", lambda _client: own)
-    return SimpleNamespace(topology_description=SimpleNamespace(server_descriptions=lambda: described))
+    options = SimpleNamespace(replica_set_name=None, event_listeners=[])
+    described_so = SimpleNamespace(server_descriptions=lambda: described)
+    return SimpleNamespace(topology_description=described_so, options=options)
 
 
 def test_a_server_that_speaks_tls_to_a_client_that_does_not(

@@ -134,7 +134,7 @@ class View:
 
     def unreadable(self, nodes: Sequence[str]) -> tuple[Unreadable, ...]:
         """Return the records that cannot be read, of the kinds that no other question is about."""
-        bad: list[Unreadable] = []
+        bad: list[Unreadable] = list(self.counters(nodes).unreadable)
         if (shared := self.shared_queues()) is not None:
             shared.others(self.mongo.settings.deployment, bad)
         return (*bad, *audit.unreadable(self.stores, self.mongo, nodes))

@@ -19,7 +19,11 @@ SURVEY: dict[str, Any] = {
     "mongodb": {"verdict": "ok", "latency_ms": 2.0},
     "servers": {"h:27017": {"current": 10, "available": None}},
 }
-DOCUMENT = {"began": 100.0, "counts": {"created": 4.0, "closed.idle": 1.0, "wait.0": 2.0, "wait.2": 3.0}}
+DOCUMENT = {
+    "began": 100.0,
+    "at": 190.0,
+    "counts": {"created": 4.0, "closed.idle": 1.0, "wait.0": 2.0, "wait.2": 3.0},
+}
 
 
 def known(**changes: Any) -> Known:
@@ -94,6 +98,13 @@ def test_the_source_of_what_is_no_process_is_the_exporters_look() -> None:
 def test_names_are_bounded() -> None:
     many = {f"w{number}@h": DOCUMENT for number in range(MOST_NODES + 5)}
     assert len(samples(known(counters=many))["celery_pymongo_checkouts"]) == MOST_NODES
+
+
+def test_a_look_that_was_late_makes_no_counter_vanish_before_its_node_is_gone() -> None:
+    truth = Truth()
+    truth.remember(known())
+    assert truth.remember(known(counters={})).counters == {"w1@h": DOCUMENT}
+    assert truth.remember(known(counters={}, seen_at=190.0 + 3601)).counters == {}
 
 
 def test_without_redis_the_last_truth_is_served_and_says_so() -> None:
