@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 TETHER = Path(__file__).with_name("tether.py")
+# The Python that an environment was made of: ours may be the very one that is being made again.
+_PYTHON = getattr(sys, "_base_executable", None) or sys.executable
 
 
 class Child:
@@ -102,7 +104,7 @@ class Child:
 
     def _spawn(self, how: list[str], log: int, *, pipe: Sequence[int] = ()) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(TETHER), *how, *self.argv],
+            [_PYTHON, "-I", "-S", str(TETHER), *how, *self.argv],
             stdin=self.stdin,
             stdout=log,
             stderr=log,

@@ -2,11 +2,12 @@
 
 import argparse
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
-from ops.local import demo, named
+from ops.local import child, demo, named
 from ops.local.environment import ROOT
 from ops.local.gate import steps
 from ops.local.health import PATIENCE_SECONDS, Answer, describe
@@ -163,3 +164,9 @@ def test_the_line_of_health_leaves_room_for_the_terminals_echo_of_an_interrupt(
         drawn = re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]", "", capsys.readouterr().out).splitlines()[-1]
     assert drawn.endswith("xx…")
     assert len(drawn.strip("\r")) == 40 - len("^C^C")
+
+
+def test_what_starts_installers_outlives_the_environment_that_is_made_again():
+    """`ops/test` is run by the very Python of an environment that may be half made."""
+    assert sys.prefix != sys.base_prefix, "tests run in an environment"
+    assert not Path(child._PYTHON).is_relative_to(sys.prefix)
