@@ -211,6 +211,7 @@ TIMED = {
 }
 
 OWN = {
+    "ops/doctor/checks/strain.py",  # three words in a reason of at most 120 characters
     "ops/drills/pools.py",  # options of a command, by fullmatch
     "ops/drills/safety.py",  # a name of a database, by fullmatch
     "ops/history/span.py",  # options of a command, by fullmatch
