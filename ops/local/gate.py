@@ -80,7 +80,9 @@ def steps(*, quick: bool = False, full: bool = False, pytest: Sequence[str] = ()
     ]
     # A file's tests share its servers, so files are what is spread over the processes: these are more than
     # cores, since tests wait for what workers and servers do.
-    servers = ["pytest", "-q", "-n", "4", "--dist", "loadfile", "tests/integration", "tests/e2e"]
+    # In their own order, the end-to-end tests first: else files with one long test would come last, alone.
+    servers = ["pytest", "-q", "-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
+    servers += ["tests/e2e", "tests/integration"]
     servers += ["tests/incidents"]
     servers += [] if full else ["-m", "not full"]
     lowest = ["pytest", "-q", "-n", "2", "--dist", "loadfile", *LOWEST_TESTS]
