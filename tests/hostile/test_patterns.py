@@ -211,6 +211,7 @@ TIMED = {
 }
 
 OWN = {
+    "ops/doctor/checks/refused.py",  # a sentence of ours, in a report of bounded length
     "ops/doctor/checks/strain.py",  # three words in a reason of at most 120 characters
     "ops/drills/pools.py",  # options of a command, by fullmatch
     "ops/drills/safety.py",  # a name of a database, by fullmatch

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from celery import Celery, Task, shared_task
+from celery import Celery, Task, _state, shared_task
 from celery.app import trace
 from pymongo import MongoClient
 
@@ -135,7 +135,9 @@ def make_other(app: Celery) -> Any:
     return app.task(base=MongoTask, bind=True, name="shop.other", shared=False)(lambda_of_a_shop)
 
 
-def test_a_shared_task_has_the_class_of_each_app(app: Celery) -> None:
+def test_a_shared_task_has_the_class_of_each_app(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Every app that is made from then on has a shared task: none of a test after this one.
+    monkeypatch.setattr("celery._state._on_app_finalizers", set(_state._on_app_finalizers))
     shared_task(base=MongoTask, bind=True, name="shop.shared")(lambda_of_a_shop)
     assert isinstance(app.tasks["shop.shared"], ContextTask)
     other = Celery("other", set_as_current=False)
